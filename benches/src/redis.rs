@@ -1,0 +1,178 @@
+//! Claims through one connection, beside `redis-benchmark` sending the same SET.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ajwt_redis::RedisNonceBackend;
+use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, SystemClock, testing::nonce_use};
+use tokio::task::JoinSet;
+
+use crate::report::Report;
+
+const ROUNDS: usize = 5;
+const TASKS: [u64; 3] = [1, 16, 256];
+
+/// Killed when dropped.
+struct Server {
+    child: Child,
+    port: String,
+    _folder: tempfile::TempDir,
+}
+
+pub(crate) fn run(report: &mut Report) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let server = Server::start();
+    let backend = runtime.block_on(connect(&server.port));
+    let memory = server.memory_of(|| runtime.block_on(claims(&backend, 256, 1 << 17, "memory")));
+    report.alone("memory of a live nonce", "bytes", &[memory]);
+    let count = 200_000;
+    let (ours, servers) = (cpu_of_this_process(), server.cpu());
+    runtime.block_on(claims(&backend, 256, count, "cpu"));
+    let per_claim = |begin: f64, end: f64| [(end - begin) * 1e9 / count as f64];
+    report.alone("CPU of a claim, 256 tasks: ours", "ns", &per_claim(ours, cpu_of_this_process()));
+    report.alone("CPU of a claim, 256 tasks: Redis", "ns", &per_claim(servers, server.cpu()));
+    for tasks in TASKS {
+        let count = if tasks == 1 { 20_000 } else { 200_000 };
+        let (mut ours, mut one_set, mut set_and_get) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            let label = format!("{tasks} {round}");
+            ours.push(rate(count, || runtime.block_on(claims(&backend, tasks, count, &label))));
+            one_set.push(server.benchmark(tasks, count, 1));
+            set_and_get.push(server.benchmark(tasks, count, 2));
+            server.ask(&["FLUSHALL"]);
+            runtime.block_on(backend.initialise()).expect("new");
+        }
+        let what = format!("claims, {tasks} tasks on one connection");
+        report.beside(&what, "/s", &ours, &format!("redis-benchmark -c 1 -P {tasks}, SET NX PX"), &one_set);
+        report.beside(&what, "/s", &ours, "the same, SET NX PX and GET", &set_and_get);
+    }
+}
+
+async fn connect(port: &str) -> Arc<RedisNonceBackend> {
+    let builder = RedisNonceBackend::builder("orders:production").timeout(Duration::from_secs(10));
+    let backend = builder.connect(&format!("redis://127.0.0.1:{port}")).await.expect("connected");
+    backend.initialise().await.expect("new");
+    Arc::new(backend)
+}
+
+async fn claims(backend: &Arc<RedisNonceBackend>, tasks: u64, count: u64, label: &str) {
+    let mut running = JoinSet::new();
+    let now = SystemClock::new().now();
+    for task in 0..tasks {
+        let (backend, label) = (Arc::clone(backend), label.to_owned());
+        running.spawn(async move {
+            let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+            for number in (task..count).step_by(usize::try_from(tasks).expect("few")) {
+                let nonce = format!("{label} {number}");
+                let nonce = nonce_use("guido", now.as_secs(), &nonce, now, tolerance, margin);
+                let outcome = backend.consume(&nonce).await.expect("an answer");
+                assert_eq!(outcome, NonceOutcome::Fresh);
+            }
+        });
+    }
+    running.join_all().await;
+}
+
+/// Seconds, user and system.
+fn cpu_of_this_process() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    // After the name, which may hold spaces: utime and stime are fields 14 and 15, in 1/100 s.
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+#[allow(clippy::disallowed_methods, reason = "it measures")]
+fn rate(count: u64, work: impl FnOnce()) -> f64 {
+    let begun = Instant::now();
+    work();
+    count as f64 / begun.elapsed().as_secs_f64()
+}
+
+impl Server {
+    fn start() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let (folder, port) = (tempfile::tempdir().expect("a folder"), free.port().to_string());
+        let child = Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("redis-server does not start ({error}): apt-get install redis-server redis-tools")
+            });
+        let server = Self { child, port, _folder: folder };
+        for _ in 0..400 {
+            if server.ask(&["PING"]).contains("PONG") {
+                return server;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("redis-server does not answer on port {}", server.port);
+    }
+
+    /// Commands a second of `redis-benchmark` on one connection, as many in flight as we have tasks.
+    /// With `commands` 2 the command is SET and GET by turns, and the rate that of the pairs.
+    fn benchmark(&self, in_flight: u64, count: u64, commands: u64) -> f64 {
+        // A key as long as ours: 18 characters of prefix and 16 bytes.
+        let set = ["SET", "orders:production/____rand_int__", "1", "NX", "PX", "100001"];
+        let get = ["GET", "orders:production/since"];
+        let run = |arguments: &[&str]| {
+            let output = Command::new("redis-benchmark")
+                .args(["-p", &self.port, "-c", "1", "-P", &in_flight.to_string(), "-n", &count.to_string()])
+                .args(["-r", "1000000000", "--csv"])
+                .args(arguments)
+                .output()
+                .unwrap_or_else(|error| {
+                    panic!("redis-benchmark does not start ({error}): apt-get install redis-tools")
+                });
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let rate = text.lines().last().and_then(|line| line.rsplit("\",\"").nth(6).map(str::to_owned));
+            rate.and_then(|rate| rate.parse::<f64>().ok())
+                .unwrap_or_else(|| panic!("redis-benchmark says {text:?}"))
+        };
+        let sets = run(&set);
+        if commands == 1 {
+            return sets;
+        }
+        1.0 / (1.0 / sets + 1.0 / run(&get))
+    }
+
+    fn memory_of(&self, fill: impl FnOnce()) -> f64 {
+        let before = self.info("memory", "used_memory");
+        fill();
+        (self.info("memory", "used_memory") - before) / f64::from(1 << 17)
+    }
+
+    /// Seconds, user and system.
+    fn cpu(&self) -> f64 {
+        self.info("cpu", "used_cpu_user") + self.info("cpu", "used_cpu_sys")
+    }
+
+    fn info(&self, section: &str, field: &str) -> f64 {
+        let info = self.ask(&["INFO", section]);
+        let value = info.lines().filter_map(|line| line.split_once(':')).find(|(name, _)| *name == field);
+        value
+            .and_then(|(_, value)| value.trim().parse().ok())
+            .unwrap_or_else(|| panic!("INFO {section} has no {field}: {info:?}"))
+    }
+
+    fn ask(&self, command: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.port]).args(command).output();
+        let output = output.unwrap_or_else(|error| {
+            panic!("redis-cli does not start ({error}): apt-get install redis-tools")
+        });
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

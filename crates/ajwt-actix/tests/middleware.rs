@@ -1,0 +1,327 @@
+//! The middleware and the extractor, as services of actix-web. Over real sockets they are tested
+//! beside the other adapters, in `tests/end-to-end`.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use actix_web::{
+    App, Error,
+    body::MessageBody,
+    dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    http::header::AUTHORIZATION,
+    middleware::DefaultHeaders,
+    test, web,
+};
+use ajwt_actix::{AuthMiddleware, Authenticated, AuthenticatedRejection};
+use ajwt_server::{
+    Authenticator, Found, Freshness, InsecureNoReplayProtection, KeyedUser, MemoryNonceBackend,
+    RepositoryError, StoredKey, TrustedUrl, User, UserRepository, problem_details,
+    testing::{StoreIsDown, TestSigner},
+};
+use async_trait::async_trait;
+
+async fn required(caller: Authenticated) -> String {
+    format!("hello, {}", caller.user().username())
+}
+
+async fn optional(caller: Option<Authenticated>) -> String {
+    caller
+        .map_or_else(|| "hello, stranger".to_owned(), |caller| format!("hello, {}", caller.user().username()))
+}
+
+async fn either(caller: Result<Authenticated, AuthenticatedRejection>) -> String {
+    match caller {
+        Ok(caller) => format!("hello, {}", caller.user().username()),
+        Err(rejection) => rejection.to_string(),
+    }
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/required", web::get().to(required))
+        .route("/optional", web::get().to(optional))
+        .route("/either", web::get().to(either));
+}
+
+struct Response {
+    status: u16,
+    challenge: Option<String>,
+    body: String,
+}
+
+/// Sends one request to a new instance of the app.
+async fn get<F, B>(app: App<F>, path: &str, authorization: &[&str]) -> Response
+where
+    F: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
+    B: MessageBody + 'static,
+{
+    let app = test::init_service(app).await;
+    let mut request = test::TestRequest::with_uri(path);
+    for value in authorization {
+        request = request.append_header((AUTHORIZATION, *value));
+    }
+    let response = test::call_service(&app, request.to_request()).await;
+    let status = response.status().as_u16();
+    let challenge = response.headers().get("www-authenticate");
+    let challenge = challenge.map(|value| value.to_str().expect("ascii").to_owned());
+    let body = test::try_read_body(response).await.ok().expect("a body");
+    Response { status, challenge, body: String::from_utf8(body.to_vec()).expect("text") }
+}
+
+async fn get_text<F, B>(app: App<F>, path: &str, authorization: &[&str]) -> (u16, String)
+where
+    F: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
+    B: MessageBody + 'static,
+{
+    let response = get(app, path, authorization).await;
+    (response.status, response.body)
+}
+
+fn ok(text: &str) -> (u16, String) {
+    (200, text.to_owned())
+}
+
+fn unauthorized() -> (u16, String) {
+    (401, "unauthorized\n".to_owned())
+}
+
+#[actix_web::test]
+async fn a_good_token_is_required_and_works_once() {
+    let signer = TestSigner::new("guido");
+    let middleware = AuthMiddleware::new(signer.authenticator());
+    let app = || App::new().wrap(middleware.clone()).configure(routes);
+    for path in ["/required", "/optional", "/either"] {
+        let token = signer.authorization();
+        assert_eq!(get_text(app(), path, &[&token]).await, ok("hello, guido"), "{path}");
+        for bad in [&[][..], &[&*token], &["JWT abc"], &[&*signer.authorization(), &*signer.authorization()]]
+        {
+            let response = get(app(), path, bad).await;
+            assert_eq!(response.challenge.as_deref(), Some("JWT"), "{path} {bad:?}");
+            assert_eq!((response.status, response.body), unauthorized(), "{path} {bad:?}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn optional_mode_lets_the_absent_through_and_not_the_bad() {
+    let signer = TestSigner::new("guido");
+    let middleware = AuthMiddleware::new(signer.authenticator());
+    let lenient = middleware.clone().bad_credentials_are_anonymous();
+    let middleware = middleware.optional();
+    let app = || App::new().wrap(middleware.clone()).configure(routes);
+    assert_eq!(get_text(app(), "/optional", &[]).await, ok("hello, stranger"));
+    assert_eq!(get_text(app(), "/optional", &[&signer.authorization()]).await, ok("hello, guido"));
+    assert_eq!(get_text(app(), "/either", &[]).await, ok("the request is anonymous"));
+    for path in ["/required", "/optional", "/either"] {
+        assert_eq!(get_text(app(), path, &["JWT abc"]).await, unauthorized());
+    }
+    // A handler that needs a caller answers as the middleware would.
+    let response = get(app(), "/required", &[]).await;
+    assert_eq!(response.challenge.as_deref(), Some("JWT"));
+    assert_eq!((response.status, response.body), unauthorized());
+
+    let app = App::new().wrap(lenient).configure(routes);
+    assert_eq!(get_text(app, "/optional", &["JWT abc"]).await, ok("hello, stranger"));
+}
+
+#[actix_web::test]
+async fn a_store_that_is_down_is_503_in_every_mode() {
+    let signer = TestSigner::new("guido");
+    let middleware = AuthMiddleware::new(signer.authenticator_with(StoreIsDown));
+    let lenient = middleware.clone().bad_credentials_are_anonymous();
+    for middleware in [middleware.clone(), middleware.optional(), lenient] {
+        for path in ["/required", "/optional", "/either"] {
+            let app = App::new().wrap(middleware.clone()).configure(routes);
+            let response = get(app, path, &[&signer.authorization()]).await;
+            assert_eq!((response.status, &*response.body), (503, "service unavailable\n"));
+            assert_eq!(response.challenge, None);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_rejection_is_a_response_to_middleware_outside() {
+    let signer = TestSigner::new("guido");
+    let headers = DefaultHeaders::new().add(("x-outside", "seen"));
+    let app = App::new().wrap(AuthMiddleware::new(signer.authenticator())).wrap(headers).configure(routes);
+    let app = test::init_service(app).await;
+    let response = test::call_service(&app, test::TestRequest::with_uri("/required").to_request()).await;
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.headers().get("x-outside").expect("the header"), "seen");
+}
+
+#[actix_web::test]
+async fn a_scope_or_a_resource_alone_can_be_guarded() {
+    let signer = TestSigner::new("guido");
+    let middleware = AuthMiddleware::new(signer.authenticator());
+    let app = || {
+        App::new()
+            .service(web::scope("/scope").wrap(middleware.clone()).configure(routes))
+            .service(web::resource("/resource").wrap(middleware.clone()).to(required))
+            .route("/free", web::get().to(|| async { "free" }))
+    };
+    for path in ["/free", "/scope/required", "/resource"] {
+        let free = path == "/free";
+        let due = if free { ok("free") } else { unauthorized() };
+        assert_eq!(get_text(app(), path, &[]).await, due);
+        let due = ok(if free { "free" } else { "hello, guido" });
+        assert_eq!(get_text(app(), path, &[&signer.authorization()]).await, due);
+    }
+    assert_eq!(get(app(), "/nowhere", &[]).await.status, 404);
+    assert_eq!(get(app(), "/scope/nowhere", &[]).await.status, 401);
+}
+
+#[actix_web::test]
+async fn a_token_is_used_up_once_under_two_middlewares_of_one_authenticator() {
+    let signer = TestSigner::new("guido");
+    let one = signer.authenticator();
+    let (inner, outer) = (AuthMiddleware::new(one.clone()), AuthMiddleware::new(one.clone()).optional());
+    // The middleware wrapped last is outside.
+    let app = || App::new().wrap(inner.clone()).wrap(outer.clone()).configure(routes);
+    assert_eq!(get_text(app(), "/required", &[&signer.authorization()]).await, ok("hello, guido"));
+    // What the outer one let through as anonymous, the inner one still refuses.
+    assert_eq!(get_text(app(), "/optional", &[]).await, unauthorized());
+    // Another authenticator judges for itself, and here it knows nobody.
+    let nobody = TestSigner::new("guido").authenticator_with(InsecureNoReplayProtection);
+    let app = App::new().wrap(AuthMiddleware::new(nobody)).wrap(AuthMiddleware::new(one)).configure(routes);
+    assert_eq!(get_text(app, "/required", &[&signer.authorization()]).await, unauthorized());
+}
+
+#[actix_web::test]
+async fn the_middleware_can_be_given_as_app_data() {
+    let signer = TestSigner::new("guido");
+    let middleware = AuthMiddleware::new(signer.authenticator()).rejection_body(problem_details);
+    let problem = (401, r#"{"type":"about:blank","title":"Unauthorized","status":401}"#.to_owned());
+    let module = |config: &mut web::ServiceConfig| {
+        config.service(web::scope("/m").wrap(AuthMiddleware::<User>::from_app_data()).configure(routes));
+    };
+    let plain = || App::new().app_data(middleware.clone()).configure(module);
+    assert_eq!(get_text(plain(), "/m/required", &[&signer.authorization()]).await, ok("hello, guido"));
+    assert_eq!(get_text(plain(), "/m/optional", &[]).await, problem);
+    let shared = App::new().app_data(web::Data::new(middleware.clone())).configure(module);
+    assert_eq!(get_text(shared, "/m/optional", &[]).await, problem);
+    // That of a scope comes before that of the app.
+    let inner = middleware.clone().optional();
+    let scoped = || {
+        App::new().app_data(middleware.clone()).service(
+            web::scope("/s")
+                .app_data(inner.clone())
+                .wrap(AuthMiddleware::<User>::from_app_data())
+                .configure(routes),
+        )
+    };
+    assert_eq!(get_text(scoped(), "/s/optional", &[]).await, ok("hello, stranger"));
+    assert_eq!(get_text(scoped(), "/s/required", &[]).await, problem);
+}
+
+/// An application's own user type.
+#[derive(Debug)]
+struct Account {
+    email: String,
+    plan: &'static str,
+    keys: Vec<StoredKey>,
+}
+
+impl KeyedUser for Account {
+    fn username(&self) -> &str {
+        &self.email
+    }
+
+    fn is_active(&self) -> bool {
+        true
+    }
+
+    fn keys(&self) -> &[StoredKey] {
+        &self.keys
+    }
+
+    fn jwks_urls(&self) -> &[TrustedUrl] {
+        &[]
+    }
+}
+
+#[derive(Debug)]
+struct Accounts(Arc<Account>);
+
+#[async_trait]
+impl UserRepository for Accounts {
+    type User = Account;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        _: Freshness,
+    ) -> Result<Option<Found<Account>>, RepositoryError> {
+        Ok((username == self.0.email).then(|| Found::current(Arc::clone(&self.0))))
+    }
+}
+
+#[actix_web::test]
+async fn an_application_brings_its_own_user_type() {
+    let signer = TestSigner::new("a@b.example");
+    let account = Account { email: "a@b.example".into(), plan: "gold", keys: signer.user().keys().to_vec() };
+    let accounts = Arc::new(Accounts(Arc::new(account)));
+    let authenticator = Authenticator::builder(accounts, Arc::new(MemoryNonceBackend::default())).build();
+    let handler = |caller: Authenticated<Account>| async move {
+        format!("{} {} {}", caller.user().plan, caller.token().username(), caller.key().key_id().len())
+    };
+    let middleware = AuthMiddleware::new(authenticator.expect("an authenticator"));
+    let app = App::new().wrap(middleware).route("/", web::get().to(handler));
+    assert_eq!(get_text(app, "/", &[&signer.authorization()]).await, ok("gold a@b.example 64"));
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[actix_web::test]
+async fn a_missing_middleware_is_500_and_the_log_names_it() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let signer = TestSigner::new("guido");
+    let authorization = signer.authorization();
+    let app = || App::new().configure(routes);
+    assert_eq!(get(app(), "/required", &[&authorization]).await.status, 500);
+    let told = get_text(app(), "/either", &[&authorization]).await.1;
+    assert!(told.contains("no AuthMiddleware is around the route"), "{told}");
+    // Nobody is taken for a caller, and actix-web makes nothing else of an `Option`.
+    assert_eq!(get_text(app(), "/optional", &[&authorization]).await, ok("hello, stranger"));
+    // A middleware of another user type is not the one.
+    let handler = |_: Authenticated<Account>| async { "" };
+    let app = App::new().wrap(AuthMiddleware::new(signer.authenticator())).route("/", web::get().to(handler));
+    assert_eq!(get(app, "/", &[&authorization]).await.status, 500);
+    // Nor is there one in app_data.
+    let app = App::new().wrap(AuthMiddleware::<User>::from_app_data()).configure(routes);
+    assert_eq!(get(app, "/optional", &[]).await.status, 500);
+    let log = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
+    assert!(log.contains("AuthMiddleware<ajwt_server::user::User> around its route"), "{log}");
+    assert!(log.contains("Account>"), "{log}");
+    assert!(log.contains("no AuthMiddleware<ajwt_server::user::User> in app_data"), "{log}");
+    assert_eq!(log.lines().filter(|line| line.contains("ERROR ajwt_actix")).count(), 5, "{log}");
+}

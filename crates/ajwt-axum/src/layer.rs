@@ -1,0 +1,162 @@
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use ajwt_server::{
+    AnswerFormat, Authenticator, Checked, Guard, KeyedUser, RejectionBody, RejectionSummary, User,
+};
+use axum_core::{body::Body, response::Response};
+use http::{
+    HeaderMap, HeaderValue, Request,
+    header::{AUTHORIZATION, CONTENT_TYPE, Entry},
+};
+use http_body::Body as HttpBody;
+use tower::{BoxError, Layer, Service};
+
+use crate::response;
+
+/// Authenticates every request of the service within.
+///
+/// By default a request must carry a good token: one without, and one with a bad token, are
+/// answered with 401; if a store is down the answer is 503. The service within sees neither. gRPC
+/// requests are answered in gRPC: `UNAUTHENTICATED` and `UNAVAILABLE`.
+///
+/// `OPTIONS` is authenticated like any other method. Where browsers call from another origin, put
+/// the CORS layer outside of this one: it answers pre-flight requests, and rejections get its
+/// headers.
+///
+/// Works on `Router::layer`, `Router::route_layer`, `MethodRouter::layer` and any tower service.
+/// On a `Router`, prefer `route_layer` where unknown paths shall be 404 for everybody: `layer`
+/// answers 401 there.
+///
+/// It marks the header as sensitive: what is within, and prints headers, prints no token. A layer that
+/// logs headers and stands outside of this one must leave out `Authorization` by itself.
+#[derive(Debug)]
+pub struct AuthLayer<U = User>(Guard<U>);
+
+impl<U: KeyedUser> AuthLayer<U> {
+    /// Requires a good token on every request.
+    #[must_use]
+    pub fn new(authenticator: Authenticator<U>) -> Self {
+        Self(Guard::new(authenticator))
+    }
+
+    /// Lets requests without a token through as anonymous: `Option<Authenticated>` is `None`
+    /// there. A bad token is still answered with 401.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self(self.0.optional())
+    }
+
+    /// Lets requests with a bad token through as anonymous too, as the Python library's middleware
+    /// does. A store that is down is still answered with 503.
+    #[must_use]
+    pub fn bad_credentials_are_anonymous(self) -> Self {
+        Self(self.0.bad_credentials_are_anonymous())
+    }
+
+    /// Rejections have this body: see [`Guard::rejection_body`].
+    ///
+    /// ```
+    /// use ajwt_axum::AuthLayer;
+    /// use ajwt_server::{Authenticator, problem_details};
+    ///
+    /// fn layer(authenticator: Authenticator) -> AuthLayer {
+    ///     AuthLayer::new(authenticator).rejection_body(problem_details)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn rejection_body(
+        self,
+        body: impl Fn(RejectionSummary) -> RejectionBody + Send + Sync + 'static,
+    ) -> Self {
+        Self(self.0.rejection_body(body))
+    }
+
+    /// Lets the bodies of rejections say why, which **tells strangers which users exist**: see
+    /// [`Guard::insecure_show_reasons`].
+    #[must_use]
+    pub fn insecure_show_reasons(self) -> Self {
+        Self(self.0.insecure_show_reasons())
+    }
+}
+
+impl<U> Clone for AuthLayer<U> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S, U> Layer<S> for AuthLayer<U> {
+    type Service = AuthService<S, U>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AuthService { inner, guard: self.0.clone() }
+    }
+}
+
+/// The service that [`AuthLayer`] makes.
+#[derive(Debug)]
+pub struct AuthService<S, U = User> {
+    inner: S,
+    guard: Guard<U>,
+}
+
+impl<S: Clone, U> Clone for AuthService<S, U> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), guard: self.guard.clone() }
+    }
+}
+
+impl<S, U, B, R> Service<Request<B>> for AuthService<S, U>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    U: KeyedUser,
+    B: Send + 'static,
+    R: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // The inner service that is ready is this one; its clone need not be.
+        let ready = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, ready);
+        let guard = self.guard.clone();
+        mark_sensitive(request.headers_mut());
+        // Header values are cheap to clone; the request cannot be borrowed while we wait, for its
+        // body need not be Sync. A third header changes nothing.
+        let mut values = request.headers().get_all(AUTHORIZATION).iter().cloned();
+        let values = [values.next(), values.next()];
+        let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let format = AnswerFormat::for_content_type(content_type);
+        let earlier = request.extensions_mut().remove::<Checked<U>>();
+        Box::pin(async move {
+            let values = values.iter().flatten().map(HeaderValue::as_bytes);
+            match guard.check(values, format, earlier).await {
+                Ok(checked) => {
+                    request.extensions_mut().insert(checked);
+                    inner.call(request).await.map(|response| response.map(Body::new))
+                }
+                Err(answer) => Ok(response::of_answer(answer)),
+            }
+        })
+    }
+}
+
+/// Within the layer `Debug` prints no token: of the request, of its headers.
+fn mark_sensitive(headers: &mut HeaderMap) {
+    if let Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
+        values.iter_mut().for_each(|value| value.set_sensitive(true));
+    }
+}

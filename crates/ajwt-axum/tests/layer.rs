@@ -1,0 +1,331 @@
+//! The layer and the extractors, over real sockets and as tower services.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ajwt_axum::{AuthLayer, Authenticated};
+use ajwt_client::RequestSigner;
+use ajwt_core::PrivateKey;
+use ajwt_server::{
+    Authenticator, Found, Freshness, InsecureNoReplayProtection, KeyedUser, MemoryNonceBackend,
+    MemoryRepository, NonceBackend, RepositoryError, StoredKey, TrustedUrl, User, UserRepository,
+    testing::StoreIsDown,
+};
+use async_trait::async_trait;
+use axum::{Router, body::Body, http::HeaderValue, routing::get};
+use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use tokio::net::TcpListener;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+fn signer() -> RequestSigner {
+    RequestSigner::new("guido", PrivateKey::generate_ed25519().expect("a key")).expect("a signer")
+}
+
+fn authenticator(signer: &RequestSigner) -> Authenticator {
+    with_nonces(signer, Arc::new(MemoryNonceBackend::default()))
+}
+
+fn with_nonces(signer: &RequestSigner, nonces: Arc<dyn NonceBackend>) -> Authenticator {
+    let user = User::new("guido").with_keys([signer.public_key().clone()]);
+    Authenticator::builder(Arc::new(MemoryRepository::new([user])), nonces).build().expect("an authenticator")
+}
+
+async fn required(caller: Authenticated) -> String {
+    format!("hello, {}", caller.user().username())
+}
+
+async fn optional(caller: Option<Authenticated>) -> String {
+    caller
+        .map_or_else(|| "hello, stranger".to_owned(), |caller| format!("hello, {}", caller.user().username()))
+}
+
+fn routes() -> Router {
+    Router::new().route("/required", get(required)).route("/optional", get(optional))
+}
+
+fn request(path: &str, authorization: &[HeaderValue]) -> Request<Body> {
+    let mut request = Request::builder().uri(path).body(Body::empty()).expect("a request");
+    for value in authorization {
+        request.headers_mut().append(AUTHORIZATION, value.clone());
+    }
+    request
+}
+
+async fn get_response(app: &Router, path: &str, authorization: &[HeaderValue]) -> Response<Body> {
+    app.clone().oneshot(request(path, authorization)).await.expect("infallible")
+}
+
+async fn text(response: Response<Body>) -> (StatusCode, String) {
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 1000).await.expect("a body");
+    (status, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+async fn get_text(app: &Router, path: &str, authorization: &[HeaderValue]) -> (StatusCode, String) {
+    text(get_response(app, path, authorization).await).await
+}
+
+fn fresh(signer: &RequestSigner) -> HeaderValue {
+    signer.authorization().expect("a token")
+}
+
+#[tokio::test]
+async fn every_rejection_has_the_same_bytes_over_a_real_socket() {
+    let signer = signer();
+    let app = routes().layer(AuthLayer::new(authenticator(&signer)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/required", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+
+    let used = fresh(&signer);
+    let accepted = client.get(&url).header(AUTHORIZATION, used.clone()).send().await.expect("an answer");
+    assert_eq!(accepted.status(), StatusCode::OK);
+    assert_eq!(accepted.text().await.expect("text"), "hello, guido");
+
+    let stranger =
+        RequestSigner::new("nobody", PrivateKey::generate_ed25519().expect("a key")).expect("a signer");
+    let (one, two) = (fresh(&signer), fresh(&signer));
+    let bad: [(&str, Vec<HeaderValue>); 6] = [
+        ("no header", vec![]),
+        ("another scheme", vec![HeaderValue::from_static("Bearer abc")]),
+        ("a malformed one", vec![HeaderValue::from_static("JWT abc")]),
+        ("used before", vec![used]),
+        ("an unknown user", vec![fresh(&stranger)]),
+        ("two good ones", vec![one, two]),
+    ];
+    for (what, values) in bad {
+        let mut request = client.get(&url);
+        for value in values {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let response = request.send().await.expect("an answer");
+        let mut headers: Vec<_> = response
+            .headers()
+            .iter()
+            .filter(|(name, _)| *name != "date")
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("ascii")))
+            .collect();
+        headers.sort();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{what}");
+        let expected =
+            ["content-length: 13", "content-type: text/plain; charset=utf-8", "www-authenticate: JWT"];
+        assert_eq!(headers, expected, "{what}");
+        assert_eq!(response.text().await.expect("text"), "unauthorized\n", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn optional_mode_lets_the_absent_through_and_not_the_bad() {
+    let signer = signer();
+    let app = routes().layer(AuthLayer::new(authenticator(&signer)).optional());
+    let bad = HeaderValue::from_static("JWT abc");
+    assert_eq!(get_text(&app, "/optional", &[]).await, (StatusCode::OK, "hello, stranger".into()));
+    assert_eq!(get_text(&app, "/optional", &[fresh(&signer)]).await, (StatusCode::OK, "hello, guido".into()));
+    assert_eq!(get_text(&app, "/optional", std::slice::from_ref(&bad)).await.0, StatusCode::UNAUTHORIZED);
+    // A handler that needs a caller answers as the layer would.
+    let response = get_response(&app, "/required", &[]).await;
+    assert_eq!(response.headers()["www-authenticate"], "JWT");
+    assert_eq!(text(response).await, (StatusCode::UNAUTHORIZED, "unauthorized\n".into()));
+
+    let app = routes().layer(AuthLayer::new(authenticator(&signer)).bad_credentials_are_anonymous());
+    assert_eq!(get_text(&app, "/optional", &[bad]).await, (StatusCode::OK, "hello, stranger".into()));
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_503_in_every_mode() {
+    let signer = signer();
+    let layer = AuthLayer::new(with_nonces(&signer, Arc::new(StoreIsDown)));
+    let lenient = layer.clone().bad_credentials_are_anonymous();
+    for layer in [layer.clone(), layer.optional(), lenient] {
+        let app = routes().layer(layer);
+        let response = get_response(&app, "/optional", &[fresh(&signer)]).await;
+        assert!(!response.headers().contains_key("www-authenticate"));
+        assert_eq!(text(response).await, (StatusCode::SERVICE_UNAVAILABLE, "service unavailable\n".into()));
+    }
+}
+
+#[tokio::test]
+async fn route_layer_leaves_unknown_paths_alone() {
+    let signer = signer();
+    let layer = AuthLayer::new(authenticator(&signer));
+    let app = routes().route_layer(layer.clone());
+    assert_eq!(get_text(&app, "/nowhere", &[]).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get_text(&app, "/required", &[]).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(get_text(&app, "/required", &[fresh(&signer)]).await.0, StatusCode::OK);
+    // One route only.
+    let app =
+        Router::new().route("/required", get(required).layer(layer)).route("/free", get(|| async { "" }));
+    assert_eq!(get_text(&app, "/free", &[]).await.0, StatusCode::OK);
+    assert_eq!(get_text(&app, "/required", &[]).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_token_is_used_up_once_under_two_layers_of_one_authenticator() {
+    let signer = signer();
+    let one = authenticator(&signer);
+    let app = routes().route_layer(AuthLayer::new(one.clone())).layer(AuthLayer::new(one.clone()).optional());
+    assert_eq!(get_text(&app, "/required", &[fresh(&signer)]).await.0, StatusCode::OK);
+    // What the outer layer let through as anonymous, the inner one still refuses.
+    assert_eq!(get_text(&app, "/optional", &[]).await.0, StatusCode::UNAUTHORIZED);
+    // Another authenticator judges for itself, and here it knows nobody.
+    let nobody = with_nonces(&self::signer(), Arc::new(InsecureNoReplayProtection));
+    let app = routes().route_layer(AuthLayer::new(nobody)).layer(AuthLayer::new(one));
+    assert_eq!(get_text(&app, "/required", &[fresh(&signer)]).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn any_tower_service_can_stand_within() {
+    let signer = signer();
+    let seen = service_fn(|request: Request<String>| async move {
+        assert_eq!(request.body(), "a body of any type");
+        Ok::<_, Infallible>(Response::new(Body::from("within")))
+    });
+    let service = AuthLayer::new(authenticator(&signer)).layer(seen);
+    let mut request = Request::new("a body of any type".to_owned());
+    let response = service.clone().oneshot(request.clone()).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    request.headers_mut().insert(AUTHORIZATION, fresh(&signer));
+    let response = service.oneshot(request).await.expect("infallible");
+    assert_eq!(text(response).await, (StatusCode::OK, "within".into()));
+}
+
+#[tokio::test]
+async fn a_grpc_rejection_ends_with_its_headers() {
+    let signer = signer();
+    let app = routes().layer(AuthLayer::new(authenticator(&signer)));
+    for content_type in ["application/grpc", "application/grpc+proto"] {
+        let mut request = request("/required", &[]);
+        request.headers_mut().insert("content-type", HeaderValue::from_static(content_type));
+        let response = app.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "application/grpc");
+        assert_eq!(response.headers()["grpc-status"], "16");
+        // No body and no trailers follow: over HTTP/2 the headers end the stream.
+        assert!(http_body::Body::is_end_stream(response.body()));
+    }
+}
+
+/// An application's own user type.
+#[derive(Debug)]
+struct Account {
+    email: String,
+    plan: &'static str,
+    keys: Vec<StoredKey>,
+}
+
+impl KeyedUser for Account {
+    fn username(&self) -> &str {
+        &self.email
+    }
+
+    fn is_active(&self) -> bool {
+        true
+    }
+
+    fn keys(&self) -> &[StoredKey] {
+        &self.keys
+    }
+
+    fn jwks_urls(&self) -> &[TrustedUrl] {
+        &[]
+    }
+}
+
+#[derive(Debug)]
+struct Accounts(Arc<Account>);
+
+#[async_trait]
+impl UserRepository for Accounts {
+    type User = Account;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        _: Freshness,
+    ) -> Result<Option<Found<Account>>, RepositoryError> {
+        Ok((username == self.0.email).then(|| Found::current(Arc::clone(&self.0))))
+    }
+}
+
+#[tokio::test]
+async fn an_application_brings_its_own_user_type() {
+    let signer =
+        RequestSigner::new("a@b.example", PrivateKey::generate_ed25519().expect("a key")).expect("a signer");
+    let keys = User::new("").with_keys([signer.public_key().clone()]).keys().to_vec();
+    let accounts = Accounts(Arc::new(Account { email: "a@b.example".into(), plan: "gold", keys }));
+    let authenticator =
+        Authenticator::builder(Arc::new(accounts), Arc::new(MemoryNonceBackend::default())).build();
+    let handler = |caller: Authenticated<Account>| async move {
+        format!("{} {} {}", caller.user().plan, caller.token().username(), caller.key().key_id().len())
+    };
+    let app = Router::new()
+        .route("/", get(handler))
+        .layer(AuthLayer::new(authenticator.expect("an authenticator")));
+    assert_eq!(get_text(&app, "/", &[fresh(&signer)]).await, (StatusCode::OK, "gold a@b.example 64".into()));
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_missing_layer_is_500_and_the_log_names_it() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let app = routes();
+    for path in ["/required", "/optional"] {
+        assert_eq!(get_text(&app, path, &[]).await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    // A layer of another user type is not the one.
+    let signer = signer();
+    let handler = |_: Authenticated<Account>| async {};
+    let app = Router::new().route("/", get(handler)).layer(AuthLayer::new(authenticator(&signer)));
+    assert_eq!(get_text(&app, "/", &[fresh(&signer)]).await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    let log = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
+    assert!(log.contains("AuthLayer<ajwt_server::user::User>"), "{log}");
+    assert!(log.contains("Account>"), "{log}");
+    assert_eq!(log.lines().count(), 3, "{log}");
+}
+
+#[tokio::test]
+async fn the_layer_adds_no_buffering() {
+    use tokio::sync::mpsc;
+
+    let signer = signer();
+    let (sender, receiver) = mpsc::channel::<Result<bytes::Bytes, Infallible>>(1);
+    let receiver = Arc::new(Mutex::new(Some(receiver)));
+    let handler = move |_: Authenticated| {
+        let mut receiver = receiver.lock().expect("lock").take().expect("one request");
+        async move {
+            let stream = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+            Body::from_stream(stream)
+        }
+    };
+    let app = Router::new().route("/", get(handler)).layer(AuthLayer::new(authenticator(&signer)));
+    let response = get_response(&app, "/", &[fresh(&signer)]).await;
+    // The response is here before its body is, and the first part before the second.
+    let mut body = response.into_body().into_data_stream();
+    for part in ["one", "two"] {
+        sender.send(Ok(part.into())).await.expect("a reader");
+        let next = futures_util::StreamExt::next(&mut body);
+        let got = tokio::time::timeout(Duration::from_secs(5), next).await.expect("in time");
+        assert_eq!(got.expect("a part").expect("no error"), part);
+    }
+}

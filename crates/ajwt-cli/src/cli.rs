@@ -1,0 +1,105 @@
+//! The command line. Each command's options stand with the command.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::{
+    audit::Audit,
+    explain::Explain,
+    failure::Failure,
+    gateway::{self, Gateway},
+    key::Key,
+    keygen::Keygen,
+    manual::{Completions, Manual},
+    migrate::Migrate,
+    nonce::Nonce,
+    request::Request,
+    token::Token,
+    trust::Trust,
+    user::User,
+};
+
+/// The exit code of a command that did its work, and whose answer is no.
+pub(crate) const REFUSED: u8 = 3;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it could not be done; one line on standard error says why
+  2  the command line is wrong
+  3  done, and the answer is no: explain found that the token would be refused, or the server
+     answered a request with 4xx or 5xx";
+
+/// Proves to services who calls them, with a JWT that works once
+#[derive(Debug, Parser)]
+#[command(name = "ajwt", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
+pub(crate) enum Command {
+    Keygen(Keygen),
+    Key(Key),
+    Token(Token),
+    Explain(Explain),
+    Request(Request),
+    Migrate(Migrate),
+    User(User),
+    Trust(Trust),
+    Audit(Audit),
+    Nonce(Nonce),
+    Gateway(Gateway),
+    Completions(Completions),
+    #[command(name = "man")]
+    Manual(Manual),
+}
+
+/// Reads the command line, and the configuration that it names. Ends the program where it is wrong,
+/// or asks for help.
+pub(crate) fn parse() -> Result<Command, Failure> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut matches = command().get_matches_from(&arguments);
+    if let Some((gateway::COMMAND, given)) = matches.subcommand()
+        && let Some(configured) = gateway::configured_arguments(given, &command())?
+    {
+        // After the name of the program and that of the command.
+        let (names, rest) = arguments.split_at_checked(2).unwrap_or((&arguments, &[]));
+        matches =
+            command().get_matches_from(names.iter().cloned().chain(configured).chain(rest.iter().cloned()));
+    }
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    Ok(cli.command)
+}
+
+/// The command line, whose help shows no values of variables: some hold passwords.
+pub(crate) fn command() -> clap::Command {
+    fn without_values(command: clap::Command) -> clap::Command {
+        command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(without_values)
+    }
+    without_values(Cli::command())
+}
+
+impl Command {
+    pub(crate) async fn run(&self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Explain(explain) => return explain.run(),
+            Self::Request(request) => return request.run().await,
+            Self::Keygen(keygen) => keygen.run()?,
+            Self::Key(key) => key.run().await?,
+            Self::Token(token) => token.run()?,
+            Self::Migrate(migrate) => migrate.run().await?,
+            Self::User(user) => user.run().await?,
+            Self::Trust(trust) => trust.run().await?,
+            Self::Audit(audit) => audit.run().await?,
+            Self::Nonce(nonce) => nonce.run().await?,
+            Self::Gateway(gateway) => gateway.run().await?,
+            Self::Completions(completions) => completions.run()?,
+            Self::Manual(manual) => manual.run()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

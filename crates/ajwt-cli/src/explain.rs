@@ -1,0 +1,226 @@
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+
+use ajwt_core::{Algorithm, MAX_TOKEN_LEN, PublicKey, Timestamp, UntrustedToken, Validation};
+use ajwt_server::{Clock as _, Reason, SystemClock};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    cli::REFUSED,
+    failure::Failure,
+    input,
+    output::{self, printable},
+    private_key::Access,
+    time,
+};
+
+/// Says what a token claims, and whether and why it would be refused.
+///
+/// Nothing is sent anywhere. Whether a server knows the user and the key, and whether the token was
+/// used before, only that server can tell.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The token, or the value of its Authorization header; - is standard input
+    token: String,
+    /// A key, public or private, to check the signature with
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// An audience that the server has; may be given again
+    #[arg(long, value_name = "NAME")]
+    audience: Vec<String>,
+    /// The server's tolerance in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    tolerance: u64,
+    /// The server's clock, in place of now: 2027-01-31T12:00:00Z, or seconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    at: Option<Timestamp>,
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Explain {
+    pub(crate) fn run(&self) -> Result<ExitCode, Failure> {
+        let mut validation = Validation::default().with_tolerance(Duration::from_secs(self.tolerance))?;
+        for audience in &self.audience {
+            validation = validation.with_audience(audience.as_str())?;
+        }
+        let keys = match &self.key {
+            Some(path) => input::public_keys(path, &self.access)?,
+            None => Vec::new(),
+        };
+        let now = self.at.unwrap_or_else(|| SystemClock::new().now());
+        let text = self.text()?;
+        let token = bare(&text);
+
+        let mut page = Page::default();
+        page.segments(token, now, &validation);
+        let parsed = UntrustedToken::parse(token);
+        let signature = parsed.as_ref().ok().map(|parsed| Signature::check(parsed.algorithm(), token, &keys));
+        let refused = match &parsed {
+            Err(error) => Some(error.clone()),
+            Ok(token) => token.check_claims(&validation, now).err(),
+        };
+        if let Some(signature) = &signature {
+            page.section("signature");
+            page.line("made by", &signature.told(self.key.is_some()));
+        }
+        page.section("verdict");
+        let (is_refused, verdict) = match (refused, signature) {
+            (Some(error), _) => (true, format!("refused: {} ({error})", Reason::from(error.clone()))),
+            (None, Some(Signature::OfNone)) => {
+                (true, format!("refused: {} (the key given did not make it)", Reason::BadSignature))
+            }
+            (None, Some(Signature::Of(_))) => {
+                (false, "accepted, if the server knows the key and the token was not used before".to_owned())
+            }
+            (None, _) => {
+                (false, "accepted, if a key of the user made it and it was not used before".to_owned())
+            }
+        };
+        page.text.push_str(&format!("  {verdict}\n"));
+        output::text(&page.text)?;
+        Ok(if is_refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+    }
+
+    fn text(&self) -> Result<String, Failure> {
+        if self.token != "-" {
+            return Ok(self.token.clone());
+        }
+        // Twice a token's length: there may be a header's name around it.
+        let text = input::read("-".as_ref(), MAX_TOKEN_LEN.saturating_mul(2))?;
+        String::from_utf8(text.to_vec()).map_err(|_| Failure::new("standard input is not UTF-8"))
+    }
+}
+
+/// The token itself, of `Authorization: JWT TOKEN`, or a part of it.
+fn bare(text: &str) -> &str {
+    text.split_whitespace().next_back().unwrap_or_default()
+}
+
+/// What the signature proves.
+enum Signature {
+    NotChecked,
+    /// The fingerprint of the key that made it.
+    Of(String),
+    OfNone,
+}
+
+impl Signature {
+    /// Genuine or not, whatever the time: the claims are judged apart.
+    fn check(algorithm: Algorithm, token: &str, keys: &[PublicKey]) -> Self {
+        if keys.is_empty() {
+            return Self::NotChecked;
+        }
+        let (input, signature) = token.rsplit_once('.').unwrap_or_default();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
+        match keys.iter().find(|key| key.verify(algorithm, input.as_bytes(), &signature)) {
+            Some(key) => Self::Of(format!("{} {}", input::type_of(key), key.fingerprint())),
+            None => Self::OfNone,
+        }
+    }
+
+    fn told(&self, is_given: bool) -> String {
+        match self {
+            Self::Of(key) => format!("the key given: {key}"),
+            Self::OfNone => "another key than the one given, or the token was altered".to_owned(),
+            Self::NotChecked if is_given => "not checked: the file holds no key".to_owned(),
+            Self::NotChecked => "not checked: --key FILE checks it".to_owned(),
+        }
+    }
+}
+
+/// What is printed.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn section(&mut self, name: &str) {
+        let _ = writeln!(self.text, "{name}");
+    }
+
+    fn line(&mut self, name: &str, value: &str) {
+        let _ = writeln!(self.text, "  {name:<9} {value}");
+    }
+
+    /// Header and claims, as far as they can be read: more than a server would look at.
+    fn segments(&mut self, token: &str, now: Timestamp, validation: &Validation) {
+        let mut segments = token.split('.');
+        for (name, explain) in [
+            ("header", header_member as fn(&str, &Value, Timestamp, &Validation) -> String),
+            ("claims", claim),
+        ] {
+            self.section(name);
+            match segments.next().map(object) {
+                Some(Ok(members)) => {
+                    for (member, value) in &members {
+                        let told = explain(member, value, now, validation);
+                        let told =
+                            if told.is_empty() { plain(value) } else { format!("{}  {told}", plain(value)) };
+                        self.line(&printable(member), &told);
+                    }
+                }
+                Some(Err(problem)) => self.line("unreadable", problem),
+                None => self.line("missing", "a token is three parts with dots between"),
+            }
+        }
+    }
+}
+
+fn object(segment: &str) -> Result<BTreeMap<String, Value>, &'static str> {
+    let json = URL_SAFE_NO_PAD.decode(segment).map_err(|_| "it is not base64url without padding")?;
+    serde_json::from_slice(&json).map_err(|_| "it is no JSON object")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(text),
+        other => printable(&other.to_string()),
+    }
+}
+
+fn header_member(name: &str, value: &Value, _: Timestamp, _: &Validation) -> String {
+    let told = match name {
+        "alg" => match value.as_str() {
+            Some("EdDSA") => "Ed25519",
+            Some("RS512" | "RS384" | "RS256") => "RSA, PKCS#1 v1.5",
+            _ => "no algorithm that is accepted: EdDSA, RS512, RS384 and RS256 are",
+        },
+        "kid" => "the key that is tried first",
+        "typ" => "",
+        "crit" | "b64" | "zip" | "enc" => "asks for what is not supported: refused",
+        "jwk" | "jku" | "x5u" | "x5c" => "ignored: keys come from the server's own store only",
+        _ => "ignored",
+    };
+    told.to_owned()
+}
+
+fn claim(name: &str, value: &Value, now: Timestamp, validation: &Validation) -> String {
+    let tolerance = validation.tolerance();
+    let at = value.as_i64().map(Timestamp::from_secs);
+    match (name, at) {
+        ("username", _) => "who it claims to be from".to_owned(),
+        ("nonce", _) => "what makes it work once".to_owned(),
+        ("time", Some(at)) => format!(
+            "{}, {}; accepted until {}",
+            time::text(at),
+            relative(at, now),
+            time::text(at.saturating_add(tolerance))
+        ),
+        ("exp", Some(at)) => format!("{}, {}: the first second of no use", time::text(at), relative(at, now)),
+        ("nbf" | "iat", Some(at)) => {
+            format!("{}, {}: of use from {} s before", time::text(at), relative(at, now), tolerance.as_secs())
+        }
+        ("time" | "exp" | "nbf" | "iat", None) => "no integer: refused".to_owned(),
+        ("aud", _) => "the services that it is for".to_owned(),
+        _ => "ignored".to_owned(),
+    }
+}
+
+fn relative(at: Timestamp, now: Timestamp) -> String {
+    let millis = i128::from(at.as_millis()).saturating_sub(i128::from(now.as_millis()));
+    let length = time::duration(u64::try_from(millis.unsigned_abs()).unwrap_or(u64::MAX));
+    if millis > 0 { format!("in {length}") } else { format!("{length} ago") }
+}

@@ -1,0 +1,216 @@
+//! The gateway: answers a reverse proxy that asks whether a request is authenticated.
+
+mod configuration;
+mod health;
+mod metrics;
+mod service;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use ajwt_core::{PublicKey, Validation};
+use ajwt_jwks::{JwksCache, JwksKeyRepository};
+use ajwt_server::{
+    Authenticator, CachedUserRepository, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository,
+};
+use clap::Args;
+use tokio::{net::TcpListener, sync::oneshot};
+use tracing_subscriber::filter::LevelFilter;
+
+pub(crate) use self::configuration::configured_arguments;
+use self::{health::Health, metrics::ObservedNonces};
+use crate::{
+    database::{Database, DatabaseOptions},
+    failure::Failure,
+    input,
+    jwks::JwksOptions,
+    nonce::NonceOptions,
+    output,
+    private_key::Access,
+};
+
+/// The command's name.
+pub(crate) const COMMAND: &str = "gateway";
+
+/// How long requests may take that are running when the gateway is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the first fetch of all key sets may keep the gateway from listening.
+const WARM_UP: Duration = Duration::from_secs(10);
+
+/// How long saying good-bye to a database may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Authenticates requests for a reverse proxy: nginx, Traefik, Caddy, Envoy.
+///
+/// Answers /auth, and all below it, with 200 and the headers X-Ajwt-Username and X-Ajwt-Key-Id, with 401
+/// or with 503. docs/gateway.md holds the proxies' configurations.
+#[derive(Args, Debug)]
+pub(crate) struct Gateway {
+    /// A TOML file with any of these options, as in: listen = "127.0.0.1:4180"
+    #[arg(long, env = "AJWT_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen. The proxy must reach it, and nobody else need
+    #[arg(long, env = "AJWT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:4180")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    database: DatabaseOptions,
+    /// Takes users and their keys from the files of this folder instead: NAME.keys in the format of
+    /// authorized_keys
+    #[arg(long, env = "AJWT_KEYS", value_name = "FOLDER", conflicts_with = "database_url")]
+    keys: Option<PathBuf>,
+    #[command(flatten)]
+    nonce: NonceOptions,
+    #[command(flatten)]
+    jwks: JwksOptions,
+    /// A name of the service behind the proxy: tokens must be for it. Several are separated by commas
+    #[arg(long, env = "AJWT_AUDIENCE", value_name = "NAME", value_delimiter = ',')]
+    audience: Vec<String>,
+    /// Accepts tokens that name no audience too, while callers are taught to
+    #[arg(long, env = "AJWT_ALLOW_MISSING_AUDIENCE")]
+    allow_missing_audience: bool,
+    /// How far a token's time may lie from this clock, in seconds
+    #[arg(long, env = "AJWT_TOLERANCE", value_name = "SECONDS", default_value_t = 20)]
+    tolerance: u64,
+    /// The authentication scheme
+    #[arg(long, env = "AJWT_SCHEME", default_value = "JWT")]
+    scheme: String,
+    /// How long a user that was read may serve without the database having been asked again, in
+    /// milliseconds
+    #[arg(long, env = "AJWT_MAX_STALENESS", value_name = "MS", default_value_t = 1000)]
+    max_staleness: u64,
+    /// Publishes the public half of this key at /.well-known/jwks.json. Several are separated by commas
+    #[arg(long, env = "AJWT_PUBLISH_KEY", value_name = "FILE", value_delimiter = ',')]
+    publish_key: Vec<PathBuf>,
+    #[command(flatten)]
+    access: Access,
+    /// What is logged: error, warn, info or debug
+    #[arg(long, env = "AJWT_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    log_level: LevelFilter,
+}
+
+impl Gateway {
+    pub(crate) const fn log_level(&self) -> LevelFilter {
+        self.log_level
+    }
+
+    pub(crate) async fn run(&self) -> Result<(), Failure> {
+        let published = self.published_keys()?;
+        let metrics = metrics::install()?;
+        let database = match &self.keys {
+            Some(_) => None,
+            None => Some(self.database.open().await?),
+        };
+        let validation = self.validation()?;
+        let Sources { store, users, trusted } = self.sources(database.as_ref()).await?;
+        let nonces = Arc::new(ObservedNonces::new(self.nonce.open(database.as_ref()).await?));
+        let health = Health::new(store, Arc::clone(&nonces) as _, &validation)?;
+        let key_sets = Arc::new(JwksCache::builder(self.jwks.client()?).warm_up_limit(WARM_UP).build());
+        let mut builder = Authenticator::builder(users, nonces)
+            .keys(Arc::new(JwksKeyRepository::new(Arc::clone(&key_sets))))
+            .validation(validation)
+            .scheme(self.scheme.as_str());
+        if let Some(database) = &database {
+            builder = builder.usage(Arc::new(database.usage()));
+        }
+        let authenticator = builder.build()?;
+        // Before the first request, so that none waits for a fetch.
+        key_sets.warm_up(&*trusted).await?;
+        let router = service::router(authenticator.clone(), published, health, metrics);
+
+        let listener = TcpListener::bind(self.listen)
+            .await
+            .map_err(Failure::of(format!("cannot listen on {}", self.listen)))?;
+        let mut stop = Stop::listen()?;
+        match output::line(&format!("listening on http://{}", listener.local_addr()?)) {
+            // Whoever started it does not want to know.
+            Err(Failure::OutputClosed) => {}
+            told => told?,
+        }
+
+        let (stopping, stopped) = oneshot::channel();
+        let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+            stop.wait().await;
+            tracing::info!("stopping: running requests are finished");
+            let _ = stopping.send(());
+        });
+        let out_of_time = async {
+            let _ = stopped.await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = server => served?,
+            () = out_of_time => tracing::warn!("requests that still ran were cut off"),
+        }
+        authenticator.close().await;
+        if let Some(database) = &database {
+            // A database that hangs must not keep the gateway.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, database.close()).await;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn published_keys(&self) -> Result<Vec<PublicKey>, Failure> {
+        let read = self.publish_key.iter().map(|path| input::public_keys(path, &self.access));
+        Ok(read.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    fn validation(&self) -> Result<Validation, Failure> {
+        let mut validation = Validation::default().with_tolerance(Duration::from_secs(self.tolerance))?;
+        for audience in &self.audience {
+            validation = validation.with_audience(audience.as_str())?;
+        }
+        Ok(if self.allow_missing_audience { validation.allow_missing_audience() } else { validation })
+    }
+
+    async fn sources(&self, database: Option<&Database>) -> Result<Sources, Failure> {
+        let Some(database) = database else {
+            let Some(folder) = &self.keys else {
+                return Err(Failure::new("no users: give --database-url or --keys"));
+            };
+            let users = Arc::new(KeyDirectory::open(folder).await?);
+            return Ok(Sources { store: users.clone(), users: users.clone(), trusted: users });
+        };
+        let options = UserCacheOptions::default().max_staleness(Duration::from_millis(self.max_staleness));
+        let cached = CachedUserRepository::new(database.users(), database.revisions(), options);
+        let (store, trusted) = (database.users(), database.trusted_urls());
+        Ok(Sources { store, users: Arc::new(cached), trusted })
+    }
+}
+
+/// Where users come from.
+struct Sources {
+    /// The store itself, which tells whether it works.
+    store: Users,
+    /// What requests ask.
+    users: Users,
+    trusted: Arc<dyn TrustedUrls>,
+}
+
+type Users = Arc<dyn UserRepository<User = User>>;
+
+/// The signals that ask a program to stop.
+struct Stop {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    /// From now on they end the program through [`wait`](Self::wait) only.
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

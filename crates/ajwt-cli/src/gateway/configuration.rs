@@ -1,0 +1,71 @@
+//! The configuration file: the options of the command line under the same names.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{ArgMatches, parser::ValueSource};
+use toml::{Table, Value};
+
+use super::COMMAND;
+use crate::{failure::Failure, input};
+
+/// Bytes that the file may have.
+const MAX_LEN: usize = 1024 * 1024;
+
+/// The file's options as arguments, but for those that the command line or the environment give.
+/// `None`: no file is named.
+pub(crate) fn configured_arguments(
+    given: &ArgMatches,
+    cli: &clap::Command,
+) -> Result<Option<Vec<OsString>>, Failure> {
+    let Some(path) = given.get_one::<PathBuf>("config") else { return Ok(None) };
+    let wrong = |problem: String| Failure::new(format!("the configuration {}: {problem}", path.display()));
+    let text = input::read(path, MAX_LEN)?;
+    let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+
+    let options = cli.find_subcommand(COMMAND);
+    let mut arguments = Vec::new();
+    for (name, value) in &table {
+        let option = options.and_then(|options| {
+            options.get_arguments().find(|option| option.get_long() == Some(name) && name != "config")
+        });
+        let Some(option) = option else {
+            return Err(wrong(format!("{name:?} is no option; ajwt gateway --help lists them")));
+        };
+        let is_given = given
+            .value_source(option.get_id().as_str())
+            .is_some_and(|source| matches!(source, ValueSource::CommandLine | ValueSource::EnvVariable));
+        if !is_given {
+            let values = values(value)
+                .ok_or_else(|| wrong(format!("{name}: a text, a number, true or false is due")))?;
+            let takes_value = option.get_action().takes_values();
+            arguments.extend(values.into_iter().filter_map(|value| argument(name, &value, takes_value)));
+        }
+    }
+    Ok(Some(arguments))
+}
+
+fn argument(name: &str, value: &str, takes_value: bool) -> Option<OsString> {
+    match (takes_value, value) {
+        (true, value) => Some(format!("--{name}={value}").into()),
+        (false, "true") => Some(format!("--{name}").into()),
+        // What is not given is false already.
+        (false, "false") => None,
+        // Refused when it is read as an argument, which says what is due.
+        (false, value) => Some(format!("--{name}={value}").into()),
+    }
+}
+
+/// The values of an option: several in an array.
+fn values(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Integer(number) => Some(vec![number.to_string()]),
+        Value::Boolean(truth) => Some(vec![truth.to_string()]),
+        Value::Array(values) => {
+            let values: Option<Vec<_>> = values.iter().map(self::values).collect();
+            values.map(|values| values.concat())
+        }
+        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
+    }
+}

@@ -1,0 +1,113 @@
+//! Whether the gateway can decide at all.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use ajwt_core::{Claims, Nonce, PrivateKey, Token, UntrustedToken, Username, Validation};
+use ajwt_server::{
+    Clock as _, Freshness, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, SystemClock, User,
+    UserRepository,
+};
+use tokio::sync::Mutex;
+
+use crate::failure::Failure;
+
+/// How long an answer serves, so that nobody fills the nonce store by asking.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// How long a store may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the probe's nonces must be remembered beyond their window, as the engine's by default.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Asks the stores as a request does.
+pub(super) struct Health {
+    users: Arc<dyn UserRepository<User = User>>,
+    nonces: Arc<dyn NonceBackend>,
+    /// Nobody else has it, and no user: what it signs is used up here and accepted nowhere.
+    key: PrivateKey,
+    username: Username,
+    tolerance: Duration,
+    clock: SystemClock,
+    /// Held while the stores are asked: who comes meanwhile has the same answer.
+    last: Mutex<Option<(Duration, State)>>,
+}
+
+/// What stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Ready,
+    NoUserStore,
+    NoNonceStore,
+    /// It knows too little of what was used before, which passes.
+    NonceStoreStarting,
+}
+
+impl Health {
+    pub(super) fn new(
+        users: Arc<dyn UserRepository<User = User>>,
+        nonces: Arc<dyn NonceBackend>,
+        validation: &Validation,
+    ) -> Result<Self, Failure> {
+        let key = PrivateKey::generate_ed25519()?;
+        let username = Username::new("ajwt gateway readiness")?;
+        let (tolerance, clock) = (validation.tolerance(), SystemClock::new());
+        Ok(Self { users, nonces, key, username, tolerance, clock, last: Mutex::default() })
+    }
+
+    pub(super) async fn state(&self) -> State {
+        let mut last = self.last.lock().await;
+        let now = self.clock.monotonic();
+        if let Some((at, state)) = *last
+            && now.saturating_sub(at) < MAX_AGE
+        {
+            return state;
+        }
+        let state = self.ask().await;
+        *last = Some((self.clock.monotonic(), state));
+        state
+    }
+
+    async fn ask(&self) -> State {
+        let reading = self.users.find_by_username(self.username.as_str(), Freshness::Current);
+        match tokio::time::timeout(TIMEOUT, reading).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return State::NoUserStore,
+        }
+        let Ok(nonce) = self.nonce() else { return State::NoNonceStore };
+        match tokio::time::timeout(TIMEOUT, self.nonces.consume(&nonce)).await {
+            Ok(Ok(NonceOutcome::Fresh)) => State::Ready,
+            Ok(Err(NonceError::MayHaveBeenUsed { .. })) => State::NonceStoreStarting,
+            // A nonce that was just made is no replay.
+            Ok(Ok(NonceOutcome::Replayed) | Err(_)) | Err(_) => State::NoNonceStore,
+        }
+    }
+
+    /// The nonce of a token that was just made, as only a verified token has one.
+    fn nonce(&self) -> Result<NonceUse, Failure> {
+        let now = self.clock.now();
+        let claims = Claims::new(self.username.clone(), now, Nonce::generate(getrandom::fill)?);
+        let signed = Token::sign(&claims, &self.key)?;
+        let validation = Validation::default();
+        let token =
+            UntrustedToken::parse(signed.as_str())?.verify(self.key.public_key(), &validation, now)?;
+        Ok(NonceUse::new(NonceKey::of_token(&token), token.time(), now, self.tolerance, MARGIN))
+    }
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    pub(super) const fn told(self) -> &'static str {
+        match self {
+            Self::Ready => "ready\n",
+            Self::NoUserStore => "not ready: the user store does not answer\n",
+            Self::NoNonceStore => "not ready: the nonce store does not answer\n",
+            Self::NonceStoreStarting => "not ready: the nonce store was just started; this passes\n",
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the gateway tells Prometheus, besides the counters of ajwt-server.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use ajwt_server::{Clock as _, NonceBackend, NonceError, NonceOutcome, NonceUse, SystemClock};
+use async_trait::async_trait;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::failure::Failure;
+
+/// How long a decision took, by its outcome: a histogram in seconds.
+pub(super) const DECISION_SECONDS: &str = "ajwt_gateway_decision_seconds";
+
+const NONCE_STORE_SECONDS: &str = "ajwt_nonce_store_seconds";
+const NONCE_STORE_UP: &str = "ajwt_nonce_store_up";
+
+/// Seconds: a decision takes a tenth of a millisecond in memory, and at most some seconds.
+const BUCKETS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5];
+
+/// Between two times at which what was measured is counted up, scraped or not.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Collects the metrics of this process from now on.
+pub(super) fn install() -> Result<PrometheusHandle, Failure> {
+    let metrics = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
+    describe_counter!("ajwt_authentications_total", "Decisions by outcome and reason");
+    describe_histogram!(DECISION_SECONDS, Unit::Seconds, "How long a decision took");
+    describe_histogram!(NONCE_STORE_SECONDS, Unit::Seconds, "How long the nonce store took");
+    describe_gauge!(NONCE_STORE_UP, "1 if the nonce store answered when it was last asked, else 0");
+    let kept = metrics.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
+            kept.run_upkeep();
+        }
+    });
+    Ok(metrics)
+}
+
+/// A nonce backend whose answers are measured.
+pub(super) struct ObservedNonces {
+    nonces: Arc<dyn NonceBackend>,
+    clock: SystemClock,
+}
+
+impl ObservedNonces {
+    pub(super) fn new(nonces: Arc<dyn NonceBackend>) -> Self {
+        Self { nonces, clock: SystemClock::new() }
+    }
+}
+
+impl fmt::Debug for ObservedNonces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.nonces.fmt(f)
+    }
+}
+
+#[async_trait]
+impl NonceBackend for ObservedNonces {
+    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        let begun = self.clock.monotonic();
+        let mut question = Question { answered: false };
+        let answer = self.nonces.consume(nonce).await;
+        question.answered = true;
+        histogram!(NONCE_STORE_SECONDS).record(self.clock.monotonic().saturating_sub(begun));
+        gauge!(NONCE_STORE_UP).set(if answer.is_ok() { 1.0 } else { 0.0 });
+        answer
+    }
+
+    async fn close(&self) {
+        self.nonces.close().await;
+    }
+}
+
+/// A store that is given up on after a while is down too, and its answer never comes.
+struct Question {
+    answered: bool,
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if !self.answered {
+            gauge!(NONCE_STORE_UP).set(0.0);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the gateway answers.
+
+use std::sync::Arc;
+
+use ajwt_axum::{AuthLayer, Authenticated, JwksService};
+use ajwt_core::PublicKey;
+use ajwt_server::{Authenticator, Clock as _, SystemClock};
+use axum::{
+    Router,
+    extract::Request,
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use metrics::histogram;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::{
+    health::{Health, State},
+    metrics::DECISION_SECONDS,
+};
+
+const USERNAME: HeaderName = HeaderName::from_static("x-ajwt-username");
+const KEY_ID: HeaderName = HeaderName::from_static("x-ajwt-key-id");
+
+/// What a proxy asks, and below it whatever path it adds; then what an operator asks.
+pub(super) fn router(
+    authenticator: Authenticator,
+    published: Vec<PublicKey>,
+    health: Health,
+    metrics: PrometheusHandle,
+) -> Router {
+    let health = Arc::new(health);
+    let ready = move || {
+        let health = Arc::clone(&health);
+        async move { ready(&health).await }
+    };
+    let metrics = move || async move {
+        let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        ([(CONTENT_TYPE, content_type)], metrics.render())
+    };
+    Router::new()
+        .route("/auth", any(accepted))
+        .route("/auth/", any(accepted))
+        .route("/auth/{*path}", any(accepted))
+        .route_layer(AuthLayer::new(authenticator))
+        .route_layer(middleware::from_fn(measured))
+        .route_service(JwksService::PATH, JwksService::new(published))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+/// The layer answers all requests that do not come here.
+async fn accepted(caller: Authenticated) -> Response {
+    let (username, key) = (caller.token().username(), caller.key().key());
+    let username = HeaderValue::try_from(username.to_percent_encoded());
+    // Of the key itself: the `kid` of a key set is whatever its publisher likes.
+    let key_id = HeaderValue::try_from(key.fingerprint().as_str());
+    let (Ok(username), Ok(key_id)) = (username, key_id) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    // It is right for one request.
+    let uncached = HeaderValue::from_static("no-store");
+    [(USERNAME, username), (KEY_ID, key_id), (CACHE_CONTROL, uncached)].into_response()
+}
+
+async fn measured(request: Request, next: Next) -> Response {
+    let clock = SystemClock::new();
+    let response = next.run(request).await;
+    let outcome = match response.status() {
+        StatusCode::OK => "accepted",
+        StatusCode::UNAUTHORIZED => "refused",
+        _ => "unavailable",
+    };
+    histogram!(DECISION_SECONDS, "outcome" => outcome).record(clock.monotonic());
+    response
+}
+
+async fn ready(health: &Health) -> Response {
+    let state = health.state().await;
+    let status = if state == State::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, state.told()).into_response()
+}

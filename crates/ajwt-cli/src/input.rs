@@ -1,0 +1,92 @@
+//! Files that a command reads; `-` is standard input.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use ajwt_core::{JwkSet, KeyError, KeyType, MAX_JWK_SET_LEN, MAX_PUBLIC_KEY_LEN, PublicKey};
+use ajwt_server::NewKey;
+use zeroize::Zeroizing;
+
+use crate::{failure::Failure, output, private_key::Access};
+
+/// Bytes that a file of certificates may have.
+pub(crate) const MAX_CERTIFICATES_LEN: usize = 4 * 1024 * 1024;
+
+/// Whether a path stands for standard input.
+pub(crate) fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Reads a file of at most `max` bytes. It may hold a secret.
+pub(crate) fn read(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let from = |source: &mut dyn Read| -> io::Result<Zeroizing<Vec<u8>>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(max.saturating_add(1)));
+        let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+        source.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let read = if is_standard(path) {
+        from(&mut io::stdin().lock())
+    } else {
+        File::open(path).and_then(|mut file| from(&mut file))
+    };
+    let bytes = read.map_err(Failure::of(format!("{} cannot be read", path.display())))?;
+    if bytes.len() > max {
+        return Err(Failure::new(format!("{} has more than {max} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Reads a public key in PEM, OpenSSH or JWK, and its comment where there is one.
+pub(crate) fn public_key(path: &Path) -> Result<NewKey, Failure> {
+    let text = read(path, MAX_PUBLIC_KEY_LEN)?;
+    let is_json = text.trim_ascii_start().starts_with(b"{");
+    let key = if is_json {
+        PublicKey::from_jwk(&*text).map(NewKey::of_key).map_err(Failure::from)
+    } else {
+        NewKey::from_text(&*text).map_err(|error: KeyError| Failure::from(error))
+    };
+    key.map_err(|failure| Failure::new(format!("{} holds no usable public key: {failure}", path.display())))
+}
+
+/// The public keys that a file of any format holds: several only where it is a JWK Set.
+pub(crate) fn public_keys(file: &Path, access: &Access) -> Result<Vec<PublicKey>, Failure> {
+    let text = read(file, MAX_JWK_SET_LEN)?;
+    let unusable =
+        |failure: Failure| Failure::new(format!("{} holds no usable key: {failure}", file.display()));
+    if text.trim_ascii_start().starts_with(b"{") {
+        return of_json(&text).map_err(unusable);
+    }
+    match PublicKey::from_text(&*text) {
+        Ok((key, _)) => Ok(vec![key]),
+        Err(KeyError::PrivateKey) if is_standard(file) => {
+            Ok(vec![access.read_text(&text)?.public_key().clone()])
+        }
+        Err(KeyError::PrivateKey) => Ok(vec![access.read(file)?.public_key().clone()]),
+        Err(error) => Err(unusable(error.into())),
+    }
+}
+
+fn of_json(text: &[u8]) -> Result<Vec<PublicKey>, Failure> {
+    let Ok(set) = JwkSet::from_json(text) else {
+        return Ok(vec![PublicKey::from_jwk(text)?]);
+    };
+    for skipped in set.skipped() {
+        output::note(&format!(
+            "the key with index {} of the set is not usable: {}",
+            skipped.index, skipped.reason
+        ));
+    }
+    Ok(set.keys().iter().map(|jwk| jwk.key().clone()).collect())
+}
+
+/// `Ed25519`, or `RSA` and its bits.
+pub(crate) fn type_of(key: &PublicKey) -> String {
+    match key.key_type() {
+        KeyType::Ed25519 => "Ed25519".to_owned(),
+        KeyType::Rsa { bits } => format!("RSA {bits}"),
+    }
+}

@@ -1,0 +1,207 @@
+use std::{collections::HashSet, path::PathBuf};
+
+use ajwt_core::{Timestamp, Username};
+use ajwt_server::{AdminError, KeyAdmin, KeyRecord, NewKey};
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+
+use self::show::Show;
+use crate::{
+    database::AdminOptions,
+    failure::Failure,
+    input,
+    output::{self, Format, Row},
+    time,
+    user::username,
+};
+
+mod show;
+
+const COLUMNS: [&str; 8] =
+    ["id", "type", "fingerprint", "comment", "created_at", "expires_at", "revoked_at", "last_used_on"];
+
+/// Bytes that an authorized_keys file may have.
+const MAX_AUTHORIZED_KEYS_LEN: usize = 16 * 1024 * 1024;
+
+/// Shows keys, and adds, lists and changes those of a user.
+#[derive(Args, Debug)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Shows the public half of a key of any format
+    Show(Show),
+    /// Adds a public key to a user
+    Add {
+        #[arg(value_parser = username)]
+        user: Username,
+        /// The public key: PEM, OpenSSH or JWK; - is standard input
+        file: PathBuf,
+        /// Which system uses the key, who is responsible
+        #[arg(long)]
+        comment: Option<String>,
+        /// When it ends: 2027-01-31 or 2027-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = time::parse)]
+        expires: Option<Timestamp>,
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Adds the keys of an authorized_keys file to a user
+    Import {
+        #[arg(value_parser = username)]
+        user: Username,
+        /// The file; - is standard input
+        #[arg(long, value_name = "FILE")]
+        authorized_keys: PathBuf,
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Lists the keys of a user, newest first
+    List {
+        #[arg(value_parser = username)]
+        user: Username,
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Sets when a key ends
+    Expire {
+        #[command(flatten)]
+        key: OfUser,
+        /// 2027-01-31 or 2027-01-31T12:00:00Z, or never
+        #[arg(value_parser = expiry)]
+        time: Expiry,
+    },
+    /// Ends a key for ever; it stays on record
+    Revoke(OfUser),
+    /// Removes a key from the record
+    Remove(OfUser),
+}
+
+#[derive(Args, Debug)]
+struct OfUser {
+    #[arg(value_parser = username)]
+    user: Username,
+    /// The key's id, as ajwt key list tells it
+    id: i64,
+    #[command(flatten)]
+    admin: AdminOptions,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Expiry(Option<Timestamp>);
+
+fn expiry(text: &str) -> Result<Expiry, String> {
+    if text == "never" { Ok(Expiry(None)) } else { time::parse(text).map(|time| Expiry(Some(time))) }
+}
+
+impl Key {
+    pub(crate) async fn run(&self) -> Result<(), Failure> {
+        match &self.action {
+            Action::Show(show) => show.run(),
+            Action::Add { user, file, comment, expires, format, admin } => {
+                let key = input::public_key(file)?;
+                let key = match comment {
+                    Some(comment) => key.with_comment(comment)?,
+                    None => key,
+                };
+                let key = key.with_validity(None, *expires);
+                let database = admin.open().await?;
+                let record = database.admin().add_key(user, &key).await?;
+                database.close().await;
+                format.write(&COLUMNS, vec![row(&record)])
+            }
+            Action::Import { user, authorized_keys, format, admin } => {
+                let text = input::read(authorized_keys, MAX_AUTHORIZED_KEYS_LEN)?;
+                let of_file =
+                    Failure::of(format!("{} is not usable, and no key was added", authorized_keys.display()));
+                let keys = NewKey::from_authorized_keys(&*text).map_err(of_file)?;
+                let database = admin.open().await?;
+                let records = import(database.admin(), user, &keys).await?;
+                database.close().await;
+                format.write(&COLUMNS, records.iter().map(row).collect())
+            }
+            Action::List { user, format, admin } => {
+                let database = admin.open().await?;
+                let records = database.admin().keys(user).await?;
+                database.close().await;
+                format.write(&COLUMNS, records.iter().map(row).collect())
+            }
+            Action::Expire { key: OfUser { user, id, admin }, time: Expiry(time) } => {
+                let database = admin.open().await?;
+                database.admin().set_key_expiry(user, *id, *time).await?;
+                database.close().await;
+                output::note(&time.map_or_else(
+                    || format!("key {id} does not expire"),
+                    |time| format!("key {id} ends at {}", time::text(time)),
+                ));
+                Ok(())
+            }
+            Action::Revoke(OfUser { user, id, admin }) => {
+                let database = admin.open().await?;
+                database.admin().revoke_key(user, *id).await?;
+                database.close().await;
+                output::note(&format!("revoked key {id}"));
+                Ok(())
+            }
+            Action::Remove(OfUser { user, id, admin }) => {
+                let database = admin.open().await?;
+                database.admin().remove_key(user, *id).await?;
+                database.close().await;
+                output::note(&format!("removed key {id}"));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Adds the keys that the user does not have. A key that it has is no error, so that a file can be
+/// imported again when it has grown, or when the database went away in the middle.
+async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Result<Vec<KeyRecord>, Failure> {
+    let known = admin.keys(user).await?;
+    let mut known: HashSet<String> = known.into_iter().map(|record| record.fingerprint).collect();
+    let mut added = Vec::new();
+    // Nothing shows where there is no terminal.
+    let progress = ProgressBar::new(u64::try_from(keys.len()).unwrap_or(u64::MAX));
+    for key in progress.wrap_iter(keys.iter()) {
+        if !known.insert(key.key().fingerprint().as_str().to_owned()) {
+            continue;
+        }
+        match admin.add_key(user, key).await {
+            Ok(record) => added.push(record),
+            // Somebody else was faster.
+            Err(AdminError::DuplicateKey { .. }) => {}
+            Err(error) => {
+                let done =
+                    format!("{} of {} keys were added; do it again to add the rest", added.len(), keys.len());
+                return Err(Failure::of(done)(error));
+            }
+        }
+    }
+    progress.finish_and_clear();
+    output::note(&format!("added {} of {} keys; the user has the others already", added.len(), keys.len()));
+    Ok(added)
+}
+
+fn row(record: &KeyRecord) -> Row {
+    let key_type = ajwt_core::PublicKey::from_text(&record.text).map(|(key, _)| input::type_of(&key));
+    vec![
+        ("id", record.id.into()),
+        // A row that another program wrote may hold anything.
+        ("type", key_type.map_or_else(|_| "no usable key".into(), Into::into)),
+        ("fingerprint", record.fingerprint.clone().into()),
+        ("comment", record.comment.clone().into()),
+        ("created_at", time::text(record.created_at).into()),
+        ("expires_at", time::value(record.expires_at)),
+        ("revoked_at", time::value(record.revoked_at)),
+        ("last_used_on", time::value(record.last_used_on)),
+    ]
+}

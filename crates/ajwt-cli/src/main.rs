@@ -1,0 +1,66 @@
+//! The program `ajwt`: keys and tokens, users in a database, and a gateway for services in any
+//! language. docs/cli.md and docs/gateway.md tell how to use it.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
+)]
+
+mod audit;
+mod cli;
+mod database;
+mod explain;
+mod failure;
+mod gateway;
+mod input;
+mod jwks;
+mod key;
+mod keygen;
+mod manual;
+mod migrate;
+mod nonce;
+mod output;
+mod private_key;
+mod request;
+mod time;
+mod token;
+mod trust;
+mod user;
+
+use std::process::ExitCode;
+
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::{cli::Command, failure::Failure};
+
+fn main() -> ExitCode {
+    let ended = cli::parse().and_then(run);
+    match ended {
+        Ok(code) => code,
+        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::note(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    let level = match &command {
+        Command::Gateway(gateway) => gateway.log_level(),
+        _ => LevelFilter::WARN,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        // It would tell of a line that cannot be written by a panic, and with the disk that the log is on
+        // requests would go without an answer.
+        .log_internal_errors(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(command.run());
+    // A thread that waits for a passphrase or a disk must not keep the program.
+    runtime.shutdown_background();
+    ended
+}

@@ -1,0 +1,148 @@
+use std::{path::PathBuf, sync::Arc};
+
+use ajwt_redis::{InitialiseError, RedisNonceBackend};
+use ajwt_server::{MemoryNonceBackend, NonceBackend};
+use clap::{Args, Subcommand};
+
+use crate::{
+    database::{Database, DatabaseOptions},
+    failure::Failure,
+    input, output,
+};
+
+/// Sets up where used nonces are kept.
+#[derive(Args, Debug)]
+pub(crate) struct Nonce {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Marks a store as new: your word that no token was ever used with it. Once, when a service is set
+    /// up: without it the first tokens are answered with 503 for 25 s
+    Init {
+        #[command(flatten)]
+        store: NonceOptions,
+        #[command(flatten)]
+        database: DatabaseOptions,
+    },
+}
+
+/// Where used nonces are kept.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NonceOptions {
+    /// Where used nonces are kept: memory (of one process), sql (the database), or a Redis server,
+    /// redis://USER:PASSWORD@HOST:PORT or redis://HOST, rediss:// with TLS
+    #[arg(long, env = "AJWT_NONCE", value_name = "STORE")]
+    nonce: Option<String>,
+    /// What the keys in Redis begin with: each service and environment has its own
+    #[arg(long, env = "AJWT_REDIS_PREFIX", value_name = "PREFIX", default_value = "ajwt")]
+    redis_prefix: String,
+    /// The Sentinels, separated by commas; --nonce then has the primary's name in place of the host
+    #[arg(
+        long,
+        env = "AJWT_REDIS_SENTINEL",
+        value_name = "URLS",
+        value_delimiter = ',',
+        conflicts_with = "redis_cluster"
+    )]
+    redis_sentinel: Vec<String>,
+    /// A cluster: --nonce lists some of its servers, separated by commas
+    #[arg(long, env = "AJWT_REDIS_CLUSTER")]
+    redis_cluster: bool,
+    /// How many replicas must have a nonce before its token counts
+    #[arg(long, env = "AJWT_REDIS_WAIT_FOR_REPLICAS", value_name = "NUMBER", default_value_t = 0)]
+    redis_wait_for_replicas: u32,
+    /// Your word that Redis loses no write when it restarts or fails over: these then cost no outage
+    #[arg(long, env = "AJWT_REDIS_TRUST_PERSISTENCE")]
+    redis_trust_persistence: bool,
+    /// Trusts the certificates of this PEM file for rediss://, in place of the system's
+    #[arg(long, env = "AJWT_REDIS_CA", value_name = "FILE")]
+    redis_ca: Option<PathBuf>,
+}
+
+/// What `--nonce` names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Store<'a> {
+    Memory,
+    Sql,
+    Redis(&'a str),
+}
+
+impl NonceOptions {
+    pub(crate) fn store(&self) -> Result<Store<'_>, Failure> {
+        match self.nonce.as_deref() {
+            None => Err(Failure::new(
+                "no nonce store: give --nonce or set AJWT_NONCE: memory, sql or redis://HOST",
+            )),
+            Some("memory") => Ok(Store::Memory),
+            Some("sql") => Ok(Store::Sql),
+            Some(url) if url.starts_with("redis://") || url.starts_with("rediss://") => Ok(Store::Redis(url)),
+            // Not shown: it may hold a password.
+            Some(_) => Err(Failure::new("--nonce is none of memory, sql, redis://HOST and rediss://HOST")),
+        }
+    }
+
+    /// Opens the store for a service.
+    pub(crate) async fn open(&self, database: Option<&Database>) -> Result<Arc<dyn NonceBackend>, Failure> {
+        match (self.store()?, database) {
+            (Store::Memory, _) => {
+                tracing::warn!(
+                    "--nonce memory serves one process only: a second one would accept each token once more"
+                );
+                Ok(Arc::new(MemoryNonceBackend::default()))
+            }
+            (Store::Sql, Some(database)) => Ok(database.nonces()),
+            (Store::Sql, None) => {
+                Err(Failure::new("--nonce sql needs a database: give --database-url, or another --nonce"))
+            }
+            (Store::Redis(url), _) => Ok(Arc::new(self.connect(url).await?)),
+        }
+    }
+
+    async fn connect(&self, url: &str) -> Result<RedisNonceBackend, Failure> {
+        let mut builder = RedisNonceBackend::builder(&self.redis_prefix);
+        builder = builder.wait_for_replicas(self.redis_wait_for_replicas);
+        if self.redis_trust_persistence {
+            builder = builder.trust_persistence();
+        }
+        if let Some(path) = &self.redis_ca {
+            builder = builder.root_certificates_pem(input::read(path, input::MAX_CERTIFICATES_LEN)?.to_vec());
+        }
+        Ok(if self.redis_cluster {
+            builder.connect_cluster(&url.split(',').collect::<Vec<_>>()).await?
+        } else if self.redis_sentinel.is_empty() {
+            builder.connect(url).await?
+        } else {
+            let sentinels: Vec<&str> = self.redis_sentinel.iter().map(String::as_str).collect();
+            builder.connect_sentinel(&sentinels, url).await?
+        })
+    }
+}
+
+impl Nonce {
+    pub(crate) async fn run(&self) -> Result<(), Failure> {
+        let Action::Init { store, database } = &self.action;
+        let is_new = match store.store()? {
+            Store::Memory => {
+                return Err(Failure::new("memory needs no marking: its store is new at each start"));
+            }
+            Store::Sql => {
+                let database = database.open().await?;
+                let is_new = database.initialise_nonces().await?;
+                database.close().await;
+                is_new
+            }
+            Store::Redis(url) => match store.connect(url).await?.initialise().await {
+                Err(InitialiseError::AlreadyInitialised { since }) => since.as_millis() == 0,
+                initialised => initialised.map(|()| true)?,
+            },
+        };
+        if !is_new {
+            return Err(Failure::new("the store is in use: it is not new, and nothing was changed"));
+        }
+        output::note("the store is marked as new");
+        Ok(())
+    }
+}

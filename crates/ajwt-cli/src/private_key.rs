@@ -1,0 +1,140 @@
+//! Private keys and the passphrases that they are encrypted with.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+};
+
+use ajwt_client::{KeyFile, KeyFileError};
+use ajwt_core::{KeyError, PrivateKey};
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::{failure::Failure, input};
+
+/// Bytes that a passphrase may have.
+const MAX_PASSPHRASE_LEN: usize = 4096;
+
+/// The private key that a command signs with.
+#[derive(Args, Debug)]
+pub(crate) struct SigningKey {
+    /// The file of the private key: PKCS#8, PKCS#1 or OpenSSH, encrypted or not
+    #[arg(long, env = "AJWT_KEY", value_name = "FILE")]
+    key: PathBuf,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// What reading a private key may need.
+#[derive(Args, Debug)]
+pub(crate) struct Access {
+    #[command(flatten)]
+    passphrase: PassphraseFile,
+    /// Reads a key file that others may read, as mounted Kubernetes secrets are
+    #[arg(long, env = "AJWT_ALLOW_OPEN_PERMISSIONS")]
+    allow_open_permissions: bool,
+}
+
+/// Where a passphrase is. Never the passphrase itself: other accounts see arguments of programs.
+#[derive(Args, Debug)]
+pub(crate) struct PassphraseFile {
+    /// A file whose first line is the passphrase; without it the terminal is asked
+    #[arg(long, env = "AJWT_PASSPHRASE_FILE", value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl SigningKey {
+    pub(crate) fn read(&self) -> Result<PrivateKey, Failure> {
+        self.access.read(&self.key)
+    }
+}
+
+impl Access {
+    pub(crate) fn read(&self, path: &Path) -> Result<PrivateKey, Failure> {
+        let file = || {
+            let file = KeyFile::new(path);
+            if self.allow_open_permissions { file.allow_open_permissions() } else { file }
+        };
+        match file().read() {
+            Err(KeyFileError::Key { source: KeyError::PasswordMissing, .. }) => {
+                let passphrase = self.passphrase_of(&path.display().to_string())?;
+                told(file().password(passphrase.as_slice()).read())
+            }
+            read => told(read),
+        }
+    }
+
+    /// Reads the text of a key that has no file.
+    pub(crate) fn read_text(&self, text: &[u8]) -> Result<PrivateKey, Failure> {
+        match PrivateKey::from_pem(text, None) {
+            Err(KeyError::PasswordMissing) => {
+                let passphrase = self.passphrase_of("the key")?;
+                Ok(PrivateKey::from_pem(text, Some(&passphrase))?)
+            }
+            read => Ok(read?),
+        }
+    }
+
+    fn passphrase_of(&self, key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        match self.passphrase.read()? {
+            Some(passphrase) => Ok(passphrase),
+            None => ask(&format!("passphrase of {key}: ")),
+        }
+    }
+}
+
+/// The library's hint is to a method; here it is an option.
+fn told(read: Result<PrivateKey, KeyFileError>) -> Result<PrivateKey, Failure> {
+    read.map_err(|error| match error {
+        KeyFileError::OpenPermissions { path, mode } => Failure::new(format!(
+            "the key file {path} has mode {mode:04o}, so others can use the key: chmod 600 {path}, or give \
+             --allow-open-permissions where that is meant (Kubernetes secrets)",
+            path = path.display()
+        )),
+        error => error.into(),
+    })
+}
+
+impl PassphraseFile {
+    /// The passphrase of the file, if one was given.
+    pub(crate) fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+        let Some(path) = &self.passphrase_file else { return Ok(None) };
+        let text = input::read(path, MAX_PASSPHRASE_LEN)?;
+        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let passphrase = line.strip_suffix(b"\r").unwrap_or(line);
+        if passphrase.is_empty() {
+            return Err(Failure::new(format!(
+                "the first line of {} is empty where a passphrase is due",
+                path.display()
+            )));
+        }
+        Ok(Some(Zeroizing::new(passphrase.to_vec())))
+    }
+
+    /// The passphrase of a new key: of the file, else what the terminal answers twice. `None`: it is
+    /// not to be encrypted.
+    pub(crate) fn of_new_key(&self, may_ask: bool) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+        if let Some(passphrase) = self.read()? {
+            return Ok(Some(passphrase));
+        }
+        if !may_ask || !io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let passphrase = ask("passphrase of the new key (empty for none): ")?;
+        if passphrase.is_empty() {
+            return Ok(None);
+        }
+        if ask("the same again: ")? != passphrase {
+            return Err(Failure::new("the passphrases differ; no key was made"));
+        }
+        Ok(Some(passphrase))
+    }
+}
+
+fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let answered = rpassword::prompt_password(prompt);
+    let passphrase = answered.map_err(Failure::of(
+        "the key is encrypted, and there is no terminal to ask for its passphrase: give --passphrase-file",
+    ))?;
+    Ok(Zeroizing::new(passphrase.into_bytes()))
+}

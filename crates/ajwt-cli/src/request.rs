@@ -1,0 +1,110 @@
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use ajwt_client::RequestBuilderExt as _;
+use clap::Args;
+use reqwest::{
+    Certificate, Client, Method, Response, StatusCode, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+    redirect::Policy,
+};
+
+use crate::{cli::REFUSED, failure::Failure, input, output, token::Signer};
+
+/// Bytes of a request's body that is read from a file.
+const MAX_BODY_LEN: usize = 64 * 1024 * 1024;
+
+/// Sends a signed request and writes the body of the answer.
+#[derive(Args, Debug)]
+pub(crate) struct Request {
+    /// GET, POST and so on
+    method: Method,
+    url: Url,
+    #[command(flatten)]
+    signer: Signer,
+    /// The request's body; @FILE reads it from a file, @- from standard input
+    #[arg(short, long, value_name = "BODY")]
+    data: Option<String>,
+    /// Another header, as in "Content-Type: application/json"
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Writes the status and the headers of the answer too
+    #[arg(short, long)]
+    include: bool,
+    /// Seconds that it may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+    /// Trusts the certificates of this PEM file in place of the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<std::path::PathBuf>,
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let wrong = || format!("{text:?} is no header; one is \"Name: value\"");
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    Ok((name.parse().map_err(|_| wrong())?, value.trim().parse().map_err(|_| wrong())?))
+}
+
+impl Request {
+    pub(crate) async fn run(&self) -> Result<ExitCode, Failure> {
+        let signer = self.signer.read()?;
+        let headers: HeaderMap = self.headers.iter().cloned().collect();
+        let mut request = self.client()?.request(self.method.clone(), self.url.clone()).headers(headers);
+        if let Some(data) = &self.data {
+            request = request.body(match data.strip_prefix('@') {
+                Some(path) => input::read(Path::new(path), MAX_BODY_LEN)?.to_vec(),
+                None => data.clone().into_bytes(),
+            });
+        }
+        let response = request.sign_with(&signer)?.send().await.map_err(Failure::of("the request failed"))?;
+        let status = response.status();
+        self.write(response).await?;
+        if status == StatusCode::UNAUTHORIZED {
+            let key = signer.public_key();
+            let fingerprint = key.fingerprint();
+            output::note(&format!(
+                "the server does not accept the token (401): does it know the key {fingerprint}, is its clock \
+                 right, is the audience the one that it wants?"
+            ));
+        }
+        let is_refused = status.is_client_error() || status.is_server_error();
+        Ok(if is_refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        // A redirect or a retry would send the token again, which works once.
+        let builder = Client::builder()
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .timeout(Duration::from_secs(self.timeout));
+        let builder = match &self.ca {
+            Some(path) => {
+                let certificates = Certificate::from_pem_bundle(&input::read(path, MAX_BODY_LEN)?);
+                builder.tls_certs_only(
+                    certificates
+                        .map_err(Failure::of(format!("{} holds no certificates in PEM", path.display())))?,
+                )
+            }
+            // A host without certificates can still do without TLS.
+            None if self.url.scheme() == "http" => builder.tls_certs_only([]),
+            None => builder,
+        };
+        builder
+            .build()
+            .map_err(Failure::of("TLS cannot be set up; is the package ca-certificates installed?"))
+    }
+
+    async fn write(&self, mut response: Response) -> Result<(), Failure> {
+        if self.include {
+            let mut head = format!("{:?} {}\n", response.version(), response.status()).into_bytes();
+            for (name, value) in response.headers() {
+                head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat());
+            }
+            head.push(b'\n');
+            output::bytes(&head)?;
+        }
+        while let Some(chunk) = response.chunk().await.map_err(Failure::of("the answer broke off"))? {
+            output::bytes(&chunk)?;
+        }
+        Ok(())
+    }
+}

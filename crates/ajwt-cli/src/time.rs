@@ -1,0 +1,69 @@
+//! Times as people write and read them, in UTC.
+
+use ajwt_core::Timestamp;
+use jiff::{civil::Date, tz::TimeZone};
+use serde_json::Value;
+
+/// As RFC 3339 writes it: `2027-01-31T12:00:00Z`.
+pub(crate) fn text(time: Timestamp) -> String {
+    // Outside of the years -9999 to 9999 it is told in seconds.
+    jiff::Timestamp::from_second(time.as_secs())
+        .map_or_else(|_| format!("{} s since 1970", time.as_secs()), |time| time.to_string())
+}
+
+/// A time that may not be there, in a table.
+pub(crate) fn value(time: Option<Timestamp>) -> Value {
+    time.map_or(Value::Null, |time| text(time).into())
+}
+
+/// Reads `2027-01-31`, which is its first moment in UTC, or `2027-01-31T12:00:00Z`, or seconds since
+/// 1970.
+pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Ok(Timestamp::from_secs(seconds));
+    }
+    let date = || {
+        Date::strptime("%Y-%m-%d", text)
+            .ok()?
+            .to_zoned_datetime(TimeZone::UTC)
+            .ok()
+            .map(|day| day.timestamp())
+    };
+    let time = text.parse::<jiff::Timestamp>().ok().or_else(date);
+    time.map(|time| Timestamp::from_millis(time.as_millisecond())).ok_or_else(|| {
+        "a time is a date, as in 2027-01-31, or a moment, as in 2027-01-31T12:00:00Z".to_owned()
+    })
+}
+
+/// A length of time in milliseconds, to the second where there is one.
+pub(crate) fn duration(millis: u64) -> String {
+    match millis {
+        0..10_000 => format!("{}.{:03} s", millis / 1000, millis % 1000),
+        10_000..600_000 => format!("{} s", millis / 1000),
+        600_000..36_000_000 => format!("{} min", millis / 60_000),
+        36_000_000..864_000_000 => format!("{} h", millis / 3_600_000),
+        _ => format!("{} days", millis / 86_400_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_written_in_utc() {
+        for (written, seconds) in [
+            ("1970-01-02", 86_400),
+            ("1970-01-01T00:00:01Z", 1),
+            ("1970-01-01T01:00:01+01:00", 1),
+            ("1800000000", 1_800_000_000),
+        ] {
+            assert_eq!(parse(written), Ok(Timestamp::from_secs(seconds)), "{written}");
+        }
+        for wrong in ["", "tomorrow", "2027-02-30", "2027-01-31T12:00:00"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(text(Timestamp::from_millis(1_800_000_000_999)), "2027-01-15T08:00:00Z");
+        assert_eq!(text(Timestamp::from_secs(i64::MAX)), "9223372036854775 s since 1970");
+    }
+}

@@ -1,0 +1,124 @@
+use ajwt_core::{Jwk, Username};
+use ajwt_jwks::Validators;
+use ajwt_server::{AdminError, TrustRecord};
+use clap::{Args, Subcommand};
+
+use crate::{
+    database::AdminOptions,
+    failure::Failure,
+    input,
+    jwks::JwksOptions,
+    output::{self, Format, Row},
+    time,
+    user::username,
+};
+
+const KEY_COLUMNS: [&str; 3] = ["kid", "type", "fingerprint"];
+
+/// Adds, lists and removes URLs whose key sets (JWKS) name a user's keys.
+#[derive(Args, Debug)]
+pub(crate) struct Trust {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Trusts a URL to name the user's keys, after its key set was fetched, and shows the keys
+    Add {
+        #[command(flatten)]
+        trust: OfUser,
+        /// Trusts the URL without looking at it
+        #[arg(long)]
+        no_fetch: bool,
+        #[command(flatten)]
+        jwks: JwksOptions,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Lists the URLs that are trusted for a user
+    List {
+        #[arg(value_parser = username)]
+        user: Username,
+        #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Ends a trust
+    Remove(OfUser),
+}
+
+#[derive(Args, Debug)]
+struct OfUser {
+    #[arg(value_parser = username)]
+    user: Username,
+    /// The URL of a JWK Set
+    url: String,
+    #[command(flatten)]
+    admin: AdminOptions,
+}
+
+impl Trust {
+    pub(crate) async fn run(&self) -> Result<(), Failure> {
+        match &self.action {
+            Action::Add { trust: OfUser { user, url, admin }, no_fetch, jwks, format } => {
+                AdminError::check_trust_url(url)?;
+                let keys = if *no_fetch { None } else { Some(fetch(url, jwks).await?) };
+                let database = admin.open().await?;
+                database.admin().add_trust(user, url).await?;
+                database.close().await;
+                if let Some(keys) = keys {
+                    format.write(&KEY_COLUMNS, keys)?;
+                }
+                output::note(&format!("trusted for the user {}", output::printable(user.as_str())));
+            }
+            Action::List { user, format, admin } => {
+                let database = admin.open().await?;
+                let trusts = database.admin().trusts(user).await?;
+                database.close().await;
+                let row = |trust: TrustRecord| {
+                    let last_used_on = time::value(trust.last_used_on);
+                    vec![("id", trust.id.into()), ("url", trust.url.into()), ("last_used_on", last_used_on)]
+                };
+                format.write(&["id", "url", "last_used_on"], trusts.into_iter().map(row).collect())?;
+            }
+            Action::Remove(OfUser { user, url, admin }) => {
+                let database = admin.open().await?;
+                let trusts = database.admin().trusts(user).await?;
+                let Some(trust) = trusts.iter().find(|trust| trust.url == *url) else {
+                    return Err(Failure::new(format!(
+                        "the URL is not trusted for that user; ajwt trust list {} shows those that are",
+                        output::printable(user.as_str())
+                    )));
+                };
+                database.admin().remove_trust(user, trust.id).await?;
+                database.close().await;
+                output::note("removed the trust");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The keys of a set as rows.
+async fn fetch(url: &str, jwks: &JwksOptions) -> Result<Vec<Row>, Failure> {
+    let response = jwks.client()?.fetch(url, &Validators::default()).await;
+    let response = response
+        .map_err(Failure::of("the URL was not added, for its key set cannot be fetched (--no-fetch)"))?;
+    let Some(set) = response.set.filter(|set| !set.keys().is_empty()) else {
+        return Err(Failure::new(
+            "the URL was not added, for its key set has no usable key; --no-fetch adds it all the same",
+        ));
+    };
+    let row = |jwk: &Jwk| {
+        let key = jwk.key();
+        let fingerprint = key.fingerprint().as_str();
+        vec![
+            ("kid", jwk.key_id().into()),
+            ("type", input::type_of(key).into()),
+            ("fingerprint", fingerprint.into()),
+        ]
+    };
+    Ok(set.keys().iter().map(row).collect())
+}

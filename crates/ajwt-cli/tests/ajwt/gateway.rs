@@ -1,0 +1,309 @@
+//! The gateway by itself: what it answers, its configuration, its end.
+
+use std::{io::Write as _, net::TcpStream, time::Duration};
+
+use reqwest::Method;
+
+use crate::support::{Folder, Gateway, client, eventually};
+
+const SQL: &str = "--database-url sqlite://ajwt.db --nonce sql";
+
+fn service() -> Folder {
+    let folder = Folder::with_database();
+    folder.good("nonce init --nonce sql --database-url sqlite://ajwt.db");
+    folder
+}
+
+#[tokio::test]
+async fn a_token_is_accepted_once_and_names_its_user() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, SQL);
+    let token = folder.authorization();
+    let accepted = gateway.ask(&token).await;
+    assert_eq!(accepted.status(), 200);
+    let header = |name: &str| accepted.headers()[name].to_str().expect("text").to_owned();
+    assert_eq!(header("x-ajwt-username"), "billing");
+    assert_eq!(header("x-ajwt-key-id"), folder.good("key show billing.key --format fingerprint").trim_end());
+    assert_eq!(header("cache-control"), "no-store");
+
+    let replayed = gateway.ask(&token).await;
+    assert_eq!(replayed.status(), 401);
+    assert_eq!(replayed.headers()["www-authenticate"], "JWT");
+    for name in ["x-ajwt-username", "x-ajwt-key-id"] {
+        assert!(!replayed.headers().contains_key(name));
+    }
+    assert_eq!(gateway.status("JWT nonsense").await, 401);
+    assert_eq!(gateway.get("/auth").await.status(), 401);
+    let twice = client().get(format!("{}/auth", gateway.url()));
+    let twice = twice.header("authorization", folder.authorization()).header("authorization", "Basic eDp5");
+    assert_eq!(twice.send().await.expect("an answer").status(), 401);
+}
+
+/// Envoy appends the path and keeps the method; other proxies send what they like.
+#[tokio::test]
+async fn all_below_auth_is_asked_in_any_method() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, SQL);
+    for (method, path) in [
+        ("GET", "/auth"),
+        ("POST", "/auth/"),
+        ("DELETE", "/auth/orders/7?sort=up"),
+        ("OPTIONS", "/auth//a/%2e%2e/%ff"),
+        ("HEAD", "/auth/healthz"),
+        ("PROPFIND", "/auth/auth"),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let ask = async |authorization: &str| {
+            let request = client().request(method.clone(), format!("{}{path}", gateway.url()));
+            let answer = request.header("authorization", authorization).body("a body").send().await;
+            answer.expect("an answer").status()
+        };
+        assert_eq!(ask(&folder.authorization()).await, 200, "{method} {path}");
+        assert_eq!(ask("JWT nonsense").await, 401, "{method} {path}");
+    }
+    for path in ["/", "/authx", "/Auth", "/auth%2f", "/orders"] {
+        assert_eq!(gateway.get(path).await.status(), 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn no_two_users_have_the_same_header() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, SQL);
+    for (name, header) in [
+        ("caf\u{e9} /%", "caf%C3%A9%20%2F%25"),
+        ("caf%C3%A9", "caf%25C3%25A9"),
+        ("A.b_c~d@e+f-0", "A.b_c~d@e+f-0"),
+        (&"\u{1f600}".repeat(150), &"%F0%9F%98%80".repeat(150)),
+    ] {
+        let database = ["--database-url", "sqlite://ajwt.db"];
+        for arguments in [["user", "add", name].as_slice(), &["key", "add", name, "billing.key.pub"]] {
+            let ran = folder.ajwt(&[arguments, &database].concat());
+            assert_eq!(ran.code, Some(0), "{ran:?}");
+        }
+        let token = folder.ajwt(&["token", "--username", name, "--key", "billing.key"]).out;
+        let answer = gateway.ask(&format!("JWT {}", token.trim_end())).await;
+        assert_eq!(answer.headers()["x-ajwt-username"], *header, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_sees_how_it_is() {
+    let folder = service();
+    folder.good("keygen -o own.key");
+    let gateway = Gateway::start(&folder, &format!("{SQL} --publish-key own.key,billing.key.pub"));
+    assert_eq!(gateway.text("/healthz").await, "ok\n");
+    assert_eq!(gateway.text("/readyz").await, "ready\n");
+
+    let published = gateway.get("/.well-known/jwks.json").await;
+    assert!(published.headers().contains_key("etag"));
+    folder.write("jwks", published.text().await.expect("text"));
+    let keys = [folder.read("own.key.pub"), folder.read("billing.key.pub")].concat();
+    assert_eq!(folder.good("key show jwks"), keys);
+
+    let token = folder.authorization();
+    gateway.status(&token).await;
+    gateway.status(&token).await;
+    let metrics = gateway.text("/metrics").await;
+    for line in [
+        "ajwt_authentications_total{outcome=\"accepted\",reason=\"accepted\"} 1",
+        "ajwt_authentications_total{outcome=\"refused\",reason=\"replayed\"} 1",
+        "ajwt_gateway_decision_seconds_count{outcome=\"accepted\"} 1",
+        "ajwt_gateway_decision_seconds_bucket{outcome=\"refused\",le=\"+Inf\"} 1",
+        "ajwt_nonce_store_up 1",
+        "# TYPE ajwt_nonce_store_seconds histogram",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "no {line} in:\n{metrics}");
+    }
+    assert!(!metrics.contains("billing"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_is_503_and_not_ready() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, &format!("{SQL} --max-staleness 0"));
+    assert_eq!(gateway.text("/readyz").await, "ready\n");
+    let admin = sqlx::SqlitePool::connect_lazy(&format!("sqlite://{}", folder.path("ajwt.db").display()));
+    let admin = admin.expect("a pool");
+    let rename = async |from: &str, to: &str| {
+        let sql = sqlx::AssertSqlSafe(format!("ALTER TABLE {from} RENAME TO {to}"));
+        sqlx::query(sql).execute(&admin).await.expect("renamed");
+    };
+
+    rename("ajwt_nonce", "gone").await;
+    assert_eq!(gateway.status(&folder.authorization()).await, 503);
+    eventually("word of the nonce store", async || {
+        let answer = gateway.get("/readyz").await;
+        answer.status() == 503
+            && answer.text().await.expect("text").contains("the nonce store does not answer")
+    })
+    .await;
+    assert!(gateway.text("/metrics").await.contains("ajwt_nonce_store_up 0"));
+    rename("gone", "ajwt_nonce").await;
+    assert_eq!(gateway.status(&folder.authorization()).await, 200, "it comes back by itself");
+
+    rename("ajwt_public_key", "gone").await;
+    assert_eq!(gateway.status(&folder.authorization()).await, 503);
+    eventually("word of the user store", async || {
+        let answer = gateway.get("/readyz").await;
+        answer.status() == 503
+            && answer.text().await.expect("text").contains("the user store does not answer")
+    })
+    .await;
+    assert_eq!(gateway.text("/healthz").await, "ok\n", "the process itself is well");
+}
+
+/// Without `nonce init`: the table may stand in the place of one that was lost.
+#[tokio::test]
+async fn a_nonce_store_that_was_just_made_is_told() {
+    let folder = Folder::with_database();
+    let gateway = Gateway::start(&folder, SQL);
+    assert_eq!(gateway.status(&folder.authorization()).await, 503);
+    assert_eq!(gateway.text("/readyz").await, "not ready: the nonce store was just started; this passes\n");
+}
+
+#[tokio::test]
+async fn it_finishes_what_runs_and_notes_the_last_use() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, SQL);
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+    let last_use = || {
+        let list = folder.good("key list billing --json --database-url sqlite://ajwt.db");
+        serde_json::from_str::<serde_json::Value>(&list).expect("JSON")[0]["last_used_on"].clone()
+    };
+    assert!(last_use().is_null(), "it is not written yet");
+
+    // A request of which half is there when it is told to stop.
+    let mut slow = TcpStream::connect(gateway.address()).expect("connected");
+    write!(slow, "GET /auth HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n", folder.authorization())
+        .expect("written");
+    gateway.terminate();
+    eventually("word of stopping", async || gateway.log().contains("stopping")).await;
+    write!(slow, "Connection: close\r\n\r\n").expect("written");
+    let mut answer = String::new();
+    let read = std::io::Read::read_to_string(&mut slow, &mut answer);
+    assert!(read.is_ok() && answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+
+    let (status, log) = gateway.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+    assert!(last_use().is_string(), "it is written");
+    assert!(!log.contains("ey"), "no token in the log: {log}");
+}
+
+#[tokio::test]
+async fn users_may_be_files() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("callers")).expect("a folder");
+    folder.good("keygen --format openssh -o billing.key");
+    folder.write("callers/billing.keys", folder.read("billing.key.pub"));
+    let gateway = Gateway::start(&folder, "--keys callers --nonce memory");
+    assert!(gateway.log().contains("--nonce memory serves one process only"), "{}", gateway.log());
+    let token = folder.authorization();
+    assert_eq!(gateway.status(&token).await, 200);
+    assert_eq!(gateway.status(&token).await, 401);
+    assert_eq!(gateway.text("/readyz").await, "ready\n");
+
+    folder.write("callers/billing.keys", "ssh-ed25519 AAAA\n");
+    eventually("warning", async || gateway.log().contains("a file of keys cannot be used")).await;
+    assert_eq!(gateway.status(&folder.authorization()).await, 200, "the last good one stays");
+    std::fs::remove_file(folder.path("callers/billing.keys")).expect("removed");
+    eventually("refusal", async || gateway.status(&folder.authorization()).await == 401).await;
+}
+
+#[tokio::test]
+async fn options_come_from_the_file_then_variables_then_the_command_line() {
+    let folder = service();
+    folder.write(
+        "gateway.toml",
+        "database-url = \"sqlite://ajwt.db\"\nnonce = \"sql\"\naudience = [\"orders\", \"invoices\"]\n\
+         allow-missing-audience = false\ntolerance = 60\nlog-level = \"debug\"\nlisten = \"192.0.2.1:1\"\n",
+    );
+    let token = |audience: &str| {
+        let token = folder.good(&format!("token --username billing --key billing.key --audience {audience}"));
+        format!("JWT {}", token.trim_end())
+    };
+    // The address of the file cannot be listened on: the command line's counts.
+    let gateway = Gateway::start(&folder, "--config gateway.toml");
+    for (audience, status) in [("orders", 200), ("invoices", 200), ("others", 401)] {
+        assert_eq!(gateway.status(&token(audience)).await, status, "{audience}");
+    }
+    assert_eq!(gateway.status(&folder.authorization()).await, 401, "it names no audience");
+    assert!(gateway.log().contains("DEBUG"), "{}", gateway.log());
+    drop(gateway);
+
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["gateway", "--audience", "orders"]).env("AJWT_CONFIG", "gateway.toml");
+    command.env("AJWT_LISTEN", "127.0.0.1:0").env("AJWT_LOG_LEVEL", "warn");
+    let gateway = Gateway::of(&mut command, &folder);
+    assert_eq!(gateway.status(&token("orders")).await, 200);
+    assert_eq!(
+        gateway.status(&token("invoices")).await,
+        401,
+        "the command line's list takes the place of the file's"
+    );
+    assert!(!gateway.log().contains("DEBUG"), "{}", gateway.log());
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_told() {
+    let folder = service();
+    for (text, told) in [
+        ("nonces = 1", "the configuration a.toml: \"nonces\" is no option; ajwt gateway --help lists them"),
+        ("config = \"b.toml\"", "the configuration a.toml: \"config\" is no option"),
+        ("nonce = 1.5", "the configuration a.toml: nonce: a text, a number, true or false is due"),
+        ("[nonce]", "the configuration a.toml: nonce: a text, a number, true or false is due"),
+        ("nonce", "the configuration a.toml: TOML parse error"),
+    ] {
+        folder.write("a.toml", text);
+        let found = folder.bad("gateway --config a.toml");
+        assert!(found.starts_with(told), "{text}: {found}");
+    }
+    folder.write("a.toml", "tolerance = \"long\"");
+    let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
+    assert!(ran.code == Some(2) && ran.err.contains("'long' for '--tolerance <SECONDS>'"), "{ran:?}");
+
+    for (words, told) in [
+        ("--config nothing", "nothing cannot be read: No such file or directory (os error 2)"),
+        ("--keys nothing --nonce memory", "the folder of keys nothing cannot be read"),
+        ("--keys . --nonce sql", "--nonce sql needs a database: give --database-url, or another --nonce"),
+        ("--nonce memory", "no database: give --database-url or set AJWT_DATABASE_URL"),
+        ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),
+        (&format!("{SQL} --tolerance 0"), "a tolerance of 0ns is not usable; 1s to 3600s are"),
+        (&format!("{SQL} --publish-key nothing"), "nothing cannot be read"),
+        (&format!("{SQL} --scheme a/b"), "\"a/b\" is no authentication scheme"),
+        (&format!("{SQL} --listen 192.0.2.1:1"), "cannot listen on 192.0.2.1:1"),
+    ] {
+        let found = folder.bad(&format!("gateway {words}"));
+        assert!(found.starts_with(told), "{words}: {found}");
+    }
+}
+
+/// The disk that the log is on is full.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_no_request() {
+    let folder = service();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["gateway", "--listen", "127.0.0.1:0", "--log-level", "debug"]).args(SQL.split(' '));
+    let gateway = Gateway::logging_to(&mut command, &folder, full);
+    assert_eq!(gateway.status("JWT nonsense").await, 401);
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+}
+
+/// A caller that sends nothing more must not keep the gateway from ending.
+#[tokio::test]
+async fn a_connection_that_hangs_does_not_keep_it() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, SQL);
+    let mut hanging = TcpStream::connect(gateway.address()).expect("connected");
+    write!(hanging, "GET /auth HTTP/1.1\r\n").expect("written");
+    assert_eq!(gateway.text("/healthz").await, "ok\n");
+    gateway.terminate();
+    let ended = tokio::task::spawn_blocking(move || gateway.wait());
+    let (status, log) =
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends").expect("waited");
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("were cut off"), "{log}");
+}

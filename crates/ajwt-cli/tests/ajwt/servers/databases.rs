@@ -1,0 +1,65 @@
+//! The whole way on the databases of a network.
+
+use sqlx::{Connection as _, MySqlConnection, PgConnection};
+
+use crate::support::{Folder, Gateway};
+
+/// The URL of a server that `scripts/test` starts.
+pub(super) fn server(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run ./scripts/test"))
+}
+
+async fn the_whole_way(url: &str) {
+    let folder = Folder::new();
+    let database = format!("--database-url {url}");
+    let old = "the tables of ajwt are missing or of another version; run ajwt migrate";
+    assert_eq!(folder.bad(&format!("user list {database}")), old);
+    folder.good(&format!("migrate {database}"));
+    folder.good(&format!("migrate {database}"));
+    folder.good(&format!("nonce init --nonce sql {database}"));
+    let folder = folder.with_billing(&database);
+
+    let gateway = Gateway::start(&folder, &format!("{database} --nonce sql"));
+    let second = Gateway::start(&folder, &format!("{database} --nonce sql"));
+    let token = folder.authorization();
+    assert_eq!(gateway.status(&token).await, 200);
+    assert_eq!(second.status(&token).await, 401, "the other gateway knows");
+    assert_eq!(gateway.text("/readyz").await, "ready\n");
+    assert!(folder.good(&format!("user list {database}")).contains("billing   yes"));
+    assert_eq!(folder.good(&format!("audit {database}")).lines().count(), 3);
+
+    folder.good(&format!("key revoke billing 1 {database}"));
+    crate::support::eventually("revocation", async || gateway.status(&folder.authorization()).await == 401)
+        .await;
+    gateway.terminate();
+    let (status, log) = gateway.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(
+        !folder.good(&format!("key list billing {database}")).trim_end().ends_with('-'),
+        "its use is noted"
+    );
+}
+
+#[tokio::test]
+async fn on_postgresql() {
+    let server = server("AJWT_TEST_POSTGRES");
+    let name = format!("ajwt_cli_{}", std::process::id());
+    let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::query(create).execute(&mut admin).await.expect("created");
+    the_whole_way(&format!("{server}/{name}")).await;
+    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
+    sqlx::query(drop).execute(&mut admin).await.expect("dropped");
+}
+
+#[tokio::test]
+async fn on_mysql() {
+    let server = server("AJWT_TEST_MYSQL");
+    let name = format!("ajwt_cli_{}", std::process::id());
+    let mut admin = MySqlConnection::connect(&server).await.expect("connected");
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::raw_sql(create).execute(&mut admin).await.expect("created");
+    the_whole_way(&format!("{server}/{name}")).await;
+    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name}"));
+    sqlx::raw_sql(drop).execute(&mut admin).await.expect("dropped");
+}

@@ -1,0 +1,419 @@
+//! docs/migrating-from-python.md: each of its blocks in order, word for word but for ports and the database,
+//! with a Django project that uses the Python library. On PostgreSQL steps that change something are taken,
+//! taken back, and taken again.
+
+#[expect(unreachable_pub, reason = "it is as the page shows it")]
+mod service;
+
+use std::path::PathBuf;
+
+use ajwt_core::Validation;
+use ajwt_server::Authenticator;
+use ajwt_sqlx::Schema;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{databases::server, nginx::Nginx};
+use crate::{
+    support::{Folder, eventually, project_file},
+    walkthrough::{Block, Server, Shell, assert_printed, blocks, free_port},
+};
+
+const SERVICE: &str = include_str!("migration/service.rs");
+const AUDIENCE: &str = "https://reports.shop.example";
+
+/// The deployment that the page begins with.
+const PROJECT: &str = r#"
+python -m django startproject shop .
+cat settings >> shop/settings.py
+cat > shop/urls.py <<'END'
+from django.http import HttpResponse
+from django.urls import path
+
+
+def hello(request):
+    if not request.user.is_authenticated:
+        return HttpResponse("who is this?\n", status=401)
+    return HttpResponse(f"hello, {request.user}\n")
+
+
+urlpatterns = [path("hello", hello), path("api/hello", hello)]
+END
+python manage.py migrate --verbosity 0
+ajwt keygen -o retired.key
+ajwt keygen -o warehouse.key
+ajwt key show warehouse.key --format jwks > warehouse.jwks
+umask 077
+python manage.py shell --verbosity 0 <<'END'
+import io
+
+from asymmetric_jwt_auth.keys import RSAPrivateKey
+from asymmetric_jwt_auth.models import JWKSEndpointTrust, PublicKey
+from cryptography.hazmat.primitives.asymmetric import rsa
+from django.contrib.auth.models import User
+from django.core.management import call_command
+
+pair = io.StringIO()
+call_command("generate_key_pair", stdout=pair)
+private, begin, public = pair.getvalue().partition("-----BEGIN PUBLIC KEY-----")
+open("billing.pem", "w").write(private)
+
+def add(username, key, comment=""):
+    user = User.objects.create(username=username)
+    PublicKey.objects.create(user=user, key=key, comment=comment)
+    return user
+
+add("billing", begin + public, "production")
+small = RSAPrivateKey(rsa.generate_private_key(public_exponent=65537, key_size=1024))
+add("legacy", small.public_key.as_pem.decode(), "old till")
+retired = add("retired", open("retired.key.pub").read())
+retired.is_active = False
+retired.save()
+warehouse = User.objects.create(username="warehouse")
+JWKSEndpointTrust.objects.create(user=warehouse, jwks_url="http://10.0.0.7/jwks.json")
+User.objects.create_superuser("admin")
+END
+"#;
+
+/// Django, the gateway, the proxy and services in Rust, as far as they run.
+struct Deployment<'a> {
+    folder: &'a Folder,
+    /// None where the services are left out, which are for PostgreSQL.
+    services_on: Option<String>,
+    shell: Shell<'a>,
+    django: Option<Server>,
+    gateway: Option<Server>,
+    proxy: Option<Nginx>,
+    /// What the proxy does with which paths.
+    locations: Vec<(String, String)>,
+    ports: Ports,
+    services: Vec<(JoinHandle<()>, Authenticator)>,
+    /// What the last commands printed.
+    printed: String,
+    is_left_out: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    django: u16,
+    gateway: u16,
+    proxy: u16,
+    /// Of the service beside Django.
+    beside: u16,
+    /// Of the service in Django's place.
+    instead: u16,
+}
+
+impl<'a> Deployment<'a> {
+    async fn begin(folder: &'a Folder, url: &str, settings: &Value) -> Self {
+        let [django, gateway, proxy, beside, instead] = std::array::from_fn(|_| free_port());
+        let ports = Ports { django, gateway, proxy, beside, instead };
+        let python = std::env::var_os("AJWT_PYTHON").expect("AJWT_PYTHON is not set: run ./scripts/test");
+        let programs = PathBuf::from(python);
+        let mut shell = Shell::new(folder)
+            .with_programs(programs.parent().expect("its folder"))
+            .with("postgres://shop:SECRET@127.0.0.1/shop", url)
+            .with("http://10.0.0.7/jwks.json", key_set(folder).await)
+            .with("127.0.0.1:8000", format!("127.0.0.1:{django}"))
+            .with("127.0.0.1:4180", format!("127.0.0.1:{gateway}"))
+            .with("127.0.0.1:3000", format!("127.0.0.1:{beside}"))
+            .with("127.0.0.1:3001", format!("127.0.0.1:{instead}"))
+            .with("http://127.0.0.1/", format!("http://127.0.0.1:{proxy}/"))
+            .with_variable("AJWT_LISTEN", &format!("127.0.0.1:{gateway}"))
+            // A token must not come late where it must be known as used.
+            .with_variable("AJWT_TOLERANCE", "600")
+            .with_variable("AJWT_JWKS_INSECURE_HTTP", "true")
+            .with_variable("AJWT_JWKS_ALLOW_NETWORK", "127.0.0.0/8");
+        folder.write(
+            "settings",
+            format!(
+                "\nDEBUG = False\nALLOWED_HOSTS = ['127.0.0.1']\nDATABASES = {{'default': {settings}}}\n\
+                 INSTALLED_APPS += ['asymmetric_jwt_auth']\n\
+                 MIDDLEWARE += ['asymmetric_jwt_auth.middleware.JWTAuthMiddleware']\n"
+            ),
+        );
+        shell.run(PROJECT);
+        let whole =
+            "location / {\n    proxy_set_header Host $host;\n    proxy_pass http://app;\n}\n".to_owned();
+        let mut deployment = Self {
+            folder,
+            services_on: url.starts_with("postgres").then(|| url.to_owned()),
+            shell,
+            django: None,
+            gateway: None,
+            proxy: None,
+            locations: vec![("/".to_owned(), whole)],
+            ports,
+            services: Vec::new(),
+            printed: String::new(),
+            is_left_out: false,
+        };
+        deployment.restart_django();
+        deployment.restart_proxy();
+        deployment
+    }
+
+    fn restart_django(&mut self) {
+        self.django = None;
+        let run = "python manage.py runserver --noreload 127.0.0.1:8000";
+        self.django = Some(self.shell.serve(run, self.ports.django));
+    }
+
+    fn restart_proxy(&mut self) {
+        let docs = project_file("docs/gateway.md");
+        let documented = blocks(&docs).into_iter().find(|block| block.language == "nginx").expect("a block");
+        let (before, rest) = documented.text.split_once("    location / {").expect("its location");
+        let (_, question) = rest.split_once("    location = /_ajwt").expect("the question");
+        let locations: String = self.locations.iter().map(|(_, text)| text.as_str()).collect();
+        let server = format!("{before}{locations}    location = /_ajwt{question}");
+        let server = server.replace("listen 80;", &format!("listen 127.0.0.1:{};", self.ports.proxy));
+        self.proxy = None;
+        self.proxy =
+            Some(Nginx::run(self.ports.proxy, self.folder, &self.shell.here(&server)).expect("its port"));
+    }
+
+    /// Puts locations in, or one more line into that of /api/.
+    fn configure_proxy(&mut self, text: &str) {
+        if !text.starts_with("location ") {
+            let host = "    proxy_set_header Host";
+            let (_, api) = self.locations.iter_mut().find(|(path, _)| path == "/api/").expect("it");
+            assert!(api.contains(host), "{api}");
+            *api = api.replacen(host, &format!("    {text}{host}"), 1);
+        }
+        for location in text.split_inclusive("\n}\n").filter(|text| text.starts_with("location ")) {
+            let path = location.split(' ').nth(1).expect("a path").to_owned();
+            self.locations.retain(|(other, _)| *other != path);
+            self.locations.push((path, location.to_owned()));
+        }
+        self.restart_proxy();
+    }
+
+    async fn start_service(&mut self, call: &str) {
+        let Some(url) = &self.services_on else { return };
+        // The two calls that the page shows.
+        let (port, schema, validation) = if call.contains("Schema::django()") {
+            assert!(call.contains(&format!(".with_audience(\"{AUDIENCE}\")")), "{call}");
+            let validation = Validation::default().with_audience(AUDIENCE).expect("an audience");
+            (self.ports.beside, Schema::django(), validation)
+        } else {
+            assert!(call.contains("Schema::ajwt(), Validation::default())"), "{call}");
+            (self.ports.instead, Schema::ajwt(), Validation::default())
+        };
+        let (router, authenticator) = service::service(url, schema, validation).await.expect("a service");
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("its port");
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
+        self.services.push((task, authenticator));
+    }
+
+    async fn stop_services_but(&mut self, first: usize) {
+        for (task, authenticator) in self.services.drain(first..) {
+            task.abort();
+            let _ = task.await;
+            authenticator.close().await;
+        }
+    }
+
+    /// Takes a step; where the services are, takes it back and takes it again.
+    async fn take(&mut self, step: &str) {
+        let (forward, back) = step.split_once("**To go back**").expect("a way back");
+        let (forward, back) = (blocks(forward), blocks(back));
+        if self.services_on.is_none() {
+            return self.follow(&forward).await;
+        }
+        let (locations, services) = (self.locations.clone(), self.services.len());
+        let has_gateway = self.gateway.is_some();
+        self.follow(&forward).await;
+        self.stop_services_but(services).await;
+        if self.locations != locations {
+            self.locations = locations;
+            self.restart_proxy();
+        }
+        self.follow(&back).await;
+        if !has_gateway {
+            self.gateway = None;
+        }
+        let request = "ajwt request GET http://127.0.0.1/api/hello --username billing --key billing.pem";
+        assert_eq!(self.shell.run(request), "hello, billing\n", "{step}");
+        self.follow(&forward).await;
+    }
+
+    async fn follow(&mut self, page: &[Block<'_>]) {
+        for block in page {
+            self.follow_block(block).await;
+        }
+    }
+
+    async fn follow_block(&mut self, block: &Block<'_>) {
+        let needs_service = block.text.contains("reports") && block.language != "rust,ignore";
+        if self.services_on.is_none() && (needs_service || self.is_left_out && block.language == "text") {
+            self.is_left_out = true;
+            return;
+        }
+        self.is_left_out = false;
+        match block.language {
+            "sh" if block.text.contains("ajwt gateway") => {
+                self.gateway = None;
+                self.gateway = Some(self.shell.serve(block.text, self.ports.gateway));
+            }
+            "sh" => {
+                if block.text.contains("/metrics") {
+                    self.wait_for_the_copy().await;
+                }
+                self.printed = self.shell.run(block.text);
+                if block.text.contains("shop/settings.py") {
+                    self.restart_django();
+                }
+            }
+            "text" => assert_printed(&self.printed, &self.shell.here(block.text)),
+            "python" => self.folder.write(block.name, self.shell.here(block.text)),
+            "sql" => {
+                self.folder.write("statements.sql", block.text);
+                self.shell.run(
+                    "python manage.py shell --verbosity 0 <<'END'\n\
+                     from django.db import connection\n\
+                     for statement in open('statements.sql').read().split(';'):\n    \
+                     statement.strip() and connection.cursor().execute(statement)\n\nEND\n",
+                );
+            }
+            "nginx" => self.configure_proxy(block.text),
+            "rust" => assert_eq!(block.text, SERVICE, "another service"),
+            "rust,ignore" => self.start_service(block.text).await,
+            other => panic!("a block of {other}"),
+        }
+    }
+
+    /// nginx does not wait for the answer to the copy of a request.
+    async fn wait_for_the_copy(&self) {
+        let url = format!("http://127.0.0.1:{}/metrics", self.ports.gateway);
+        eventually("copy", async || {
+            let answer = crate::support::client().get(&url).send().await.expect("an answer");
+            answer.text().await.expect("text").contains("ajwt_authentications_total{")
+        })
+        .await;
+    }
+
+    /// The status of a request that takes this header through the proxy.
+    fn status(&mut self, path: &str, header: &str) -> String {
+        self.shell
+            .run(&format!("curl -s -o /dev/null -w '%{{http_code}}' -H '{header}' http://127.0.0.1{path}"))
+    }
+
+    fn token(&mut self, caller: &str, key: &str) -> String {
+        self.shell.run(&format!("ajwt token --username {caller} --key {key} --header")).trim_end().to_owned()
+    }
+}
+
+/// Where the key set of the caller `warehouse` is.
+async fn key_set(folder: &Folder) -> String {
+    let path = folder.path("warehouse.jwks");
+    let set = move || async move { std::fs::read_to_string(path).expect("the set") };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/jwks.json", listener.local_addr().expect("its address"));
+    let router = axum::Router::new().route("/jwks.json", axum::routing::get(set));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
+    let page = project_file("docs/migrating-from-python.md");
+    let mut sections = page.split("\n## ");
+    let mut deployment = Deployment::begin(folder, url, settings).await;
+    let mut steps = Vec::new();
+    for section in sections.by_ref() {
+        match section.split_once(' ') {
+            Some(("Step", _)) => steps.push(section),
+            _ => deployment.follow(&blocks(section)).await,
+        }
+        if section.starts_with("Step 6") {
+            break;
+        }
+    }
+    let [look, beside, ask, believe, own_tables, instead] = steps.as_slice() else {
+        panic!("six steps are due");
+    };
+    deployment.follow(&blocks(look)).await;
+    deployment.take(beside).await;
+    deployment.take(ask).await;
+    // What the page says besides, of which its commands show nothing.
+    assert_eq!(deployment.status("/hello", "X-Ajwt-Username: billing"), "401", "it is no caller's path");
+    deployment.take(believe).await;
+    let used = deployment.token("warehouse", "warehouse.key");
+    assert_eq!(deployment.status("/api/hello", &used), "200", "a key of a trusted URL");
+    for (caller, key) in [("legacy", "billing.pem"), ("retired", "retired.key")] {
+        let token = deployment.token(caller, key);
+        assert_eq!(deployment.status("/api/hello", &token), "401", "{caller}");
+    }
+    deployment.take(own_tables).await;
+    assert_eq!(deployment.status("/api/hello", &used), "401", "used before the tables were others");
+    let token = deployment.token("warehouse", "warehouse.key");
+    assert_eq!(deployment.status("/api/hello", &token), "200", "the trusted URL was moved");
+    let token = deployment.token("retired", "retired.key");
+    assert_eq!(deployment.status("/api/hello", &token), "401", "it was moved as not active");
+    deployment.take(instead).await;
+    for section in sections {
+        deployment.follow(&blocks(section)).await;
+    }
+    deployment.stop_services_but(0).await;
+}
+
+/// The rows of the page's last table that are about the library.
+#[test]
+fn the_library_accepts_what_the_page_says() {
+    let folder = Folder::new();
+    folder.write("library.py", include_str!("migration/library.py"));
+    let python = std::env::var_os("AJWT_PYTHON").expect("AJWT_PYTHON is not set: run ./scripts/test");
+    let output =
+        folder.command(python.to_str().expect("a path")).arg("library.py").output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(),
+        [
+            "a good token: accepted",
+            "a bad token: refused",
+            "a payload that is no JSON: 500",
+            "a time with a fraction: accepted",
+            "a nonce that is a number: accepted",
+            "a name twice: accepted",
+            "padded base64: accepted",
+            "issued 10 s ahead: refused",
+            "a control character: accepted",
+            "a user that is not active: accepted",
+            "RSA of 1024 bits, exponent 65537: accepted",
+            "RSA of 2048 bits, exponent 3: accepted",
+            "a row that is no key before the right one: 500",
+            "the last of 41 keys: accepted",
+        ],
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sqlite() {
+    let folder = Folder::new();
+    let path = folder.path("db.sqlite3");
+    let settings = json!({"ENGINE": "django.db.backends.sqlite3", "NAME": path});
+    every_step_works(&folder, &format!("sqlite://{}", path.display()), &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgresql() {
+    let server = server("AJWT_TEST_POSTGRES");
+    let name = format!("ajwt_migration_{}", std::process::id());
+    let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::query(create).execute(&mut admin).await.expect("created");
+    let url = format!("{server}/{name}");
+    let parts: reqwest::Url = url.parse().expect("a URL");
+    let settings = json!({
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "USER": parts.username(),
+        "HOST": parts.host_str(),
+        "PORT": parts.port(),
+    });
+    every_step_works(&Folder::new(), &url, &settings).await;
+    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
+    sqlx::query(drop).execute(&mut admin).await.expect("dropped");
+}

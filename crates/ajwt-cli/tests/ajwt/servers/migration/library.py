@@ -1,0 +1,102 @@
+"""What the Python library accepts of what ajwt refuses: a line for each row of the guide's table."""
+
+import base64
+import json
+import logging
+import sys
+import time
+import uuid
+import warnings
+
+import django
+from django.conf import settings
+
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "asymmetric_jwt_auth"],
+    MIDDLEWARE=["asymmetric_jwt_auth.middleware.JWTAuthMiddleware"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="tests only",
+)
+django.setup()
+logging.disable()
+warnings.simplefilter("ignore")
+
+from asymmetric_jwt_auth.keys import Ed25519PrivateKey, RSAPrivateKey  # noqa: E402
+from asymmetric_jwt_auth.models import PublicKey  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: E402
+from cryptography.hazmat.primitives.hashes import SHA512  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
+from django.test import Client  # noqa: E402
+from django.urls import path  # noqa: E402
+
+urlpatterns = [path("", lambda request: HttpResponse(request.user if hasattr(request, "user") else "nobody"))]
+client = Client(raise_request_exception=False)
+
+
+def base64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def sign(key, payload):
+    is_rsa = isinstance(key, RSAPrivateKey)
+    header = b'{"alg":"RS512"}' if is_rsa else b'{"alg":"EdDSA"}'
+    text = f"{base64url(header)}.{base64url(payload.encode())}"
+    arguments = [padding.PKCS1v15(), SHA512()] if is_rsa else []
+    return f"{text}.{base64url(key._key.sign(text.encode(), *arguments))}"
+
+
+def claims(user, **others):
+    return {"username": user.username, "time": int(time.time()), "nonce": uuid.uuid4().hex} | others
+
+
+def add(name, *keys):
+    user = User.objects.create(username=name)
+    for key in keys:
+        PublicKey.objects.create(user=user, key=key)
+    return user
+
+
+def text(key):
+    return key.public_key.as_pem.decode()
+
+
+def tell(what, token):
+    response = client.get("/", headers={"Authorization": f"JWT {token}"})
+    if response.status_code != 200:
+        verdict = response.status_code
+    else:
+        verdict = "refused" if response.content == b"nobody" else "accepted"
+    print(f"{what}: {verdict}")
+
+
+call_command("migrate", verbosity=0)
+key = Ed25519PrivateKey.generate()
+user = add("guido", text(key))
+tell("a good token", sign(key, json.dumps(claims(user))))
+tell("a bad token", sign(Ed25519PrivateKey.generate(), json.dumps(claims(user))))
+tell("a payload that is no JSON", sign(key, "no JSON"))
+tell("a time with a fraction", sign(key, json.dumps(claims(user, time=time.time()))))
+tell("a nonce that is a number", sign(key, json.dumps(claims(user, nonce=1))))
+twice = json.dumps(claims(user)).replace("{", '{"username": "other", ', 1)
+tell("a name twice", sign(key, twice))
+tell("padded base64", sign(key, json.dumps(claims(user))) + "==")
+tell("issued 10 s ahead", sign(key, json.dumps(claims(user, iat=int(time.time()) + 10))))
+control = add("guido\x01", text(key))
+tell("a control character", sign(key, json.dumps(claims(control))))
+inactive = add("inactive", text(key))
+inactive.is_active = False
+inactive.save()
+tell("a user that is not active", sign(key, json.dumps(claims(inactive))))
+for bits, exponent in [(1024, 65537), (2048, 3)]:
+    weak = RSAPrivateKey(rsa.generate_private_key(public_exponent=exponent, key_size=bits))
+    owner = add(f"{bits} {exponent}", text(weak))
+    tell(f"RSA of {bits} bits, exponent {exponent}", sign(weak, json.dumps(claims(owner))))
+mixed = add("mixed", "no key", text(key))
+tell("a row that is no key before the right one", sign(key, json.dumps(claims(mixed))))
+many = add("many", *[text(Ed25519PrivateKey.generate()) for _ in range(40)], text(key))
+tell("the last of 41 keys", sign(key, json.dumps(claims(many))))
+sys.stdout.flush()

@@ -1,0 +1,291 @@
+//! Users, keys, trusts and the audit, in a database of SQLite.
+
+use serde_json::Value;
+
+use crate::support::{Folder, Gateway};
+
+const DATABASE: &str = "--database-url sqlite://ajwt.db";
+
+fn json(text: &str) -> Vec<Value> {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn users() {
+    let folder = Folder::with_database();
+    let ran = folder.ajwt(&["user", "add", "caf\u{e9} \u{202e}x", "--database-url", "sqlite://ajwt.db"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    folder.good(&format!("user disable billing {DATABASE}"));
+    let list = || folder.good(&format!("user list {DATABASE}"));
+    assert_eq!(list(), "USERNAME        ACTIVE\nbilling         no\ncaf\u{e9} \\u{202e}x  yes\n");
+    let users = json(&folder.good(&format!("user list --json {DATABASE}")));
+    assert_eq!(users[1], serde_json::json!({"username": "caf\u{e9} \u{202e}x", "active": true}));
+    folder.good(&format!("user enable billing {DATABASE}"));
+    assert!(list().contains("billing         yes"));
+    folder.good(&format!("user remove billing {DATABASE}"));
+    assert!(!list().contains("billing"));
+
+    assert_eq!(folder.bad(&format!("user disable billing {DATABASE}")), "there is no user \"billing\"");
+    folder.good(&format!("user add billing {DATABASE}"));
+    assert_eq!(folder.bad(&format!("user add billing {DATABASE}")), "there is a user \"billing\" already");
+}
+
+#[test]
+fn keys_of_a_user() {
+    let folder = Folder::with_database();
+    folder.good("keygen --format openssh -o second");
+    let added = folder
+        .good(&format!("key add billing second.pub --comment of --expires 2027-01-31 --json {DATABASE}"));
+    let added = &json(&added)[0];
+    assert_eq!((&added["id"], &added["expires_at"]), (&Value::from(2), &Value::from("2027-01-31T00:00:00Z")));
+    assert_eq!((&added["comment"], &added["type"]), (&Value::from("of"), &Value::from("Ed25519")));
+
+    let list = || json(&folder.good(&format!("key list billing --json {DATABASE}")));
+    let ids = |keys: &[Value]| keys.iter().map(|key| key["id"].as_i64().expect("an id")).collect::<Vec<_>>();
+    assert_eq!(ids(&list()), [2, 1], "the newest first");
+    folder.good(&format!("key expire billing 2 never {DATABASE}"));
+    folder.good(&format!("key expire billing 1 2030-01-01T12:00:00Z {DATABASE}"));
+    assert_eq!(list()[0]["expires_at"], Value::Null);
+    assert_eq!(list()[1]["expires_at"], Value::from("2030-01-01T12:00:00Z"));
+    folder.good(&format!("key revoke billing 2 {DATABASE}"));
+    assert!(list()[0]["revoked_at"].is_string());
+    folder.good(&format!("key remove billing 1 {DATABASE}"));
+    assert_eq!(ids(&list()), [2]);
+    let table = folder.good(&format!("key list billing {DATABASE}"));
+    assert!(table.starts_with("ID  TYPE     FINGERPRINT ") && table.lines().count() == 2, "{table}");
+
+    folder.write("jwk", folder.good("key show billing.key --format jwk"));
+    folder.good(&format!("key add billing jwk {DATABASE}"));
+    let pem = folder.ajwt_with(
+        &["key", "add", "billing", "-", "--database-url", "sqlite://ajwt.db"],
+        &folder.read("second.pub"),
+    );
+    assert_eq!(pem.code, Some(1), "it is revoked: {pem:?}");
+    assert!(pem.err.contains("already (revoked keys count: make a new one)"), "{pem:?}");
+}
+
+#[test]
+fn a_key_that_cannot_be_added_is_told() {
+    let folder = Folder::with_database();
+    folder.write("text", "hello");
+    folder.write("cert", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    for (words, told) in [
+        ("nobody billing.key.pub", "there is no user \"nobody\""),
+        ("billing nothing", "nothing cannot be read: No such file or directory (os error 2)"),
+        ("billing text", "text holds no usable public key: no key found"),
+        (
+            "billing cert",
+            "cert holds no usable public key: this is an X.509 certificate, not a bare key; take the key out: openssl x509",
+        ),
+        (
+            "billing billing.key",
+            "billing.key holds no usable public key: this is a private key where a public one is due",
+        ),
+    ] {
+        let found = folder.bad(&format!("key add {words} {DATABASE}"));
+        assert!(found.starts_with(told), "{words}: {found}");
+    }
+    for words in ["revoke billing 7", "remove billing 7", "expire billing 7 never"] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let words = [&["key"], words.as_slice()].concat().join(" ");
+        assert_eq!(folder.bad(&format!("{words} {DATABASE}")), "the user has no key 7");
+    }
+    let keys = json(&folder.good(&format!("key list billing --json {DATABASE}")));
+    assert_eq!(keys.len(), 1, "nothing is half written");
+}
+
+#[test]
+fn authorized_keys_are_imported_all_or_none() {
+    let folder = Folder::with_database();
+    let mut lines =
+        vec!["# of the billing service".to_owned(), folder.good("key show billing.key --format openssh")];
+    for name in ["a", "b"] {
+        folder.good(&format!("keygen --format openssh -o {name}"));
+        lines.push(format!("{} {name}@host", folder.read(&format!("{name}.pub")).trim_end()));
+    }
+    let count = || json(&folder.good(&format!("key list billing --json {DATABASE}"))).len();
+    let import = format!("key import billing --authorized-keys keys {DATABASE}");
+
+    folder.write("keys", format!("{}\nno-pty ssh-ed25519 AAAA\n", lines.join("\n")));
+    let told = folder.bad(&import);
+    assert!(
+        told.starts_with("keys is not usable, and no key was added: line 6 has the option \"no-pty\""),
+        "{told}"
+    );
+    assert_eq!(count(), 1);
+
+    folder.write("keys", lines.join("\n"));
+    let added = json(&folder.good(&format!("{import} --json")));
+    let comments: Vec<_> = added.iter().map(|key| key["comment"].as_str().expect("a comment")).collect();
+    assert_eq!((comments, count()), (vec!["a@host", "b@host"], 3), "one was there");
+    assert_eq!(json(&folder.good(&format!("{import} --json"))).len(), 0, "again");
+    assert_eq!(count(), 3);
+    assert_eq!(
+        folder.bad(&format!("key import nobody --authorized-keys keys {DATABASE}")),
+        "there is no user \"nobody\""
+    );
+}
+
+#[test]
+fn trusted_urls() {
+    let folder = Folder::with_database();
+    folder.good(&format!("trust add --no-fetch billing https://a.example/jwks.json {DATABASE}"));
+    let list = folder.good(&format!("trust list billing {DATABASE}"));
+    assert_eq!(list, "ID  URL                          LAST USED ON\n1   https://a.example/jwks.json  -\n");
+    for (words, told) in [
+        ("add --no-fetch billing https://a.example/jwks.json", "the URL is trusted for the user already"),
+        ("add billing ftp://a.example/", "\"ftp://a.example/\" is not usable as the URL of a key set"),
+        ("add --no-fetch nobody https://a.example/", "there is no user \"nobody\""),
+        (
+            "remove billing https://b.example/",
+            "the URL is not trusted for that user; ajwt trust list billing",
+        ),
+    ] {
+        let found = folder.bad(&format!("trust {words} {DATABASE}"));
+        assert!(found.starts_with(told), "{words}: {found}");
+    }
+    folder.good(&format!("trust remove billing https://a.example/jwks.json {DATABASE}"));
+    assert_eq!(folder.good(&format!("trust list billing {DATABASE}")).lines().count(), 1);
+}
+
+#[test]
+fn the_audit_tells_who_it_was() {
+    let folder = Folder::with_database();
+    folder.good(&format!("user disable billing --actor amelie {DATABASE}"));
+    let output = folder
+        .command(crate::support::AJWT)
+        .args(["user", "enable", "billing", "--database-url", "sqlite://ajwt.db"])
+        .env("USER", "root")
+        .env("SUDO_USER", "guido")
+        .output()
+        .expect("it runs");
+    assert!(output.status.success());
+    let audit = json(&folder.good(&format!("audit --limit 2 --json {DATABASE}")));
+    let told: Vec<_> = audit.iter().map(|row| (row["actor"].as_str(), row["action"].as_str())).collect();
+    let due = [("guido", "activate_user"), ("amelie", "deactivate_user")];
+    assert_eq!(told, due.map(|(actor, action)| (Some(actor), Some(action))));
+    let all = folder.good(&format!("audit {DATABASE}"));
+    assert!(all.starts_with("ID  AT ") && all.lines().count() == 5, "{all}");
+}
+
+#[test]
+fn a_database_that_is_not_there_or_not_ready_is_told() {
+    let folder = Folder::new();
+    assert_eq!(
+        folder.bad("user list"),
+        "no database: give --database-url or set AJWT_DATABASE_URL, as in sqlite://ajwt.db"
+    );
+    assert_eq!(
+        folder.bad(&format!("user list {DATABASE}")),
+        "there is no database ajwt.db; ajwt migrate makes it"
+    );
+    let gateway = format!("gateway --listen 127.0.0.1:0 --nonce sql {DATABASE}");
+    assert_eq!(folder.bad(&gateway), "there is no database ajwt.db; ajwt migrate makes it");
+    assert_eq!(folder.names(), [""; 0], "looking makes no file");
+
+    folder.write("ajwt.db", "");
+    let old = "the tables of ajwt are missing or of another version; run ajwt migrate";
+    for words in ["user list", "user add billing", "nonce init --nonce sql", "audit"] {
+        assert_eq!(folder.bad(&format!("{words} {DATABASE}")), old, "{words}");
+    }
+    assert_eq!(folder.bad(&gateway), old);
+
+    folder.write("other.db", "no database at all, and longer than the header of one would be");
+    let told = folder.bad("migrate --database-url sqlite://other.db");
+    assert!(told.contains("file is not a database"), "{told}");
+    let told = folder.bad("user list --database-url postgres://ajwt:geheim@127.0.0.1:1/ajwt");
+    assert!(
+        told.starts_with("does the server run, at that address and port?: the database cannot be opened"),
+        "{told}"
+    );
+    for url in
+        ["oracle://ajwt:geheim@host/ajwt", "geheim", "sqlite:ajwt.db?geheim=1", "postgres://:geheim@[/"]
+    {
+        let told = folder.bad(&format!("user list --database-url {url}"));
+        assert!(!told.contains("ajwt:geheim") && !told.contains(":geheim@"), "{told}");
+    }
+}
+
+/// Django's tables, as far as they are read and written.
+const DJANGO: &str = "
+CREATE TABLE auth_user (id INTEGER PRIMARY KEY, username VARCHAR(150) UNIQUE NOT NULL, is_active BOOL NOT NULL);
+CREATE TABLE asymmetric_jwt_auth_publickey (id INTEGER PRIMARY KEY AUTOINCREMENT, user_id INTEGER NOT NULL,
+    key TEXT NOT NULL, comment VARCHAR(100) NOT NULL, last_used_on DATETIME);
+CREATE TABLE asymmetric_jwt_auth_jwksendpointtrust (id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id INTEGER NOT NULL UNIQUE, jwks_url VARCHAR(200) NOT NULL, last_used_on DATETIME);
+INSERT INTO auth_user (username, is_active) VALUES ('billing', 1);";
+
+#[tokio::test]
+async fn the_tables_of_django() {
+    use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+
+    let folder = Folder::new();
+    let options = SqliteConnectOptions::new().filename(folder.path("ajwt.db")).create_if_missing(true);
+    let mut connection = options.connect().await.expect("connected");
+    sqlx::raw_sql(DJANGO).execute(&mut connection).await.expect("made");
+    connection.close().await.expect("closed");
+
+    let django = format!("{DATABASE} --schema django");
+    folder.good(&format!("migrate {django}"));
+    folder.good(&format!("nonce init --nonce sql {django}"));
+    folder.good("keygen -o billing.key");
+    folder.good(&format!("key add billing billing.key.pub --comment mine {django}"));
+    assert_eq!(folder.good(&format!("user list {django}")), "USERNAME  ACTIVE\nbilling   yes\n");
+    assert_eq!(
+        folder.bad(&format!("user add amelie {django}")),
+        "adding a user is not possible in the tables of this store; add it in Django, and then its key here"
+    );
+    let gateway = Gateway::start(&folder, &format!("--nonce sql {django}"));
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+    gateway.terminate();
+    assert_eq!(gateway.wait().0.code(), Some(0));
+    let keys = json(&folder.good(&format!("key list billing --json {django}")));
+    assert!(keys[0]["last_used_on"].is_string() && keys[0]["comment"] == "mine", "{keys:?}");
+}
+
+/// The first of the two migrations, as an earlier version would have left it.
+#[tokio::test]
+async fn an_old_schema_is_told_and_migrated() {
+    use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+
+    let folder = Folder::with_database();
+    let options = SqliteConnectOptions::new().filename(folder.path("ajwt.db"));
+    let mut connection = options.connect().await.expect("connected");
+    for sql in ["DROP TABLE ajwt_revision", "DELETE FROM ajwt_migrations WHERE version = 2"] {
+        sqlx::query(sql).execute(&mut connection).await.expect(sql);
+    }
+    let triggers: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        .fetch_all(&mut connection)
+        .await
+        .expect("triggers");
+    for trigger in triggers {
+        let drop = sqlx::AssertSqlSafe(format!("DROP TRIGGER {trigger}"));
+        sqlx::query(drop).execute(&mut connection).await.expect("dropped");
+    }
+    connection.close().await.expect("closed");
+    let old = "the tables of ajwt are missing or of another version; run ajwt migrate";
+    assert_eq!(folder.bad(&format!("key list billing {DATABASE}")), old);
+    folder.good(&format!("migrate {DATABASE}"));
+    assert_eq!(json(&folder.good(&format!("key list billing --json {DATABASE}"))).len(), 1);
+}
+
+#[test]
+fn a_nonce_store_is_marked_as_new_once() {
+    let folder = Folder::with_database();
+    for _ in 0..2 {
+        folder.good(&format!("nonce init --nonce sql {DATABASE}"));
+    }
+    for (nonce, told) in [
+        ("--nonce memory", "memory needs no marking: its store is new at each start"),
+        ("--nonce file", "--nonce is none of memory, sql, redis://HOST and rediss://HOST"),
+        ("--nonce redis://:geheim@[", "the Redis URL with index 0 cannot be used"),
+        ("--nonce redis://h --redis-prefix !", "the key prefix \"!\" is not 1 to 64 of the characters"),
+    ] {
+        let found = folder.bad(&format!("nonce init {nonce} {DATABASE}"));
+        assert!(found.starts_with(told) && !found.contains("geheim"), "{nonce}: {found}");
+    }
+    assert_eq!(
+        folder.bad(&format!("nonce init {DATABASE}")),
+        "no nonce store: give --nonce or set AJWT_NONCE: memory, sql or redis://HOST"
+    );
+}

@@ -1,0 +1,166 @@
+//! Passphrases that are asked for on a terminal: a pseudo-terminal, of which the test is the person.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
+    process::{Child, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ajwt_core::PrivateKey;
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, tcgetattr},
+};
+
+use crate::support::{AJWT, Folder};
+
+const PASSPHRASE: &str = "correct horse";
+
+/// The program on a terminal of its own.
+struct Terminal {
+    keyboard: File,
+    /// All that was shown.
+    screen: Arc<Mutex<Vec<u8>>>,
+    /// Up to where it was waited for.
+    seen: usize,
+    program: Child,
+}
+
+impl Terminal {
+    fn start(folder: &Folder, words: &str) -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&ours).expect("granted");
+        unlockpt(&ours).expect("unlocked");
+        let name = ptsname(&ours, Vec::new()).expect("its name");
+        let name = std::ffi::OsStr::from_bytes(name.as_bytes());
+        let theirs =
+            || -> Stdio { OpenOptions::new().read(true).write(true).open(name).expect("it opens").into() };
+        // In a session of its own, whose terminal it is.
+        let mut command = folder.command("setsid");
+        command.args(["--ctty", AJWT]).args(words.split(' '));
+        let program = command.stdin(theirs()).stdout(theirs()).stderr(theirs()).spawn().expect("it runs");
+        drop(command);
+
+        let keyboard = File::from(ours);
+        let mut shown = keyboard.try_clone().expect("a terminal");
+        let screen = Arc::new(Mutex::new(Vec::new()));
+        let copy = Arc::clone(&screen);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 1024];
+            // Until the last who has the terminal open closes it.
+            while let Ok(count @ 1..) = shown.read(&mut bytes) {
+                copy.lock().expect("a lock").extend(&bytes[..count]);
+            }
+        });
+        Self { keyboard, screen, seen: 0, program }
+    }
+
+    fn screen(&self) -> String {
+        String::from_utf8_lossy(&self.screen.lock().expect("a lock")).into_owned()
+    }
+
+    #[track_caller]
+    fn wait(&self, what: &str, holds: impl Fn() -> bool) {
+        for _ in 0..1200 {
+            if holds() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("there is no {what}: {:?}", self.screen());
+    }
+
+    /// Waits until this is asked and what is typed is not shown, and types the answer.
+    #[track_caller]
+    fn answer(&mut self, question: &str, answer: &str) {
+        self.wait(question, || self.screen()[self.seen..].contains(question));
+        self.seen = self.screen().len();
+        let echoes = || tcgetattr(&self.keyboard).expect("modes").local_modes.contains(LocalModes::ECHO);
+        self.wait("silence", || !echoes());
+        self.keyboard.write_all(format!("{answer}\n").as_bytes()).expect("typed");
+    }
+
+    /// Waits for the end; how it ended and what was shown in all.
+    fn end(mut self) -> (ExitStatus, String) {
+        let status = self.program.wait().expect("its end");
+        // What was written last has then been read.
+        let reader = Arc::clone(&self.screen);
+        self.wait("end of the screen", || Arc::strong_count(&reader) == 2);
+        (status, self.screen())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+#[test]
+fn a_new_key_is_encrypted_with_what_is_typed_twice_and_never_shown() {
+    let folder = Folder::new();
+    let mut terminal = Terminal::start(&folder, "keygen -o new.key");
+    terminal.answer("passphrase of the new key (empty for none): ", PASSPHRASE);
+    terminal.answer("the same again: ", PASSPHRASE);
+    let (status, shown) = terminal.end();
+    assert!(status.success(), "{shown}");
+    assert!(!shown.contains("horse"), "{shown:?}");
+    let key = PrivateKey::from_pem(folder.read("new.key"), Some(PASSPHRASE.as_bytes())).expect("the key");
+    assert!(shown.contains(key.public_key().fingerprint().as_str()), "{shown:?}");
+
+    let mut terminal = Terminal::start(&folder, "token --username billing --key new.key");
+    terminal.answer("passphrase of new.key: ", PASSPHRASE);
+    let (status, shown) = terminal.end();
+    assert!(status.success(), "{shown}");
+    assert!(shown.contains("\neyJ") && !shown.contains("horse"), "{shown:?}");
+
+    let mut terminal = Terminal::start(&folder, "token --username billing --key new.key");
+    terminal.answer("passphrase of new.key: ", "incorrect horse");
+    let (status, shown) = terminal.end();
+    assert_eq!(status.code(), Some(1), "{shown}");
+    assert!(shown.contains("the password is wrong") && !shown.contains("horse"), "{shown:?}");
+}
+
+#[test]
+fn what_is_typed_differently_makes_no_key() {
+    let folder = Folder::new();
+    let mut terminal = Terminal::start(&folder, "keygen -o new.key");
+    terminal.answer("passphrase of the new key (empty for none): ", PASSPHRASE);
+    terminal.answer("the same again: ", "correct house");
+    let (status, shown) = terminal.end();
+    assert_eq!(status.code(), Some(1), "{shown}");
+    assert!(shown.contains("ajwt: the passphrases differ; no key was made"), "{shown:?}");
+    assert!(!shown.contains("correct"), "{shown:?}");
+    assert_eq!(folder.names(), [""; 0]);
+}
+
+#[test]
+fn an_empty_passphrase_is_none() {
+    let folder = Folder::new();
+    let mut terminal = Terminal::start(&folder, "keygen -o new.key");
+    terminal.answer("passphrase of the new key (empty for none): ", "");
+    let (status, shown) = terminal.end();
+    assert!(status.success(), "{shown}");
+    assert!(shown.contains("the private key new.key is not encrypted"), "{shown:?}");
+    PrivateKey::from_pem(folder.read("new.key"), None).expect("a key");
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_give_instead() {
+    let folder = Folder::new();
+    folder.write("passphrase", PASSPHRASE);
+    folder.good("keygen -o new.key --passphrase-file passphrase");
+    for words in ["key show new.key", "token --username billing --key new.key"] {
+        // In a session of its own, which has none, wherever the test runs.
+        let output = folder.command("setsid").arg(AJWT).args(words.split(' ')).output().expect("it runs");
+        let told = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{words}: {told}");
+        assert!(told.starts_with("ajwt: the key is encrypted, and there is no terminal"), "{told}");
+        assert!(told.contains("give --passphrase-file"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}

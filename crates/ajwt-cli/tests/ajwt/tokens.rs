@@ -1,0 +1,111 @@
+//! `token`, `explain` and `request`.
+
+use axum::{Router, extract::Request, http::StatusCode, routing::any};
+use tokio::net::TcpListener;
+
+use crate::{
+    expected::expect,
+    support::{Folder, project_file},
+};
+
+/// An `Authorization` header of the Python library, and when it was made.
+fn token_of_python() -> (String, i64) {
+    let fixture = project_file("crates/ajwt-core/tests/fixtures/python.json");
+    let fixture: serde_json::Value = serde_json::from_str(&fixture).expect("JSON");
+    let token = fixture["tokens"][0]["authorization"].as_str().expect("a token");
+    (token.to_owned(), fixture["time"].as_i64().expect("its time"))
+}
+
+#[test]
+fn a_token_says_what_it_was_asked_to_say() {
+    let folder = Folder::new();
+    folder.good("keygen -o a.key");
+    let token = folder.good("token --username guido --key a.key --audience orders");
+    let explained = folder.good(&format!("explain {} --key a.key.pub --audience orders", token.trim_end()));
+    assert!(explained.contains("username  guido"), "{explained}");
+    assert!(explained.contains("aud       orders"), "{explained}");
+    assert!(explained.contains("the key given: Ed25519"), "{explained}");
+    let header = folder.good("token --username guido --key a.key --header --scheme Bearer");
+    assert!(header.starts_with("Authorization: Bearer ey"), "{header}");
+    let piped = folder.ajwt_with(&["explain", "-"], &header);
+    assert_eq!(piped.code, Some(0), "{piped:?}");
+}
+
+#[test]
+fn why_a_token_is_refused() {
+    let folder = Folder::new();
+    folder.good("keygen -o a.key");
+    folder.good("keygen -o other.key");
+    let explain = |token: &str, options: &str, verdict: &str| {
+        let words: Vec<&str> = ["explain", token].into_iter().chain(options.split_whitespace()).collect();
+        let ran = folder.ajwt(&words);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(3), ""), "{ran:?}");
+        let last = ran.out.lines().last().unwrap_or_default().to_owned();
+        assert!(last.starts_with(&format!("  refused: {verdict}")), "{verdict}: {last}");
+    };
+    let token = folder.good("token --username guido --key a.key").trim_end().to_owned();
+    explain(&token, "--key other.key.pub", "bad_signature");
+    explain(&token, "--audience orders", "wrong_audience");
+    explain(&token, "--at 2020-01-01", "outside_window");
+    explain(&token.replace('.', ".."), "", "malformed_token");
+    explain(&token[1..], "", "malformed_token");
+    explain("", "", "malformed_token");
+    let none = "eyJhbGciOiJub25lIn0.eyJ1c2VybmFtZSI6ImEiLCJ0aW1lIjoxLCJub25jZSI6ImEifQ.AA";
+    explain(none, "", "unsupported_token");
+}
+
+#[test]
+fn an_explanation() {
+    let folder = Folder::new();
+    let (token, time) = token_of_python();
+    let explained = |at: i64, code| {
+        let ran = folder.ajwt(&["explain", &token, "--at", &at.to_string()]);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        ran.out
+    };
+    let text = [explained(time + 5, 0), explained(time + 21, 3), explained(time - 86_400, 3)].join("\n");
+    expect("explain.txt", &text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_signed_and_its_answer_printed() {
+    let folder = Folder::new();
+    folder.good("keygen -o a.key");
+    let echo = |request: Request| async {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, 1024).await.expect("a body");
+        let header = |name: &str| format!("{:?}", parts.headers.get(name));
+        let scheme = header("authorization").split(' ').next().map(str::to_owned);
+        let text = format!("{} {} {:?} {} {body:?}\n", parts.method, parts.uri, scheme, header("x-color"));
+        let status = match parts.uri.path() {
+            "/refused" => StatusCode::UNAUTHORIZED,
+            "/elsewhere" => StatusCode::FOUND,
+            _ => StatusCode::OK,
+        };
+        (status, [("location", "/followed")], text)
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(any(echo))).await });
+
+    let request = |method: &str, path: &str, more: &[&str]| {
+        let url = format!("{url}{path}");
+        folder.ajwt(&[&["request", method, &url, "--username", "guido", "--key", "a.key"], more].concat())
+    };
+    let ran = request("GET", "/a?b=c", &["-H", "X-Color: blue"]);
+    let told = "GET /a?b=c Some(\"Some(\\\"JWT\") Some(\"blue\") b\"\"\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), told, ""));
+    let ran = request("POST", "/", &["-d", "hello"]);
+    assert!(ran.out.ends_with("b\"hello\"\n"), "{ran:?}");
+    folder.write("body", "of a file");
+    let ran = request("PUT", "/", &["-d", "@body", "-i"]);
+    assert!(ran.out.starts_with("HTTP/1.1 200 OK\n") && ran.out.ends_with("b\"of a file\"\n"), "{ran:?}");
+    let ran = request("GET", "/elsewhere", &["-i"]);
+    assert!(ran.code == Some(0) && ran.out.contains("302 Found"), "a redirect is not followed: {ran:?}");
+    let ran = request("GET", "/refused", &[]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.err.contains("does not accept the token (401): does it know the key"), "{ran:?}");
+
+    let told = folder.bad("request GET http://127.0.0.1:1/ --username guido --key a.key");
+    assert!(told.starts_with("the request failed: ") && told.contains("refused"), "{told}");
+}

@@ -1,0 +1,65 @@
+//! Keys from trusted URLs: another gateway publishes them.
+
+use crate::support::{Folder, Gateway, eventually};
+
+const DATABASE: &str = "--database-url sqlite://ajwt.db";
+const LOCAL: &str = "--jwks-insecure-http --jwks-allow-network 127.0.0.0/8";
+
+/// A service that publishes the key in `partner.key`, and its URL.
+fn partner(folder: &Folder) -> (Gateway, String) {
+    folder.good("keygen -o partner.key");
+    std::fs::create_dir(folder.path("nobody")).expect("a folder");
+    let gateway = Gateway::start(folder, "--keys nobody --nonce memory --publish-key partner.key");
+    let url = format!("{}/.well-known/jwks.json", gateway.url());
+    (gateway, url)
+}
+
+fn token(folder: &Folder) -> String {
+    format!("JWT {}", folder.good("token --username partner --key partner.key").trim_end())
+}
+
+#[tokio::test]
+async fn a_trusted_url_is_fetched_before_it_is_added_and_its_keys_count() {
+    let folder = Folder::with_database();
+    let (publisher, url) = partner(&folder);
+    folder.good(&format!("user add partner {DATABASE}"));
+    for (options, told) in [
+        ("", "the URL was not added, for its key set cannot be fetched (--no-fetch): "),
+        ("--jwks-insecure-http", "the URL was not added, for its key set cannot be fetched (--no-fetch): "),
+        ("--jwks-allow-network nonsense", "\"nonsense\" is no network"),
+    ] {
+        let found = folder.bad(format!("trust add partner {url} {DATABASE} {options}").trim_end());
+        assert!(found.starts_with(told), "{options}: {found}");
+    }
+    assert_eq!(folder.good(&format!("trust list partner {DATABASE}")).lines().count(), 1, "none was added");
+
+    let shown = folder.good(&format!("trust add partner {url} {DATABASE} {LOCAL}"));
+    let fingerprint = folder.good("key show partner.key --format fingerprint");
+    assert_eq!(
+        shown.split_whitespace().collect::<Vec<_>>(),
+        ["KID", "TYPE", "FINGERPRINT", fingerprint.trim_end(), "Ed25519", fingerprint.trim_end()]
+    );
+
+    let gateway = Gateway::start(&folder, &format!("{DATABASE} --nonce memory {LOCAL}"));
+    // Memory nonces refuse tokens from before the second of their start.
+    eventually("acceptance", async || gateway.status(&token(&folder)).await == 200).await;
+    let metrics = gateway.get("/metrics").await.text().await.expect("text");
+    assert!(metrics.contains("ajwt_jwks_fetches_total"), "{metrics}");
+    // What was fetched serves on, and ends with its trust.
+    drop(publisher);
+    assert_eq!(gateway.status(&token(&folder)).await, 200);
+    folder.good(&format!("trust remove partner {url} {DATABASE}"));
+    eventually("refusal", async || gateway.status(&token(&folder)).await == 401).await;
+}
+
+#[tokio::test]
+async fn urls_in_a_folder_count_too() {
+    let folder = Folder::new();
+    let (_publisher, url) = partner(&folder);
+    std::fs::create_dir(folder.path("callers")).expect("a folder");
+    folder.write("callers/partner.jwks", format!("# the partner\n{url}\n"));
+    let gateway = Gateway::start(&folder, &format!("--keys callers --nonce memory {LOCAL}"));
+    eventually("acceptance", async || gateway.status(&token(&folder)).await == 200).await;
+    std::fs::remove_file(folder.path("callers/partner.jwks")).expect("removed");
+    eventually("refusal", async || gateway.status(&token(&folder)).await == 401).await;
+}

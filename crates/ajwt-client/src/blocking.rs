@@ -1,0 +1,111 @@
+use std::fmt;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use reqwest::IntoUrl;
+use reqwest_middleware::{ClientWithMiddleware, Error, RequestBuilder};
+use thiserror::Error;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::{BuildError, ClientBuilder};
+
+/// A client for programs without async: what [`ClientBuilder`] builds, on a runtime of its own.
+///
+/// ```no_run
+/// use ajwt_client::{ClientBuilder, KeyFile, OriginSigner, RequestSigner};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let key = KeyFile::new("/etc/billing/ajwt.key").read()?;
+///     let signer = OriginSigner::new(RequestSigner::new("billing", key)?, ["https://orders.example"])?;
+///     let client = ClientBuilder::new(signer).build_blocking()?;
+///     let response = client.send(client.get("https://orders.example/hello"))?;
+///     assert_eq!(response.status(), 200);
+///     Ok(())
+/// }
+/// ```
+pub struct BlockingClient {
+    client: ClientWithMiddleware,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl ClientBuilder {
+    /// The client, for programs without async.
+    ///
+    /// # Errors
+    /// [`BuildError`], also in async code, where blocking would hold other tasks up.
+    pub fn build_blocking(self) -> Result<BlockingClient, BuildError> {
+        if Handle::try_current().is_ok() {
+            return Err(BuildError::InAsyncCode);
+        }
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(BuildError::Runtime)?;
+        Ok(BlockingClient { client: self.build()?, runtime: Some(runtime) })
+    }
+}
+
+impl BlockingClient {
+    /// A GET request, to be given to [`send`](Self::send).
+    pub fn get(&self, url: impl IntoUrl) -> RequestBuilder {
+        self.request(Method::GET, url)
+    }
+
+    /// A request, to be given to [`send`](Self::send).
+    pub fn request(&self, method: Method, url: impl IntoUrl) -> RequestBuilder {
+        self.client.request(method, url)
+    }
+
+    /// Sends a request and waits for the whole answer. An error status is an answer too.
+    ///
+    /// # Errors
+    /// [`BlockingError`].
+    pub fn send(&self, request: RequestBuilder) -> Result<Response<Bytes>, BlockingError> {
+        let Some(runtime) = self.runtime.as_ref().filter(|_| Handle::try_current().is_err()) else {
+            return Err(BlockingError::InAsyncCode);
+        };
+        runtime.block_on(async {
+            let failed = |source: reqwest::Error| BlockingError::Request(source.into());
+            let mut response = request.send().await.map_err(|error| match error {
+                // Unwrapped, so that a SigningError or a ClockSkewError is found by downcast_ref.
+                Error::Middleware(source) => {
+                    BlockingError::Request(source.reallocate_into_boxed_dyn_error_without_backtrace())
+                }
+                Error::Reqwest(source) => failed(source),
+            })?;
+            let mut answer = Response::new(Bytes::new());
+            *answer.status_mut() = response.status();
+            *answer.version_mut() = response.version();
+            *answer.headers_mut() = std::mem::take(response.headers_mut());
+            *answer.body_mut() = response.bytes().await.map_err(failed)?;
+            Ok(answer)
+        })
+    }
+}
+
+impl Drop for BlockingClient {
+    fn drop(&mut self) {
+        // A runtime that waits for its threads panics where it is dropped in async code.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for BlockingClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockingClient").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BlockingError {
+    /// The request was not signed, not sent, or not answered. The source is a
+    /// [`SigningError`](crate::SigningError), a [`ClockSkewError`](crate::ClockSkewError), or
+    /// reqwest's error.
+    #[error("the request failed")]
+    Request(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It was sent in async code, where blocking would hold other tasks up.
+    #[error("a blocking client is no use in async code: use ClientBuilder::build there")]
+    InAsyncCode,
+}

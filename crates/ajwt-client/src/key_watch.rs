@@ -1,0 +1,277 @@
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    fs, mem,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use ajwt_core::Timestamp;
+use aws_lc_rs::digest;
+
+use crate::{
+    KeyFile, KeyFileError, KeyRing,
+    key_ring::{DatedKey, Inner},
+};
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Files of a folder that are read: as many keys of a user as a server looks at.
+const MAX_FILES: usize = 32;
+
+/// Reads keys again when their files change.
+///
+/// The path of the [`KeyFile`] is a file, or a folder: then every file in it whose name ends in
+/// `.key` is a key, and the last name in the order of bytes is the newest (`2026-11.key` after
+/// `2026-10.key`); at most the 32 newest are read. Names that begin with a full stop are left out.
+///
+/// Files are read every 5 s by a thread of its own, which ends with the last clone of the ring. What
+/// counts is what the path leads to, so that symbolic links that are swapped, as in Kubernetes
+/// secrets, are seen. A file that can no longer be used leaves its key in use and is reported in the
+/// log, once; a file that is gone from a folder takes its key with it, but never the last one.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use ajwt_client::{KeyFile, KeyWatch, RequestSigner};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = KeyFile::new("/etc/billing/keys").allow_open_permissions();
+/// let keys = KeyWatch::new(folder).announce_for(Duration::from_secs(40 * 60)).start()?;
+/// let signer = RequestSigner::new("billing", keys)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct KeyWatch {
+    file: KeyFile,
+    every: Duration,
+    announce: Duration,
+}
+
+impl KeyWatch {
+    /// Of this file or folder.
+    #[must_use]
+    pub const fn new(file: KeyFile) -> Self {
+        Self { file, every: DEFAULT_INTERVAL, announce: Duration::ZERO }
+    }
+
+    /// Looks at the files this often. Default: 5 s; at least 10 ms.
+    #[must_use]
+    pub fn every(mut self, interval: Duration) -> Self {
+        self.every = interval.max(MIN_INTERVAL);
+        self
+    }
+
+    /// Lets a key sign only once its file is this old; until then it is published beside the one
+    /// before. For callers whose servers read their JWKS: longer than these keep a set without
+    /// looking (those of ajwt 5 minutes, or up to 30 if `Cache-Control` says so). Default: zero, for
+    /// servers that know the key before it is put here.
+    ///
+    /// If all files are younger, as on a fresh volume, the oldest key signs.
+    #[must_use]
+    pub const fn announce_for(mut self, period: Duration) -> Self {
+        self.announce = period;
+        self
+    }
+
+    /// Reads the keys for the first time and starts to watch.
+    ///
+    /// # Errors
+    /// [`KeyFileError`] if there is no usable key. Beside a usable one, an unusable file is only
+    /// reported in the log.
+    pub fn start(self) -> Result<KeyRing, KeyFileError> {
+        let Self { file, every, announce } = self;
+        let path = file.path().to_owned();
+        let mut files =
+            Files { file, announce, loaded: Vec::new(), changed: false, reported: HashMap::new() };
+        let error = files.look().err();
+        files.changed = false;
+        let mut keys = files.keys().into_iter();
+        let Some(oldest) = keys.next() else {
+            return Err(error.unwrap_or(KeyFileError::EmptyFolder { path }));
+        };
+        let watched = Watched { files: Mutex::new(files), thread: OnceLock::new() };
+        let ring = KeyRing::with(oldest, keys.collect(), Some(watched));
+        let inner = ring.downgrade();
+        let thread = thread::Builder::new()
+            .name("ajwt-keys".to_owned())
+            .spawn(move || watch(&inner, every))
+            .map_err(|source| KeyFileError::Watch { path, source })?;
+        ring.watched_by(thread.thread().clone());
+        Ok(ring)
+    }
+}
+
+/// Ends with the ring, which wakes it.
+fn watch(ring: &Weak<Inner>, every: Duration) {
+    loop {
+        thread::park_timeout(every);
+        let Some(ring) = ring.upgrade() else { return };
+        // Failures are in the log already.
+        let _ = ring.reload();
+    }
+}
+
+/// The files of a ring, and the thread that looks at them.
+pub(crate) struct Watched {
+    files: Mutex<Files>,
+    thread: OnceLock<Thread>,
+}
+
+impl Watched {
+    /// Looks once, and hands on the keys that there are if they have changed.
+    pub(crate) fn look(&self, use_keys: impl FnOnce(Vec<DatedKey>)) -> Result<(), KeyFileError> {
+        // A panic elsewhere leaves them whole: what was read is kept in one step.
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = files.look();
+        if mem::take(&mut files.changed) {
+            use_keys(files.keys());
+        }
+        result
+    }
+
+    pub(crate) fn set_thread(&self, thread: Thread) {
+        let _ = self.thread.set(thread);
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+struct Files {
+    file: KeyFile,
+    announce: Duration,
+    /// Oldest first.
+    loaded: Vec<Loaded>,
+    /// Whether `loaded` is another than the ring was told of.
+    changed: bool,
+    /// What is wrong with which path, and in the log already.
+    reported: HashMap<PathBuf, String>,
+}
+
+#[derive(Clone)]
+struct Loaded {
+    path: PathBuf,
+    /// SHA-256 of what the file held.
+    digest: Box<[u8]>,
+    key: DatedKey,
+}
+
+impl PartialEq for Loaded {
+    /// What was read of the file; the key follows from it.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, &self.digest, self.key.from) == (&other.path, &other.digest, other.key.from)
+    }
+}
+
+impl Files {
+    fn keys(&self) -> Vec<DatedKey> {
+        self.loaded.iter().map(|loaded| loaded.key.clone()).collect()
+    }
+
+    /// Reads what has changed. The first failure is returned, each is reported.
+    fn look(&mut self) -> Result<(), KeyFileError> {
+        let mut failures = Vec::new();
+        match self.paths() {
+            Ok(paths) => {
+                let mut loaded = Vec::new();
+                for path in paths {
+                    let earlier = self.loaded.iter().find(|earlier| earlier.path == path);
+                    match self.load(&path, earlier) {
+                        Ok(key) => loaded.push(key),
+                        Err(error) => {
+                            loaded.extend(earlier.cloned());
+                            failures.push((path, error));
+                        }
+                    }
+                }
+                // With no key nothing works any more; with the last one it may.
+                if !loaded.is_empty() && loaded != self.loaded {
+                    self.loaded = loaded;
+                    self.changed = true;
+                }
+            }
+            Err(error) => failures.push((self.file.path().to_owned(), error)),
+        }
+        self.report(&failures);
+        failures.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Oldest first.
+    fn paths(&self) -> Result<Vec<PathBuf>, KeyFileError> {
+        let root = self.file.path();
+        let unreadable = |source| KeyFileError::Unreadable { path: root.into(), source };
+        if !fs::metadata(root).map_err(unreadable)?.is_dir() {
+            return Ok(vec![root.into()]);
+        }
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(root).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if is_key_name(&path) {
+                paths.push(path);
+            }
+        }
+        if paths.is_empty() {
+            return Err(KeyFileError::EmptyFolder { path: root.into() });
+        }
+        paths.sort();
+        Ok(paths.split_off(paths.len().saturating_sub(MAX_FILES)))
+    }
+
+    fn load(&self, path: &Path, earlier: Option<&Loaded>) -> Result<Loaded, KeyFileError> {
+        let file = self.file.at(path.into());
+        let contents = file.contents()?;
+        let digest: Box<[u8]> = digest::digest(&digest::SHA256, &contents.text).as_ref().into();
+        let from = match self.announce {
+            Duration::ZERO => Timestamp::from_millis(i64::MIN),
+            period => Timestamp::from(contents.modified).saturating_add(period),
+        };
+        if let Some(earlier) = earlier.filter(|earlier| earlier.digest == digest) {
+            // The same key in a file written anew was announced before.
+            let from = earlier.key.from.min(from);
+            return Ok(Loaded { key: DatedKey { from, ..earlier.key.clone() }, ..earlier.clone() });
+        }
+        let key = file.key_of(&contents)?;
+        tracing::info!(path = %path.display(), fingerprint = %key.public_key().fingerprint(), "read a signing key");
+        Ok(Loaded { path: path.into(), digest, key: DatedKey { key: Arc::new(key.into()), from } })
+    }
+
+    /// Warns of each failure once, for as long as it stays the same.
+    fn report(&mut self, failures: &[(PathBuf, KeyFileError)]) {
+        let mut reported = HashMap::new();
+        for (path, error) in failures {
+            let text = text_of(error);
+            if self.reported.get(path) != Some(&text) {
+                tracing::warn!(path = %path.display(), error = text, "a key file cannot be used; the keys read before stay");
+            }
+            reported.insert(path.clone(), text);
+        }
+        self.reported = reported;
+    }
+}
+
+fn is_key_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.ends_with(b".key") && !name.starts_with(b".")
+}
+
+/// An error with its sources.
+fn text_of(error: &KeyFileError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

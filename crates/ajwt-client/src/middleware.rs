@@ -1,0 +1,179 @@
+use std::time::Duration;
+
+use ajwt_core::Timestamp;
+use async_trait::async_trait;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use http::{
+    Extensions, HeaderMap, StatusCode,
+    header::{DATE, RETRY_AFTER},
+};
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+
+use crate::{ClockSkewError, OriginSigner, clock, origin::Target, origin_signer::Attempt};
+
+/// Signs each request that passes, for `reqwest_middleware`.
+///
+/// Attach it after a retry middleware, that is, within it: then each attempt has a token of its own.
+/// Build the client with `redirect::Policy::none()`, for reqwest follows redirects beneath the
+/// middleware and sends the same token again. [`ClientBuilder`](crate::ClientBuilder) does both.
+///
+/// A request that may not be signed is not sent: the error is a
+/// [`SigningError`](crate::SigningError). A 401 of a server whose clock is apart from ours is a
+/// [`ClockSkewError`]. Both are found by `downcast_ref` in [`Error::Middleware`].
+#[derive(Debug)]
+pub struct SigningMiddleware(OriginSigner);
+
+impl SigningMiddleware {
+    /// Signs as this does.
+    #[must_use]
+    pub const fn new(signer: OriginSigner) -> Self {
+        Self(signer)
+    }
+
+    /// Signs, sends, and looks at the clock of who refuses. `None` is a request that was not signed
+    /// by us, or nothing to say.
+    async fn attempt(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<(Response, Option<ClockSkewError>)> {
+        let url = request.url().clone();
+        let signed = self.0.sign(Target::of_url(&url), request.headers_mut()).await;
+        let attempt: Option<Attempt> = signed.map_err(Error::middleware)?;
+        let response = next.run(request, extensions).await?;
+        let skew =
+            attempt.and_then(|attempt| self.0.clock_skew(&attempt, response.status(), response.headers()));
+        Ok((response, skew))
+    }
+}
+
+#[async_trait]
+impl Middleware for SigningMiddleware {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        // A request that was refused was not carried out, so any method may be sent again.
+        let again = if self.0.follows_clocks() { request.try_clone() } else { None };
+        let (mut response, mut skew) = self.attempt(request, extensions, next.clone()).await?;
+        if let Some(again) = again.filter(|_| skew.as_ref().is_some_and(ClockSkewError::is_corrected)) {
+            (response, skew) = self.attempt(again, extensions, next).await?;
+        }
+        skew.map_or(Ok(response), |skew| Err(Error::middleware(skew)))
+    }
+}
+
+/// Sends idempotent requests (RFC 9110 section 9.2.2) again when the connection failed, and on 502,
+/// 503 and 504. A request whose body is a stream is sent once.
+#[derive(Debug)]
+pub(crate) struct RetryMiddleware {
+    pub(crate) retries: usize,
+}
+
+impl RetryMiddleware {
+    const MIN_DELAY: Duration = Duration::from_millis(100);
+    /// Also how long a server may ask us to wait.
+    const MAX_DELAY: Duration = Duration::from_secs(5);
+}
+
+#[async_trait]
+impl Middleware for RetryMiddleware {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        if !request.method().is_idempotent() {
+            return next.run(request, extensions).await;
+        }
+        let backoff = ExponentialBuilder::new()
+            .with_jitter()
+            .with_min_delay(Self::MIN_DELAY)
+            .with_max_delay(Self::MAX_DELAY)
+            .with_max_times(self.retries);
+        for delay in backoff.build() {
+            let Some(copy) = request.try_clone() else { break };
+            let result = next.clone().run(copy, extensions).await;
+            let Some(asked) = transient(&result).filter(|asked| *asked <= Self::MAX_DELAY) else {
+                return result;
+            };
+            tracing::debug!(?delay, "a request failed and is sent again");
+            tokio::time::sleep(delay.max(asked)).await;
+        }
+        next.run(request, extensions).await
+    }
+}
+
+/// How long to wait at least, if another attempt may succeed.
+fn transient(result: &Result<Response>) -> Option<Duration> {
+    match result {
+        Ok(response) => match response.status() {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                Some(retry_after(response.headers()))
+            }
+            _ => None,
+        },
+        // A server that is too slow is not helped by being asked again.
+        Err(Error::Reqwest(error)) if error.is_connect() || (error.is_request() && !error.is_timeout()) => {
+            Some(Duration::ZERO)
+        }
+        Err(_) => None,
+    }
+}
+
+/// `Retry-After`, in seconds or as a date (RFC 9110 section 10.2.3). A date is told from the server's own,
+/// if it sent one: its clock and ours may be apart.
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let header = |name| headers.get(name)?.to_str().ok();
+    let date = |text| httpdate::parse_http_date(text).ok().map(Timestamp::from);
+    let Some(asked) = header(RETRY_AFTER) else { return Duration::ZERO };
+    if let Ok(seconds) = asked.parse() {
+        return Duration::from_secs(seconds);
+    }
+    let Some(then) = date(asked) else { return Duration::ZERO };
+    let now = header(DATE).and_then(date).unwrap_or_else(clock::now);
+    let wait = then.as_millis().saturating_sub(now.as_millis());
+    Duration::from_millis(u64::try_from(wait).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_retry_after() {
+        let headers = |asked: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, asked.parse().expect("a value"));
+            if let Some(date) = date {
+                headers.insert(http::header::DATE, date.parse().expect("a value"));
+            }
+            headers
+        };
+        const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (asked, seconds) in [
+            ("0", 0),
+            ("120", 120),
+            ("Sun, 06 Nov 1994 08:49:39 GMT", 2),
+            ("Sunday, 06-Nov-94 08:49:39 GMT", 2),
+            ("Sun, 06 Nov 1994 08:49:36 GMT", 0),
+            ("soon", 0),
+            ("-1", 0),
+        ] {
+            assert_eq!(retry_after(&headers(asked, Some(DATE))), Duration::from_secs(seconds), "{asked}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), Duration::ZERO);
+
+        // By our own clock where there is no other.
+        for date in [None, Some("today")] {
+            assert_eq!(retry_after(&headers(DATE, date)), Duration::ZERO);
+            let far = retry_after(&headers("Fri, 01 Jan 9999 00:00:00 GMT", date));
+            assert!(far > Duration::from_secs(1 << 32), "{far:?}");
+        }
+    }
+}

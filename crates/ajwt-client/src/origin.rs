@@ -1,0 +1,220 @@
+use std::{fmt, net::IpAddr};
+
+use http::Uri;
+use thiserror::Error;
+
+/// Where tokens may go: scheme, host and port (RFC 6454).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    is_https: bool,
+    /// In lower case.
+    host: Box<str>,
+    port: u16,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl Origin {
+    /// Reads `https://host` or `https://host:port`; `http` only for this host.
+    pub(crate) fn parse(text: &str) -> Result<Self, OriginError> {
+        let malformed = || OriginError::Malformed { found: text.into() };
+        let uri: Uri = text.parse().map_err(|_| malformed())?;
+        let has_more = uri.path() != "/" || uri.query().is_some() || text.contains(['@', '#']);
+        let target = Target::of_uri(&uri).filter(|_| !has_more).ok_or_else(malformed)?;
+        let is_https = target.scheme.eq_ignore_ascii_case("https");
+        if !is_https && !target.scheme.eq_ignore_ascii_case("http") {
+            return Err(malformed());
+        }
+        if !is_https && !target.is_loopback() {
+            return Err(OriginError::Insecure { origin: target.to_string().into() });
+        }
+        let port = target.port.unwrap_or(if is_https { 443 } else { 80 });
+        Ok(Self { is_https, host: target.host.to_ascii_lowercase().into(), port })
+    }
+
+    pub(crate) const fn is_https(&self) -> bool {
+        self.is_https
+    }
+
+    /// Whether a request that goes there goes here.
+    pub(crate) fn is(&self, target: &Target<'_>) -> bool {
+        let (scheme, default_port) = if self.is_https { ("https", 443) } else { ("http", 80) };
+        scheme.eq_ignore_ascii_case(target.scheme)
+            && self.host.eq_ignore_ascii_case(target.host)
+            && self.port == target.port.unwrap_or(default_port)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_https { "https" } else { "http" };
+        Target { scheme, host: &self.host, port: Some(self.port) }.fmt(f)
+    }
+}
+
+impl<'a> Target<'a> {
+    /// `None` if it names no host, or a port that is none.
+    pub(crate) fn of_uri(uri: &'a Uri) -> Option<Self> {
+        let authority = uri.authority()?;
+        let text = authority.as_str();
+        let host_and_port = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
+        let host = authority.host();
+        let port = match host_and_port.strip_prefix(host)? {
+            "" => None,
+            rest => Some(rest.strip_prefix(':')?.parse().ok()?),
+        };
+        Some(Self { scheme: uri.scheme_str()?, host, port }).filter(|target| !target.host.is_empty())
+    }
+
+    #[cfg(feature = "middleware")]
+    pub(crate) fn of_url(url: &'a reqwest::Url) -> Option<Self> {
+        Some(Self { scheme: url.scheme(), host: url.host_str()?, port: url.port() })
+    }
+
+    /// Whether it does not leave this host.
+    fn is_loopback(&self) -> bool {
+        let address = self.host.trim_start_matches('[').trim_end_matches(']');
+        self.host.eq_ignore_ascii_case("localhost")
+            || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        let default_port = if self.scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+        match self.port {
+            Some(port) if port != default_port => write!(f, ":{port}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why no token goes there.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum OriginError {
+    /// No origin was configured.
+    #[error("no origin is configured; name the services that tokens may go to, as in https://orders.example")]
+    NoOrigins,
+    /// What was configured is not an origin.
+    #[error("{found:?} is no origin: write https://host or https://host:port, without a path")]
+    Malformed {
+        /// What was configured.
+        found: Box<str>,
+    },
+    /// Plain http to another host, where whoever sees the token can use it first.
+    #[error(
+        "{origin} is not encrypted, and whoever sees a token can use it: use https; http is for localhost, 127.0.0.0/8 and [::1]"
+    )]
+    Insecure {
+        /// The origin.
+        origin: Box<str>,
+    },
+    /// The request goes to an origin that was not configured.
+    #[error(
+        "requests to {origin} are not signed: add it to the origins if it may have tokens, else send them with another client"
+    )]
+    NotListed {
+        /// The request's origin.
+        origin: Box<str>,
+    },
+    /// The request's URI is only a path.
+    #[error(
+        "the request's URI names no scheme and host, so it is not known where the token would go; give tonic's client an origin (with_origin)"
+    )]
+    Relative,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn goes(origin: &str, uri: &str) -> bool {
+        let origin = Origin::parse(origin).expect("an origin");
+        let uri: Uri = uri.parse().expect("a URI");
+        Target::of_uri(&uri).is_some_and(|target| origin.is(&target))
+    }
+
+    #[test]
+    fn origins_are_scheme_host_and_port() {
+        for uri in
+            ["https://a.example", "https://A.Example:443/x?y", "HTTPS://a.example/", "https://u@a.example"]
+        {
+            assert!(goes("https://a.example", uri), "{uri}");
+            assert!(goes("https://A.EXAMPLE:443/", uri), "{uri}");
+        }
+        for uri in [
+            "http://a.example",
+            "http://a.example:443",
+            "https://a.example:8443",
+            "https://a.example.",
+            "https://a.example.evil",
+            "https://b.a.example",
+            "https://a.example@evil.example",
+            "https://a.example:443@evil.example",
+            "https://a.example:70000",
+            "/path",
+            "a.example:443",
+        ] {
+            assert!(!goes("https://a.example", uri), "{uri}");
+        }
+        assert!(goes("http://[::1]:80", "http://[::1]/"));
+        assert!(!goes("http://127.0.0.1:8080", "http://127.0.0.1:8081/"));
+    }
+
+    #[test]
+    fn plain_http_is_for_this_host_only() {
+        for origin in [
+            "http://localhost",
+            "http://LOCALHOST:1",
+            "http://127.0.0.1",
+            "http://127.9.9.9:8",
+            "http://[::1]",
+        ] {
+            assert!(Origin::parse(origin).is_ok(), "{origin}");
+        }
+        for origin in [
+            "http://a.example",
+            "http://localhost.example",
+            "http://10.0.0.1",
+            "http://[::]",
+            "http://0.0.0.0",
+            "http://127.1",
+            "http://2130706433",
+            "http://[::ffff:7f00:1]",
+            "http://127.0.0.1.example",
+        ] {
+            assert!(matches!(Origin::parse(origin), Err(OriginError::Insecure { .. })), "{origin}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for text in [
+            "",
+            "a.example",
+            "a.example:443",
+            "/",
+            "https://",
+            "https:///x",
+            "ftp://a.example",
+            "https://a.example/x",
+            "https://a.example?x",
+            "https://a.example#x",
+            "https://u@a.example",
+            "https://a b",
+            "https://a.example:x",
+            "https://a.example:65536",
+            "https://b\u{fc}cher.example",
+        ] {
+            assert!(matches!(Origin::parse(text), Err(OriginError::Malformed { .. })), "{text}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ajwt_core::Timestamp;
+use http::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, DATE},
+};
+use thiserror::Error;
+
+use crate::{
+    OriginError, RequestSigner, SigningError, clock,
+    origin::{Origin, Target},
+};
+
+/// What servers tolerate unless they say otherwise.
+const DEFAULT_TOLERANCE: Duration = Duration::from_secs(20);
+
+/// How far tokens are dated by a server's clock at most, where that is asked for.
+const MAX_CORRECTION_MS: u64 = 5 * 60 * 1000;
+
+/// A Date header has whole seconds.
+const DATE_STEP_MS: i64 = 1000;
+
+/// Between two warnings about one origin.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Signs requests to certain origins only, and notices when their clocks are apart from ours.
+///
+/// An `Authorization` header that is there is left alone. A request to any other origin is not sent:
+/// it is an [`OriginError`]. Origins are https, or http on this host (localhost, 127.0.0.0/8,
+/// \[::1]).
+///
+/// ```
+/// use ajwt_client::{OriginSigner, RequestSigner};
+/// # use ajwt_core::PrivateKey;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let key = PrivateKey::generate_ed25519()?;
+/// let signer = RequestSigner::new("billing", key)?;
+/// let signer = OriginSigner::new(signer, ["https://orders.example", "http://127.0.0.1:8080"])?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct OriginSigner {
+    signer: RequestSigner,
+    origins: Vec<Arc<Known>>,
+    tolerance: Duration,
+    follows_clocks: bool,
+}
+
+/// An origin, and what is known of its clock.
+#[derive(Debug)]
+struct Known {
+    origin: Origin,
+    /// Milliseconds that are added to our clock in its tokens.
+    offset_ms: AtomicI64,
+    warned: Mutex<Option<Instant>>,
+}
+
+impl OriginSigner {
+    /// Signs requests to these origins (`https://host` or `https://host:port`).
+    ///
+    /// # Errors
+    /// [`OriginError`] if there is none, or one that no token may go to.
+    pub fn new(
+        signer: RequestSigner,
+        origins: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, OriginError> {
+        let mut known = Vec::new();
+        for origin in origins {
+            let origin = Origin::parse(origin.as_ref())?;
+            known.push(Arc::new(Known { origin, offset_ms: AtomicI64::new(0), warned: Mutex::default() }));
+        }
+        if known.is_empty() {
+            return Err(OriginError::NoOrigins);
+        }
+        Ok(Self { signer, origins: known, tolerance: DEFAULT_TOLERANCE, follows_clocks: false })
+    }
+
+    /// The servers' tolerance, where it is not 20 s: clocks apart by more than half of it are
+    /// reported.
+    #[must_use]
+    pub const fn with_tolerance(mut self, tolerance: Duration) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
+    /// Dates tokens by the server's clock once it refused one and its `Date` header shows that the
+    /// clocks are apart: over https, by at most 5 minutes, kept per origin.
+    ///
+    /// **A server that lies about its time then gets tokens of up to 5 minutes ahead**, which it can
+    /// send to other services that trust the key (unless tokens name an audience) while they are
+    /// valid. Prefer to set the clocks right.
+    #[must_use]
+    pub const fn with_clock_correction(mut self) -> Self {
+        self.follows_clocks = true;
+        self
+    }
+
+    /// Signs the headers of one attempt, unless they have an `Authorization` already.
+    pub(crate) async fn sign(
+        &self,
+        target: Option<Target<'_>>,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Attempt>, SigningError> {
+        if headers.contains_key(AUTHORIZATION) {
+            return Ok(None);
+        }
+        let target = target.ok_or(OriginError::Relative)?;
+        let known = self.origins.iter().find(|known| known.origin.is(&target));
+        let known = known.ok_or_else(|| OriginError::NotListed { origin: target.to_string().into() })?;
+        let offset_ms = known.offset_ms.load(Ordering::Relaxed);
+        let (date, started) = (clock::now(), clock::instant());
+        let dated = Timestamp::from_millis(date.as_millis().saturating_add(offset_ms));
+        headers.insert(AUTHORIZATION, self.signer.authorization_async_at(dated).await?);
+        Ok(Some(Attempt { known: Arc::clone(known), date, started, offset_ms }))
+    }
+
+    /// Whether another attempt may follow one that was dated wrongly.
+    #[cfg(feature = "middleware")]
+    pub(crate) const fn follows_clocks(&self) -> bool {
+        self.follows_clocks
+    }
+
+    /// Whether the answer to an attempt is a refusal by a server whose clock is apart from ours.
+    /// Says so in the log, and dates later tokens by that clock where it may.
+    pub(crate) fn clock_skew(
+        &self,
+        attempt: &Attempt,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Option<ClockSkewError> {
+        if status != StatusCode::UNAUTHORIZED {
+            return None;
+        }
+        let date = headers.get(DATE)?.to_str().ok()?;
+        let date = Timestamp::from(httpdate::parse_http_date(date).ok()?);
+        let received = attempt.date.saturating_add(attempt.started.elapsed());
+        let offset_ms = attempt.measure(date, received, self.tolerance / 2)?;
+
+        let known = &attempt.known;
+        let is_in_bounds = known.origin.is_https() && offset_ms.unsigned_abs() <= MAX_CORRECTION_MS;
+        let is_corrected = self.follows_clocks && is_in_bounds;
+        if is_corrected {
+            known.offset_ms.store(offset_ms, Ordering::Relaxed);
+        }
+        let error = ClockSkewError {
+            origin: known.origin.to_string().into(),
+            offset_ms,
+            tolerance: self.tolerance,
+            is_corrected,
+        };
+        if known.may_warn() {
+            tracing::warn!(origin = %known.origin, offset_ms, is_corrected, "{error}");
+        }
+        Some(error)
+    }
+}
+
+/// A signed attempt that is under way.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    known: Arc<Known>,
+    /// Our clock when it was signed.
+    date: Timestamp,
+    started: Instant,
+    /// What its token was dated ahead of our clock.
+    offset_ms: i64,
+}
+
+impl Attempt {
+    /// How far the server's clock is ahead of ours in milliseconds, if its Date proves that the
+    /// token was dated further away from it than `allowed`.
+    ///
+    /// It wrote the header at some time while we waited, and rounded down.
+    fn measure(&self, date: Timestamp, received: Timestamp, allowed: Duration) -> Option<i64> {
+        let least = date.as_millis().saturating_sub(received.as_millis());
+        let most = date.as_millis().saturating_add(DATE_STEP_MS).saturating_sub(self.date.as_millis());
+        let offset = least.saturating_add(most.saturating_sub(least) / 2);
+        // Of what the offset may have been, that which is nearest to the one the token had.
+        let error = self.offset_ms.clamp(least.min(most), most).saturating_sub(self.offset_ms);
+        (u128::from(error.unsigned_abs()) > allowed.as_millis()).then_some(offset)
+    }
+}
+
+impl Known {
+    /// Once a minute.
+    fn may_warn(&self) -> bool {
+        let now = clock::instant();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = warned.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
+        if is_due {
+            *warned = Some(now);
+        }
+        is_due
+    }
+}
+
+/// A server refused a request with 401, and by its `Date` header its clock is apart from ours by
+/// more than half of the tolerance.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{origin} answered 401, and its clock is {} this host's, of {} s that are tolerated: synchronise both by NTP{}",
+    Offset(*offset_ms),
+    tolerance.as_secs(),
+    if *is_corrected { "; tokens to it are now dated by its clock" } else { "" }
+)]
+pub struct ClockSkewError {
+    origin: Box<str>,
+    offset_ms: i64,
+    tolerance: Duration,
+    is_corrected: bool,
+}
+
+impl ClockSkewError {
+    /// The server's origin.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Milliseconds that the server's clock is ahead of this host's; negative, behind it. To about
+    /// half a second and the time that the answer took.
+    #[must_use]
+    pub const fn offset_ms(&self) -> i64 {
+        self.offset_ms
+    }
+
+    /// Whether later tokens are dated by the server's clock.
+    #[must_use]
+    pub const fn is_corrected(&self) -> bool {
+        self.is_corrected
+    }
+}
+
+/// Milliseconds, as in "12.3 s ahead of".
+struct Offset(i64);
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0.unsigned_abs() / 100;
+        let direction = if self.0 < 0 { "behind" } else { "ahead of" };
+        write!(f, "{}.{} s {direction}", tenths / 10, tenths % 10)
+    }
+}

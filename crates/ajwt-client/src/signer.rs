@@ -1,0 +1,165 @@
+use std::fmt;
+
+use ajwt_core::{ClaimError, Claims, Nonce, NonceGenerationError, PublicKey, SignError, Timestamp, Username};
+use http::HeaderValue;
+use thiserror::Error;
+use tokio::{runtime::Handle, task};
+use zeroize::Zeroizing;
+
+use crate::{KeyRing, SigningKey, clock};
+
+const DEFAULT_SCHEME: &str = "JWT";
+
+/// Signs requests as one user. Cheap to clone.
+#[derive(Clone)]
+pub struct RequestSigner {
+    username: Username,
+    keys: KeyRing,
+    audience: Option<Box<str>>,
+    scheme: Box<str>,
+}
+
+impl RequestSigner {
+    /// As the user of this name, whose public half the server knows: with a
+    /// [`PrivateKey`](ajwt_core::PrivateKey), or with the newest of a [`KeyRing`].
+    ///
+    /// # Errors
+    /// [`ClaimError`] if this cannot be a username.
+    pub fn new(username: impl Into<Box<str>>, keys: impl Into<KeyRing>) -> Result<Self, ClaimError> {
+        let username = Username::new(username)?;
+        Ok(Self { username, keys: keys.into(), audience: None, scheme: DEFAULT_SCHEME.into() })
+    }
+
+    /// Names the service that the tokens are for in the claim `aud`, so that no other service that
+    /// trusts the key accepts them. The service must have the same audience configured; the Python
+    /// library's server refuses tokens that name one.
+    #[must_use]
+    pub fn with_audience(mut self, audience: impl Into<Box<str>>) -> Self {
+        self.audience = Some(audience.into());
+        self
+    }
+
+    /// Uses this authentication scheme instead of `JWT`.
+    #[must_use]
+    pub fn with_scheme(mut self, scheme: impl Into<Box<str>>) -> Self {
+        self.scheme = scheme.into();
+        self
+    }
+
+    /// The keys that it signs with.
+    #[must_use]
+    pub const fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// The public half of the key that signs now: what the server must know.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.keys.signing_key(clock::now()).public_key().clone()
+    }
+
+    /// The value of an `Authorization` header with a fresh token, marked as sensitive. It works
+    /// once, within the server's tolerance of now.
+    ///
+    /// It is made on this thread: in microseconds with an Ed25519 key, in milliseconds with a large
+    /// RSA key, and as fast as an ssh-agent answers. In async code prefer
+    /// [`authorization_async`](Self::authorization_async).
+    ///
+    /// # Errors
+    /// [`SigningError`].
+    pub fn authorization(&self) -> Result<HeaderValue, SigningError> {
+        self.authorization_at(clock::now())
+    }
+
+    /// As [`authorization`](Self::authorization), dated `now`.
+    ///
+    /// # Errors
+    /// [`SigningError`].
+    pub fn authorization_at(&self, now: Timestamp) -> Result<HeaderValue, SigningError> {
+        self.sign(&self.keys.signing_key(clock::now()), now)
+    }
+
+    /// As [`authorization`](Self::authorization), for async code: keys whose signature takes long
+    /// enough to hold other tasks up (RSA above 2048 bits, and those of an ssh-agent) sign on
+    /// tokio's blocking threads, where there is a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SigningError`].
+    pub async fn authorization_async(&self) -> Result<HeaderValue, SigningError> {
+        self.authorization_async_at(clock::now()).await
+    }
+
+    /// As [`authorization_async`](Self::authorization_async), dated `now`.
+    ///
+    /// # Errors
+    /// [`SigningError`].
+    pub async fn authorization_async_at(&self, now: Timestamp) -> Result<HeaderValue, SigningError> {
+        let key = self.keys.signing_key(clock::now());
+        if !key.is_slow() || Handle::try_current().is_err() {
+            return self.sign(&key, now);
+        }
+        let signer = self.clone();
+        task::spawn_blocking(move || signer.sign(&key, now)).await.map_err(|_| SigningError::Stopped)?
+    }
+
+    fn sign(&self, key: &SigningKey, now: Timestamp) -> Result<HeaderValue, SigningError> {
+        let not_a_scheme = || SigningError::Scheme { found: self.scheme.clone() };
+        if self.scheme.is_empty() || self.scheme.contains(' ') {
+            return Err(not_a_scheme());
+        }
+        let nonce = Nonce::generate(getrandom::fill)?;
+        let mut claims = Claims::new(self.username.clone(), now, nonce);
+        match self.audience.as_deref() {
+            Some("") => return Err(SigningError::EmptyAudience),
+            Some(audience) => claims = claims.with_audience(audience),
+            None => {}
+        }
+        let token = key.sign(&claims)?;
+        let value = Zeroizing::new(format!("{} {}", self.scheme, token.as_str()));
+        let mut value = HeaderValue::from_str(&value).map_err(|_| not_a_scheme())?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+impl fmt::Debug for RequestSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestSigner")
+            .field("username", &self.username)
+            .field("keys", &self.keys)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a request is not signed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SigningError {
+    /// The request goes where no token may go.
+    #[cfg(any(feature = "middleware", feature = "tower"))]
+    #[error(transparent)]
+    Origin(#[from] crate::OriginError),
+    /// The operating system gave no random bytes.
+    #[error(transparent)]
+    Nonce(#[from] NonceGenerationError),
+    /// The cryptographic library failed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The ssh-agent did not sign.
+    #[cfg(all(unix, feature = "ssh-agent"))]
+    #[error(transparent)]
+    Agent(#[from] crate::AgentError),
+    /// The runtime was shut down before the token was signed.
+    #[error("the runtime was shut down before the token was signed")]
+    Stopped,
+    /// The audience is the empty string, which no server has.
+    #[error("the audience is empty; name the service that the tokens are for")]
+    EmptyAudience,
+    /// The scheme cannot stand in a header.
+    #[error("{found:?} is no authentication scheme: one word is")]
+    Scheme {
+        /// The scheme.
+        found: Box<str>,
+    },
+}

@@ -1,0 +1,75 @@
+//! The client of programs without async, and what the environment must not change.
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::{env, process::Command};
+
+use ajwt_client::{
+    BlockingClient, BlockingError, BuildError, ClientBuilder, OriginError, OriginSigner, RequestSigner,
+    SigningError,
+};
+use http::{Method, StatusCode};
+use server::{Seen, authenticator, ed25519, serve, service, signer};
+use tokio::runtime::Runtime;
+
+fn client(signer: RequestSigner, origin: &str) -> BlockingClient {
+    let signer = OriginSigner::new(signer, [origin]).expect("an origin");
+    ClientBuilder::new(signer).build_blocking().expect("a client")
+}
+
+#[test]
+fn a_script_calls() {
+    let runtime = Runtime::new().expect("a runtime");
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let origin = runtime.block_on(serve(seen.layer(service(authenticator(signer.public_key())))));
+    let client = client(signer, &origin);
+    for method in [Method::GET, Method::POST] {
+        let response = client.send(client.request(method, &origin).body("a body")).expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-length"], "12");
+        assert_eq!(response.body().as_ref(), b"hello, guido");
+    }
+    let response = client.send(client.get(&origin).bearer_auth("abc")).expect("an answer");
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(seen.all().len(), 3);
+
+    let error = client.send(client.get("https://elsewhere.example")).expect_err("refused");
+    let BlockingError::Request(source) = &error else { panic!("{error:?}") };
+    let source: &SigningError = source.downcast_ref().expect("a SigningError");
+    assert!(matches!(source, SigningError::Origin(OriginError::NotListed { .. })), "{source}");
+
+    // In async code it says what to use instead, also when it was made before.
+    runtime.block_on(async {
+        let signer = OriginSigner::new(self::signer(ed25519()), [&origin]).expect("an origin");
+        assert!(matches!(ClientBuilder::new(signer).build_blocking(), Err(BuildError::InAsyncCode)));
+        let sent = client.send(client.get(&origin));
+        assert!(matches!(sent, Err(BlockingError::InAsyncCode)), "{sent:?}");
+        drop(client);
+    });
+}
+
+/// Runs itself again with a proxy in the environment, for a process cannot change its own safely.
+#[test]
+fn a_proxy_in_the_environment_sees_no_token() {
+    const CHILD: &str = "AJWT_TEST_CHILD";
+    let runtime = Runtime::new().expect("a runtime");
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let origin = runtime.block_on(serve(service(authenticator(signer.public_key()))));
+    if env::var_os(CHILD).is_some() {
+        let client = client(signer, &origin);
+        assert_eq!(client.send(client.get(&origin)).expect("an answer").status(), StatusCode::OK);
+        return;
+    }
+    let proxy = runtime.block_on(serve(seen.layer(axum::Router::new())));
+    let child = Command::new(env::current_exe().expect("this program"))
+        .args(["--exact", "a_proxy_in_the_environment_sees_no_token"])
+        .env(CHILD, "1")
+        .envs(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].map(|name| (name, &proxy)))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .output()
+        .expect("it runs");
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert_eq!(seen.all(), []);
+}

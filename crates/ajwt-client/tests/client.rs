@@ -1,0 +1,300 @@
+//! The whole client, over real sockets.
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ajwt_client::{ClientBuilder, OriginError, OriginSigner, RequestSigner, SigningError, SigningMiddleware};
+use ajwt_core::UntrustedToken;
+use axum::{
+    Router,
+    http::{Method, StatusCode, header::LOCATION},
+    response::{IntoResponse as _, Redirect},
+    routing::{any, get},
+};
+use reqwest_middleware::{ClientWithMiddleware, Error};
+use server::{Seen, authenticator, ed25519, serve, service, signer};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+fn client(signer: RequestSigner, origins: &[&str]) -> ClientWithMiddleware {
+    ClientBuilder::new(OriginSigner::new(signer, origins).expect("origins")).build().expect("a client")
+}
+
+/// The tokens of these headers, each of which must be one, and all of which must differ.
+fn tokens(seen: &Seen) -> Vec<String> {
+    let all = seen.all();
+    let distinct: HashSet<_> = all.iter().flatten().cloned().collect();
+    assert_eq!(distinct.len(), all.len(), "a token was sent twice, or none");
+    for value in &distinct {
+        UntrustedToken::parse(value.strip_prefix("JWT ").expect("the scheme")).expect("a token");
+    }
+    distinct.into_iter().collect()
+}
+
+/// What the client's own error is.
+fn signing_error(result: Result<reqwest::Response, Error>) -> SigningError {
+    match result {
+        Err(Error::Middleware(error)) => error.downcast().expect("a SigningError"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn requests_to_its_origins_are_accepted() {
+    let signer = signer(ed25519());
+    let app = service(authenticator(signer.public_key()));
+    let (one, two) = (serve(app.clone()).await, serve(app).await);
+    let client = client(signer, &[&one, &two]);
+    for url in [format!("{one}/"), format!("{two}/a?b=c"), one.clone(), one] {
+        for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
+            let response = client.request(method, &url).body("a body").send().await.expect("an answer");
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.text().await.expect("text"), "hello, guido");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_to_others_are_not_sent() {
+    let seen = Seen::default();
+    let other = serve(seen.layer(Router::new())).await;
+    let client = client(signer(ed25519()), &["https://orders.example", "http://localhost:1"]);
+    let error = signing_error(client.get(&other).send().await);
+    assert!(matches!(&error, SigningError::Origin(OriginError::NotListed { origin }) if **origin == *other));
+    assert!(error.to_string().contains(&other), "{error}");
+    for url in
+        ["http://orders.example/", "https://orders.example:8443", "https://orders.example.evil.example/"]
+    {
+        let error = signing_error(client.get(url).send().await);
+        assert!(matches!(error, SigningError::Origin(OriginError::NotListed { .. })), "{url}: {error}");
+    }
+    assert_eq!(seen.all(), []);
+
+    let refused = |origins: &[&str]| OriginSigner::new(signer(ed25519()), origins).expect_err("refused");
+    assert_eq!(refused(&[]), OriginError::NoOrigins);
+    assert!(matches!(refused(&["http://orders.example"]), OriginError::Insecure { .. }));
+    assert!(matches!(refused(&["orders.example"]), OriginError::Malformed { .. }));
+}
+
+#[tokio::test]
+async fn an_authorization_that_is_there_is_left_alone() {
+    let seen = Seen::default();
+    let other = serve(seen.layer(Router::new().fallback(any(|| async {})))).await;
+    let client = client(signer(ed25519()), &["https://orders.example"]);
+    client.get(&other).bearer_auth("abc").send().await.expect("an answer");
+    assert_eq!(seen.all(), [Some("Bearer abc".to_owned())]);
+}
+
+/// Reads a request's head.
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.expect("a request");
+        head.extend(byte);
+    }
+    String::from_utf8(head).expect("ascii")
+}
+
+/// Answers the third request only: the others' connections are closed once they have been read.
+#[tokio::test]
+async fn attempts_after_a_dropped_connection_have_new_nonces() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = server::origin(listener.local_addr().expect("an address"));
+    let signer = signer(ed25519());
+    let authenticator = authenticator(signer.public_key());
+    let dropping = tokio::spawn(async move {
+        let mut values = Vec::new();
+        for attempt in 1..=3 {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let head = read_head(&mut stream).await;
+            let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: "));
+            values.push(line.expect("signed").split_once(": ").expect("a value").1.to_owned());
+            if attempt == 3 {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("sent");
+            }
+        }
+        // Each of them was good, and none was used by then: the server that was dropped may have.
+        for value in &values {
+            authenticator.authenticate([value.as_bytes()]).await.expect("a fresh token");
+        }
+        values
+    });
+    let response = client(signer, &[&origin]).get(&origin).send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    let values: HashSet<_> = dropping.await.expect("served").into_iter().collect();
+    assert_eq!(values.len(), 3);
+}
+
+/// Answers with these statuses in turn, then 200.
+fn failing(statuses: &'static [u16]) -> Router {
+    let count = Arc::new(AtomicUsize::new(0));
+    Router::new().fallback(any(move || {
+        let status = statuses.get(count.fetch_add(1, Ordering::SeqCst)).copied().unwrap_or(200);
+        async move { StatusCode::from_u16(status).expect("a status") }
+    }))
+}
+
+#[tokio::test]
+async fn idempotent_requests_are_sent_again_on_502_503_and_504_and_others_are_not() {
+    for (method, statuses, answer, attempts) in [
+        (Method::GET, &[502, 503, 504][..], 200, 4),
+        (Method::PUT, &[503], 200, 2),
+        (Method::DELETE, &[503], 200, 2),
+        (Method::GET, &[503, 503, 503, 503], 503, 4),
+        (Method::GET, &[500], 500, 1),
+        (Method::GET, &[429], 429, 1),
+        (Method::GET, &[401], 401, 1),
+        (Method::POST, &[503], 503, 1),
+        (Method::PATCH, &[502], 502, 1),
+    ] {
+        let seen = Seen::default();
+        let origin = serve(seen.layer(failing(statuses))).await;
+        let client = client(signer(ed25519()), &[&origin]);
+        let response = client.request(method.clone(), &origin).body("x").send().await.expect("an answer");
+        assert_eq!(response.status(), answer, "{method} {statuses:?}");
+        assert_eq!(tokens(&seen).len(), attempts, "{method} {statuses:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_a_stream_is_sent_once() {
+    let seen = Seen::default();
+    let origin = serve(seen.layer(failing(&[503]))).await;
+    let client = client(signer(ed25519()), &[&origin]);
+    let parts = futures_util::stream::iter([Ok::<_, std::io::Error>("one"), Ok("two")]);
+    let request = client.put(&origin).body(reqwest::Body::wrap_stream(parts));
+    assert_eq!(request.send().await.expect("an answer").status(), 503);
+    assert_eq!(tokens(&seen).len(), 1);
+}
+
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "a test measures")]
+async fn a_server_says_how_long_to_wait() {
+    // A clock that is not ours: a date is told from it.
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (asked, status, attempts) in [
+        ("1", 200, 2),
+        ("3600", 503, 1),
+        ("Sun, 06 Nov 1994 08:49:38 GMT", 200, 2),
+        ("Sun, 06 Nov 1994 09:49:37 GMT", 503, 1),
+    ] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let app = Router::new().fallback(any(move || {
+            let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+            let refusal = (StatusCode::SERVICE_UNAVAILABLE, [("date", DATE), ("retry-after", asked)]);
+            async move { if is_first { refusal.into_response() } else { StatusCode::OK.into_response() } }
+        }));
+        let seen = Seen::default();
+        let origin = serve(seen.layer(app)).await;
+        let started = Instant::now();
+        let response = client(signer(ed25519()), &[&origin]).get(&origin).send().await.expect("an answer");
+        assert_eq!((response.status().as_u16(), tokens(&seen).len()), (status, attempts));
+        assert!(attempts == 1 || started.elapsed() >= Duration::from_secs(1));
+    }
+}
+
+#[tokio::test]
+async fn nobody_listening_is_tried_again_and_then_an_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = server::origin(listener.local_addr().expect("an address"));
+    drop(listener);
+    let error = client(signer(ed25519()), &[&origin]).get(&origin).send().await.expect_err("nobody");
+    assert!(error.is_connect(), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_timed_out_is_not_sent_again() {
+    let seen = Seen::default();
+    let app = Router::new().fallback(any(std::future::pending::<()>));
+    let origin = serve(seen.layer(app)).await;
+    let signer = OriginSigner::new(signer(ed25519()), [&origin]).expect("an origin");
+    let client = ClientBuilder::new(signer).transport(|reqwest| reqwest.timeout(Duration::from_millis(300)));
+    let error = client.build().expect("a client").get(&origin).send().await.expect_err("no answer");
+    assert!(error.is_timeout(), "{error:?}");
+    assert!(seen.all().len() <= 1, "{:?}", seen.all());
+}
+
+/// Redirects to another origin.
+fn redirecting(to: String) -> Router {
+    Router::new().fallback(any(move || async move { Redirect::temporary(&to) }))
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_origin_carries_no_token() {
+    let (here, elsewhere) = (Seen::default(), Seen::default());
+    let to = serve(elsewhere.layer(Router::new().fallback(any(|| async {})))).await;
+    let from = serve(here.layer(redirecting(format!("{to}/x")))).await;
+
+    // The client of this crate does not go there, whatever the transport is told.
+    let signed = || OriginSigner::new(signer(ed25519()), [&from]).expect("an origin");
+    let follow = reqwest::redirect::Policy::default;
+    let client = ClientBuilder::new(signed()).transport(|reqwest| reqwest.redirect(follow()));
+    let response = client.build().expect("a client").get(&from).send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+    assert_eq!(response.headers()[LOCATION], format!("{to}/x"));
+    assert_eq!((tokens(&here).len(), elsewhere.all().len()), (1, 0));
+
+    // reqwest itself goes, beneath the middleware, and takes the token off.
+    let reqwest = reqwest::Client::builder().no_proxy().redirect(follow()).build().expect("a client");
+    let client =
+        reqwest_middleware::ClientBuilder::new(reqwest).with(SigningMiddleware::new(signed())).build();
+    let response = client.get(&from).send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!((tokens(&here).len(), elsewhere.all()), (2, vec![None]));
+}
+
+#[tokio::test]
+async fn a_redirect_on_the_same_origin_is_not_followed_with_a_used_token() {
+    let seen = Seen::default();
+    let signer = signer(ed25519());
+    let origin = serve(
+        seen.layer(
+            service(authenticator(signer.public_key()))
+                .route("/moved", get(|| async { Redirect::temporary("/new") })),
+        ),
+    )
+    .await;
+    let client = client(signer, &[&origin]);
+    let moved = client.get(format!("{origin}/moved")).send().await.expect("an answer");
+    assert_eq!(moved.status(), StatusCode::TEMPORARY_REDIRECT);
+    // Followed by hand it is another request.
+    let url = moved.url().join(moved.headers()[LOCATION].to_str().expect("ascii")).expect("a URL");
+    assert_eq!(client.get(url).send().await.expect("an answer").status(), StatusCode::OK);
+    assert_eq!(tokens(&seen).len(), 2);
+}
+
+/// A connection that the server has closed in the meantime is replaced, and the token with it.
+#[tokio::test]
+async fn connections_that_were_closed_while_idle_cost_no_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = server::origin(listener.local_addr().expect("an address"));
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&heads);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let head = read_head(&mut stream).await;
+            noted.lock().expect("lock").push(head);
+            // It promises to keep the connection, and closes it.
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("sent");
+        }
+    });
+    let client = client(signer(ed25519()), &[&origin]);
+    for _ in 0..20 {
+        assert_eq!(client.get(&origin).send().await.expect("an answer").status(), 200);
+    }
+    let heads: HashSet<_> = heads.lock().expect("lock").drain(..).collect();
+    assert_eq!(heads.len(), 20);
+}

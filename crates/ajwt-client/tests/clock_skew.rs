@@ -1,0 +1,239 @@
+//! Clocks that are apart: what the caller is told, and the correction that it may ask for.
+
+#[path = "support/log.rs"]
+mod log;
+#[path = "support/server.rs"]
+mod server;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ajwt_client::{ClientBuilder, ClockSkewError, OriginSigner, RequestSigner};
+use ajwt_core::UntrustedToken;
+use ajwt_server::{Clock as _, InsecureNoReplayProtection};
+use axum::{
+    Router,
+    http::{HeaderValue, StatusCode, header::DATE},
+    middleware::map_response,
+    response::Response,
+    serve::Listener,
+};
+use log::Log;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use reqwest::Certificate;
+use reqwest_middleware::{ClientWithMiddleware, Error};
+use server::{Seen, SkewedClock, ed25519, serve, service, signer, with_nonces};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer},
+    },
+    server::TlsStream,
+};
+
+/// A server whose clock is this many seconds ahead of ours (or, negative, behind).
+fn skewed(signer: &RequestSigner, ahead: i64, seen: &Seen) -> Router {
+    on_clock(signer, Arc::new(SkewedClock(ahead.into())), seen)
+}
+
+/// A server on this clock, which dates its answers too.
+fn on_clock(signer: &RequestSigner, clock: Arc<SkewedClock>, seen: &Seen) -> Router {
+    let nonces = Arc::new(InsecureNoReplayProtection);
+    let app = service(with_nonces(signer.public_key(), nonces, Arc::clone(&clock) as _));
+    seen.layer(app).layer(map_response(move |mut response: Response| {
+        let now = Duration::from_millis(clock.now().as_millis().unsigned_abs());
+        async move {
+            let date = HeaderValue::from_str(&httpdate::fmt_http_date(UNIX_EPOCH + now));
+            response.headers_mut().insert(DATE, date.expect("a date"));
+            response
+        }
+    }))
+}
+
+/// TLS on a loopback port, with a certificate for `localhost`.
+struct Tls {
+    tcp: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let (stream, address) = self.tcp.accept().await.expect("a connection");
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+}
+
+/// Serves over TLS; returns the origin and the certificate.
+async fn serve_tls(app: Router) -> (String, Certificate) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![CertificateDer::from(cert.der().to_vec())], key)
+        .expect("a configuration");
+    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = format!("https://localhost:{}", tcp.local_addr().expect("an address").port());
+    let tls = Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) };
+    tokio::spawn(async move { axum::serve(tls, app).await });
+    (origin, Certificate::from_der(cert.der()).expect("a certificate"))
+}
+
+fn client(signer: OriginSigner, certificate: Option<Certificate>) -> ClientWithMiddleware {
+    let trusted = ClientBuilder::new(signer).transport(|reqwest| reqwest.tls_certs_only(certificate));
+    trusted.build().expect("a client")
+}
+
+fn skew(result: Result<reqwest::Response, Error>) -> ClockSkewError {
+    match result {
+        Err(Error::Middleware(error)) => error.downcast().expect("a ClockSkewError"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What these tokens were dated ahead of our clock, in seconds, rounded.
+#[allow(clippy::disallowed_methods, reason = "tokens are dated by the clock")]
+fn dated_ahead(signer: &RequestSigner, seen: &Seen) -> Vec<i64> {
+    let now = ajwt_core::Timestamp::from(SystemTime::now()).as_secs();
+    let validation =
+        ajwt_core::Validation::default().with_tolerance(Duration::from_secs(600)).expect("ten minutes");
+    seen.all()
+        .iter()
+        .flatten()
+        .map(|value| {
+            let token =
+                UntrustedToken::parse(value.strip_prefix("JWT ").expect("the scheme")).expect("a token");
+            let now = ajwt_core::Timestamp::from_secs(now);
+            token.verify(&signer.public_key(), &validation, now).expect("a good token").time() - now.as_secs()
+        })
+        .collect()
+}
+
+fn is_about(found: i64, due: i64) -> bool {
+    // A Date has whole seconds; an answer takes its time on a busy machine.
+    (found - due).abs() <= 8
+}
+
+#[tokio::test]
+async fn a_refusal_by_a_server_with_another_clock_says_so_once() {
+    let log = Log::default();
+    let _guard = log.listen();
+    for (ahead, direction) in [(90, "ahead of"), (-90, "behind"), (3600, "ahead of")] {
+        let (signer, seen) = (signer(ed25519()), Seen::default());
+        let origin = serve(skewed(&signer, ahead, &seen)).await;
+        let client = client(OriginSigner::new(signer.clone(), [&origin]).expect("an origin"), None);
+        for _ in 0..3 {
+            let error = skew(client.get(&origin).send().await);
+            assert_eq!((error.origin(), error.is_corrected()), (origin.as_str(), false));
+            assert!(is_about(error.offset_ms() / 1000, ahead), "{error}");
+            let text = error.to_string();
+            assert!(text.contains(&origin) && text.contains(direction) && text.contains("NTP"), "{text}");
+        }
+        assert_eq!(log.count("WARN", &origin), 1, "{}", log.text());
+        // Nobody asked for a correction.
+        assert!(dated_ahead(&signer, &seen).iter().all(|ahead| is_about(*ahead, 0)));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_for_another_reason_is_a_response() {
+    let (stranger, seen) = (signer(ed25519()), Seen::default());
+    // With clocks together; a little apart; and with a tolerance by which they are not far apart.
+    for (ahead, tolerance) in [(0, 20), (8, 20), (-8, 20), (90, 200)] {
+        let origin = serve(skewed(&signer(ed25519()), ahead, &seen)).await;
+        let signer = OriginSigner::new(stranger.clone(), [&origin]).expect("an origin");
+        let signer = signer.with_tolerance(Duration::from_secs(tolerance)).with_clock_correction();
+        let response = client(signer, None).get(&origin).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{ahead}");
+    }
+    assert_eq!(seen.all().len(), 4, "each was sent once");
+    // Without a Date nothing is known, and a foreign header is none of our business.
+    let bare = Router::new().fallback(|| async { StatusCode::UNAUTHORIZED });
+    let bare = bare.layer(map_response(|mut response: Response| async move {
+        response.headers_mut().insert(DATE, HeaderValue::from_static("yesterday"));
+        response
+    }));
+    let origin = serve(bare).await;
+    let plain = client(OriginSigner::new(stranger.clone(), [&origin]).expect("an origin"), None);
+    assert_eq!(plain.get(&origin).send().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
+    let origin = serve(skewed(&stranger, 90, &seen)).await;
+    let plain = client(OriginSigner::new(stranger, [&origin]).expect("an origin"), None);
+    let response = plain.get(&origin).bearer_auth("abc").send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn asked_for_it_corrects_over_https_and_keeps_the_offset() {
+    for ahead in [90, -90, 280] {
+        let (signer, seen) = (signer(ed25519()), Seen::default());
+        let (origin, certificate) = serve_tls(skewed(&signer, ahead, &seen)).await;
+        let corrected =
+            OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
+        let client = client(corrected, Some(certificate));
+        // A refused POST was not carried out, so it is sent again as well.
+        for _ in 0..3 {
+            let response = client.post(&origin).body("a body").send().await.expect("an answer");
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+        let dated = dated_ahead(&signer, &seen);
+        assert_eq!(dated.len(), 4, "one attempt was dated wrongly: {dated:?}");
+        assert!(is_about(dated[0], 0) && dated[1..].iter().all(|dated| is_about(*dated, ahead)), "{dated:?}");
+    }
+}
+
+#[tokio::test]
+async fn it_does_not_correct_by_more_than_five_minutes_nor_over_http() {
+    for ahead in [330, -330] {
+        let (signer, seen) = (signer(ed25519()), Seen::default());
+        let (origin, certificate) = serve_tls(skewed(&signer, ahead, &seen)).await;
+        let corrected =
+            OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
+        let client = client(corrected, Some(certificate));
+        for _ in 0..2 {
+            assert!(!skew(client.get(&origin).send().await).is_corrected());
+        }
+        let dated = dated_ahead(&signer, &seen);
+        assert!(dated.len() == 2 && dated.iter().all(|dated| is_about(*dated, 0)), "{dated:?}");
+    }
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let origin = serve(skewed(&signer, 90, &seen)).await;
+    let corrected = OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
+    assert!(!skew(client(corrected, None).get(&origin).send().await).is_corrected());
+    assert_eq!(seen.all().len(), 1);
+}
+
+/// An offset that was right no longer is: the server's clock was set.
+#[tokio::test]
+async fn an_offset_that_no_longer_holds_is_measured_anew() {
+    let (signer, seen, clock) = (signer(ed25519()), Seen::default(), Arc::new(SkewedClock(0.into())));
+    let (origin, certificate) = serve_tls(on_clock(&signer, Arc::clone(&clock), &seen)).await;
+    let corrected = OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
+    let client = client(corrected, Some(certificate));
+    for (server, attempts) in [(120, 2), (120, 1), (0, 2), (0, 1), (-120, 2)] {
+        clock.0.store(server, Ordering::SeqCst);
+        let before = seen.all().len();
+        assert_eq!(client.get(&origin).send().await.expect("an answer").status(), StatusCode::OK);
+        let dated = dated_ahead(&signer, &seen);
+        assert_eq!(dated.len() - before, attempts, "{server}: {dated:?}");
+        assert!(is_about(*dated.last().expect("one"), server), "{server}: {dated:?}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Signing requests.
+
+use std::{collections::HashSet, pin::pin, sync::mpsc, time::Duration};
+
+use ajwt_client::{RequestBuilderExt as _, RequestSigner, SigningError};
+use ajwt_core::{ClaimError, PrivateKey, RsaKeySize, Timestamp, UntrustedToken, Validation};
+use futures_util::FutureExt as _;
+use http::{HeaderValue, header::AUTHORIZATION};
+use tokio::runtime::Builder;
+
+fn signer() -> RequestSigner {
+    RequestSigner::new("guido", PrivateKey::generate_ed25519().expect("a key")).expect("a signer")
+}
+
+#[test]
+fn each_header_is_a_fresh_token_of_the_user_dated_now() {
+    let signer = signer();
+    let now = Timestamp::from_millis(1_790_000_000_999);
+    let mut nonces = HashSet::new();
+    for _ in 0..1000 {
+        let value = signer.authorization_at(now).expect("a token");
+        assert!(value.is_sensitive());
+        let token = value.to_str().expect("ascii").strip_prefix("JWT ").expect("the scheme").to_owned();
+        let token = UntrustedToken::parse(&token).expect("a token");
+        assert_eq!(token.key_id(), Some(signer.public_key().fingerprint().as_str()));
+        let token = token.verify(&signer.public_key(), &Validation::default(), now).expect("a good token");
+        assert_eq!((token.username().as_str(), token.time()), ("guido", 1_790_000_000));
+        assert_eq!(token.audiences().count(), 0);
+        assert!(nonces.insert(token.nonce().as_str().to_owned()));
+    }
+}
+
+#[test]
+fn the_audience_and_the_scheme_are_the_ones_asked_for() {
+    let now = Timestamp::from_secs(1_790_000_000);
+    let signer = signer().with_audience("https://api.example/").with_scheme("Token");
+    let value = signer.authorization_at(now).expect("a token");
+    let token = value.to_str().expect("ascii").strip_prefix("Token ").expect("the scheme").to_owned();
+    let validation = Validation::default().with_audience("https://api.example/").expect("an audience");
+    let token = UntrustedToken::parse(&token).expect("a token");
+    assert!(token.verify(&signer.public_key(), &validation, now).is_ok());
+    assert!(token.verify(&signer.public_key(), &Validation::default(), now).is_err());
+    for scheme in ["To\nken", "", "To ken"] {
+        let broken = signer.clone().with_scheme(scheme).authorization_at(now);
+        assert!(matches!(broken, Err(SigningError::Scheme { .. })), "{scheme:?}");
+    }
+    let broken = signer.with_audience("").authorization_at(now);
+    assert!(matches!(broken, Err(SigningError::EmptyAudience)), "no server has it");
+}
+
+#[test]
+fn a_request_gets_one_header_whatever_was_there() {
+    let signer = signer();
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let request = client.get("http://127.0.0.1/").header(AUTHORIZATION, "Basic abc").sign_with(&signer);
+    let request =
+        request.and_then(|request| request.sign_with(&signer)).expect("signed").build().expect("a request");
+    let values: Vec<_> = request.headers().get_all(AUTHORIZATION).iter().collect();
+    assert_eq!(values.len(), 1);
+    assert!(values[0].to_str().expect("ascii").starts_with("JWT ey"));
+    assert!(!format!("{request:?}").contains("ey"), "{request:?}");
+}
+
+#[test]
+fn bad_names_are_refused() {
+    let key = || PrivateKey::generate_ed25519().expect("a key");
+    assert!(matches!(RequestSigner::new("", key()), Err(ClaimError::UsernameLength { chars: 0, .. })));
+    assert!(matches!(RequestSigner::new("a\nb", key()), Err(ClaimError::UsernameControl { found: 10 })));
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let signer = signer();
+    let now = Timestamp::from(std::time::UNIX_EPOCH + Duration::from_secs(1_790_000_000));
+    let token = signer.authorization_at(now).expect("a token");
+    assert_eq!(format!("{token:?}"), "Sensitive");
+    assert!(!format!("{signer:?}").contains("PRIVATE"), "{signer:?}");
+}
+
+/// With the only blocking thread taken, what needs one waits, and what does not is ready at once.
+#[test]
+fn large_rsa_keys_sign_off_the_async_threads_and_small_ones_on_them() {
+    let now = Timestamp::from_secs(1_790_000_000);
+    for (size, moves) in [(RsaKeySize::Bits2048, false), (RsaKeySize::Bits3072, true)] {
+        let key = PrivateKey::generate_rsa(size).expect("a key");
+        let signer = RequestSigner::new("guido", key).expect("a signer");
+        let verifies = |value: Result<HeaderValue, SigningError>| {
+            let value = value.expect("a token");
+            let token = value.to_str().expect("ascii").strip_prefix("JWT ").expect("the scheme").to_owned();
+            let token = UntrustedToken::parse(&token).expect("a token");
+            token.verify(&signer.public_key(), &Validation::default(), now).is_ok()
+        };
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+        runtime.block_on(async {
+            let (free, taken) = mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || taken.recv());
+            let mut signing = pin!(signer.authorization_async_at(now));
+            let value = match (&mut signing).now_or_never() {
+                Some(value) => {
+                    assert!(!moves, "{size:?} signs on the async thread");
+                    value
+                }
+                None => {
+                    assert!(moves, "{size:?} waits for another thread");
+                    free.send(()).expect("it waits");
+                    signing.await
+                }
+            };
+            assert!(verifies(value));
+        });
+        // Without a runtime it signs where it is.
+        assert!(verifies(signer.authorization_async_at(now).now_or_never().expect("at once")));
+    }
+}

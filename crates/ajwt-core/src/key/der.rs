@@ -1,0 +1,269 @@
+//! The DER structures that keys come in: SPKI (RFC 5280), PKCS#1 (RFC 8017), PKCS#8 (RFC 5958) and
+//! its encryption by PBES2 (RFC 8018).
+
+use aws_lc_rs::rand;
+use pkcs1::{RsaPrivateKeyRef, RsaPublicKeyRef};
+use pkcs8::{
+    EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef, SubjectPublicKeyInfoRef,
+    der::{
+        self, Decode as _, Encode as _, Reader as _, SliceReader,
+        asn1::{AnyRef, BitStringRef, OctetStringRef, UintRef},
+    },
+    pkcs5::pbes2,
+    spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfo},
+};
+use rand_core::{TryCryptoRng, TryRng};
+use zeroize::Zeroizing;
+
+use super::{PrivateKey, PublicKey, ed25519::Ed25519Private, rsa::RsaPrivate};
+use crate::{KeyError, SignError};
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+/// Key types that are named in errors.
+const UNSUPPORTED: [(ObjectIdentifier, &str); 10] = [
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10"), "RSASSA-PSS"),
+    (ObjectIdentifier::new_unwrap("1.2.840.10045.2.1"), "ECDSA"),
+    (ObjectIdentifier::new_unwrap("1.2.840.10040.4.1"), "DSA"),
+    (ObjectIdentifier::new_unwrap("1.3.101.110"), "X25519"),
+    (ObjectIdentifier::new_unwrap("1.3.101.111"), "X448"),
+    (ObjectIdentifier::new_unwrap("1.3.101.113"), "Ed448"),
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.1.3.1"), "Diffie-Hellman"),
+    (ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17"), "ML-DSA-44"),
+    (ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18"), "ML-DSA-65"),
+    (ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19"), "ML-DSA-87"),
+];
+
+/// The cipher desCBC (RFC 8018 appendix B.2.1).
+const SINGLE_DES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.7");
+
+const MAX_PBKDF2_ROUNDS: u64 = 10_000_000;
+const MAX_SCRYPT_MEMORY: u64 = 64 << 20;
+const MAX_SCRYPT_PARALLELIZATION: u64 = 16;
+
+pub(super) fn public_from_spki(bytes: &[u8]) -> Result<PublicKey, KeyError> {
+    if PrivateKeyInfoRef::from_der(bytes).is_ok() {
+        return Err(KeyError::PrivateKey);
+    }
+    let spki = SubjectPublicKeyInfoRef::from_der(bytes).map_err(|error| malformed("SPKI", &error))?;
+    let key = spki
+        .subject_public_key
+        .as_bytes()
+        .ok_or_else(|| detailed("SPKI", "the key is not a whole number of bytes"))?;
+    check_algorithm(&spki.algorithm, "SPKI")?;
+    if spki.algorithm.oid == RSA { public_from_pkcs1(key) } else { PublicKey::from_ed25519_bytes(key) }
+}
+
+pub(super) fn public_from_pkcs1(bytes: &[u8]) -> Result<PublicKey, KeyError> {
+    if RsaPrivateKeyRef::from_der(bytes).is_ok() {
+        return Err(KeyError::PrivateKey);
+    }
+    let key = RsaPublicKeyRef::from_der(bytes).map_err(|error| malformed("PKCS#1 public key", &error))?;
+    PublicKey::from_rsa_components(key.modulus.as_bytes(), key.public_exponent.as_bytes())
+}
+
+pub(super) fn private_from_pkcs1(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
+    let key = RsaPrivateKeyRef::from_der(bytes).map_err(|error| malformed("PKCS#1 private key", &error))?;
+    let (private, public) = RsaPrivate::new(&key)?;
+    PrivateKey::from_rsa(private, public)
+}
+
+/// As [`private_from_pkcs1`]; what is no DER at all was decrypted with a wrong password.
+pub(super) fn private_from_decrypted_pkcs1(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
+    AnyRef::from_der(bytes).map_err(|_| KeyError::PasswordWrong)?;
+    private_from_pkcs1(bytes)
+}
+
+pub(super) fn private_from_pkcs8(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
+    const FORMAT: &str = "PKCS#8 private key";
+    let info = PrivateKeyInfoRef::from_der(bytes).map_err(|error| malformed(FORMAT, &error))?;
+    check_algorithm(&info.algorithm, FORMAT)?;
+    let public = match &info.public_key {
+        Some(bits) => Some(bits.as_bytes().ok_or(KeyError::Mismatch)?),
+        None => None,
+    };
+    if info.algorithm.oid == RSA {
+        let private = private_from_pkcs1(info.private_key.as_bytes())?;
+        let agrees = match public {
+            Some(public) => public_from_pkcs1(public)? == *private.public_key(),
+            None => true,
+        };
+        return if agrees { Ok(private) } else { Err(KeyError::Mismatch) };
+    }
+    // CurvePrivateKey is an OCTET STRING within the OCTET STRING (RFC 8410 section 7).
+    let seed = <&OctetStringRef>::from_der(info.private_key.as_bytes())
+        .map_err(|error| malformed(FORMAT, &error))?;
+    let (private, public) = Ed25519Private::new(seed.as_bytes(), public)?;
+    PrivateKey::from_ed25519(private, public)
+}
+
+pub(super) fn private_from_encrypted_pkcs8(
+    bytes: &[u8],
+    password: Option<&[u8]>,
+) -> Result<PrivateKey, KeyError> {
+    check_encryption(bytes)?;
+    let password = password.ok_or(KeyError::PasswordMissing)?;
+    let info = EncryptedPrivateKeyInfoRef::from_der(bytes)
+        .map_err(|error| malformed("encrypted PKCS#8 private key", &error))?;
+    let plain = info.decrypt(password).map_err(|_| KeyError::PasswordWrong)?;
+    private_from_pkcs8(plain.as_bytes())
+}
+
+pub(super) fn encrypt_pkcs8(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, SignError> {
+    let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(|_| SignError)?;
+    let encrypted = info.encrypt_with_rng(&mut AwsLcRng, password).map_err(|_| SignError)?;
+    Ok(Zeroizing::new(encrypted.as_bytes().to_vec()))
+}
+
+/// SubjectPublicKeyInfo around a PKCS#1 public key.
+pub(super) fn rsa_spki(pkcs1: &[u8]) -> der::Result<Vec<u8>> {
+    SubjectPublicKeyInfo {
+        algorithm: AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) },
+        subject_public_key: BitStringRef::from_bytes(pkcs1)?,
+    }
+    .to_der()
+}
+
+/// RSA with the parameters NULL (RFC 3279 section 2.3.1) or Ed25519 without any (RFC 8410 section 3).
+fn check_algorithm(algorithm: &AlgorithmIdentifierRef<'_>, format: &'static str) -> Result<(), KeyError> {
+    let fits = match algorithm.oid {
+        RSA => algorithm.parameters == Some(AnyRef::NULL),
+        ED25519 => algorithm.parameters.is_none(),
+        oid => {
+            let name = UNSUPPORTED.iter().find(|(known, _)| *known == oid).map(|(_, name)| *name);
+            let found = name.map_or_else(|| format!("OID {oid}"), str::to_owned);
+            return Err(KeyError::UnsupportedType { found });
+        }
+    };
+    if fits { Ok(()) } else { Err(detailed(format, "the algorithm identifier has wrong parameters")) }
+}
+
+/// Reads cipher and key derivation cost from the file, before anything is derived.
+fn check_encryption(bytes: &[u8]) -> Result<(), KeyError> {
+    let read = || -> der::Result<Encryption<'_>> {
+        let mut reader = SliceReader::new(bytes)?;
+        let (scheme, _data) = reader.sequence(|inner| {
+            Ok::<_, der::Error>((AlgorithmIdentifierRef::decode(inner)?, <&OctetStringRef>::decode(inner)?))
+        })?;
+        if scheme.oid != pbes2::PBES2_OID {
+            return Ok(Encryption::OtherScheme(scheme.oid));
+        }
+        let (kdf, cipher) = any(scheme.parameters)?.sequence(|inner| {
+            Ok::<_, der::Error>((
+                AlgorithmIdentifierRef::decode(inner)?,
+                AlgorithmIdentifierRef::decode(inner)?,
+            ))
+        })?;
+        Ok(Encryption::Pbes2 { kdf, cipher: cipher.oid })
+    };
+    match read().map_err(|error| malformed("encrypted PKCS#8 private key", &error))? {
+        Encryption::OtherScheme(oid) => Err(unsupported_encryption(format!("the scheme {oid}"))),
+        Encryption::Pbes2 { cipher: SINGLE_DES, .. } => Err(unsupported_encryption("single DES".into())),
+        Encryption::Pbes2 { kdf, .. } => check_kdf(&kdf),
+    }
+}
+
+enum Encryption<'a> {
+    OtherScheme(ObjectIdentifier),
+    Pbes2 { kdf: AlgorithmIdentifierRef<'a>, cipher: ObjectIdentifier },
+}
+
+fn check_kdf(kdf: &AlgorithmIdentifierRef<'_>) -> Result<(), KeyError> {
+    // Salt first, then the integers that are the cost.
+    let numbers = |count: usize| {
+        any(kdf.parameters)
+            .and_then(|params| {
+                params.sequence(|inner| {
+                    <&OctetStringRef>::decode(inner)?;
+                    let numbers =
+                        (0..count).map(|_| uint_saturating(inner)).collect::<der::Result<Vec<_>>>()?;
+                    while !inner.is_finished() {
+                        AnyRef::decode(inner)?;
+                    }
+                    Ok::<_, der::Error>(numbers)
+                })
+            })
+            .map_err(|error| malformed("encrypted PKCS#8 private key", &error))
+    };
+    match kdf.oid {
+        pbes2::PBKDF2_OID => match numbers(1)?.as_slice() {
+            [1..=MAX_PBKDF2_ROUNDS] => Ok(()),
+            [0] => Err(detailed("encrypted PKCS#8 private key", "PBKDF2 with 0 rounds")),
+            other => Err(too_costly("PBKDF2", format!("{other:?} rounds"), "10,000,000 rounds")),
+        },
+        pbes2::SCRYPT_OID => match numbers(3)?.as_slice() {
+            [n, r, p] if *n < 2 || *r == 0 || *p == 0 || !n.is_power_of_two() => {
+                Err(detailed("encrypted PKCS#8 private key", "scrypt parameters that are not valid"))
+            }
+            [n, r, p]
+                // What N and r cost, and what r and p do (RFC 7914 section 6).
+                if n.saturating_mul(*r).saturating_mul(128) <= MAX_SCRYPT_MEMORY
+                    && p.saturating_mul(*r).saturating_mul(128) <= MAX_SCRYPT_MEMORY
+                    && *p <= MAX_SCRYPT_PARALLELIZATION =>
+            {
+                Ok(())
+            }
+            other => Err(too_costly("scrypt", format!("N, r, p = {other:?}"), "128 N r = 64 MiB and p = 16")),
+        },
+        oid => Err(unsupported_encryption(format!("the key derivation {oid}"))),
+    }
+}
+
+/// A non-negative INTEGER; larger than u64 counts as u64's largest.
+fn uint_saturating<'a>(reader: &mut impl der::Reader<'a>) -> der::Result<u64> {
+    let bytes = UintRef::decode(reader)?;
+    Ok(match bytes.as_bytes() {
+        bytes if bytes.len() <= 8 => bytes.iter().fold(0, |value, byte| (value << 8) | u64::from(*byte)),
+        _ => u64::MAX,
+    })
+}
+
+fn any(parameters: Option<AnyRef<'_>>) -> der::Result<AnyRef<'_>> {
+    parameters.ok_or_else(|| der::Tag::Sequence.value_error().into())
+}
+
+fn malformed(format: &'static str, error: &der::Error) -> KeyError {
+    KeyError::Malformed { format, detail: error.to_string() }
+}
+
+fn detailed(format: &'static str, detail: &str) -> KeyError {
+    KeyError::Malformed { format, detail: detail.to_owned() }
+}
+
+fn unsupported_encryption(found: String) -> KeyError {
+    KeyError::UnsupportedEncryption { found }
+}
+
+pub(super) fn too_costly(kdf: &'static str, found: String, max: &'static str) -> KeyError {
+    KeyError::KdfTooCostly { kdf, found, max }
+}
+
+/// aws-lc's generator as the trait that salts and IVs are drawn from.
+pub(super) struct AwsLcRng;
+
+impl TryRng for AwsLcRng {
+    type Error = RngError;
+
+    fn try_next_u32(&mut self) -> Result<u32, RngError> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, RngError> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), RngError> {
+        rand::fill(bytes).map_err(|_| RngError)
+    }
+}
+
+impl TryCryptoRng for AwsLcRng {}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the random generator failed")]
+pub(super) struct RngError;

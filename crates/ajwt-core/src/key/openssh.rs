@@ -1,0 +1,218 @@
+//! OpenSSH's formats: the one-line public key and the private key file.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ssh_key::{
+    Kdf, LineEnding, Mpint,
+    private::{Ed25519Keypair, Ed25519PrivateKey, KeypairData, RsaKeypair, RsaPrivateKey},
+    public::{Ed25519PublicKey, KeyData, RsaPublicKey},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    PrivateKey, PrivateMaterial, PublicKey, der,
+    ed25519::{Ed25519Private, Ed25519Public},
+    pem,
+    rsa::{OpenSshNumbers, RsaPrivate, RsaPublic},
+};
+use crate::{KeyError, SignError, error::shown};
+
+const PUBLIC: &str = "OpenSSH public key";
+const PRIVATE: &str = "OpenSSH private key";
+
+const MAX_BCRYPT_ROUNDS: u32 = 1024;
+
+/// Loads `TYPE BASE64 [COMMENT]`, which must be the whole text.
+pub(super) fn public_from_line(text: &[u8]) -> Result<(PublicKey, Option<String>), KeyError> {
+    // A comment may have any encoding.
+    let lossy = String::from_utf8_lossy(text);
+    let line = lossy.trim();
+    if line.lines().count() > 1 {
+        let keys = line.lines().filter(|line| is_key_type(first_word(line))).count();
+        return Err(if keys > 1 { KeyError::SeveralKeys { count: keys } } else { pem::not_pem(text) });
+    }
+    let (key_type, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    check_type(key_type, text)?;
+    let rest = rest.trim_start();
+    let (base64, comment) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
+
+    let bytes = STANDARD.decode(base64).map_err(|_| malformed(PUBLIC, "the second field is not base64"))?;
+    let data = ssh_key::PublicKey::from_bytes(&bytes).map_err(|error| unread(PUBLIC, &error))?;
+    if data.algorithm().as_str() != key_type {
+        return Err(malformed(PUBLIC, "the key within is of another type than the line says"));
+    }
+    let key = public_from_data(data.key_data())?;
+    let comment = comment.trim();
+    Ok((key, (!comment.is_empty()).then(|| comment.to_owned())))
+}
+
+fn first_word(line: &str) -> &str {
+    line.split_whitespace().next().unwrap_or_default()
+}
+
+fn is_key_type(word: &str) -> bool {
+    word.starts_with("ssh-") || word.starts_with("ecdsa-sha2-") || word.starts_with("sk-")
+}
+
+/// Says why a type is not one of the two that are used; `text` is what it was found in.
+fn check_type(key_type: &str, text: &[u8]) -> Result<(), KeyError> {
+    let found = || shown(key_type);
+    match key_type {
+        "ssh-ed25519" | "ssh-rsa" => Ok(()),
+        other if !is_key_type(other) => Err(pem::not_pem(text)),
+        other if other.contains("-cert-v01@") => Err(KeyError::Certificate {
+            kind: "an OpenSSH certificate",
+            hint: "give the key that it certifies (the .pub file without -cert)",
+        }),
+        other if other.starts_with("sk-") => Err(KeyError::SecurityKey { found: found() }),
+        _ => Err(KeyError::UnsupportedType { found: found() }),
+    }
+}
+
+fn public_from_data(data: &KeyData) -> Result<PublicKey, KeyError> {
+    match data {
+        KeyData::Rsa(key) => PublicKey::from_rsa_components(positive(key.n())?, positive(key.e())?),
+        KeyData::Ed25519(key) => PublicKey::from_ed25519_bytes(key.as_ref()),
+        other => Err(KeyError::UnsupportedType { found: shown(other.algorithm().as_str()) }),
+    }
+}
+
+fn positive(number: &Mpint) -> Result<&[u8], KeyError> {
+    number.as_positive_bytes().ok_or_else(|| malformed("RSA key", "a number is negative"))
+}
+
+/// Loads the decoded body of an `OPENSSH PRIVATE KEY` block.
+pub(super) fn private_from_bytes(bytes: &[u8], password: Option<&[u8]>) -> Result<PrivateKey, KeyError> {
+    let file = ssh_key::PrivateKey::from_bytes(bytes).map_err(|error| match error {
+        ssh_key::Error::PublicKey => KeyError::Mismatch,
+        error => unread(PRIVATE, &error),
+    })?;
+    // What the file is for is told before a password is asked for.
+    match file.public_key().key_data() {
+        KeyData::Rsa(_) | KeyData::Ed25519(_) => {}
+        other => check_type(other.algorithm().as_str(), bytes)?,
+    }
+    if !file.is_encrypted() {
+        return private_from_data(file.key_data());
+    }
+    match file.kdf() {
+        Kdf::Bcrypt { rounds: 1..=MAX_BCRYPT_ROUNDS, .. } => {}
+        Kdf::Bcrypt { rounds: 0, .. } => return Err(malformed(PRIVATE, "bcrypt with 0 rounds")),
+        Kdf::Bcrypt { rounds, .. } => {
+            return Err(der::too_costly("bcrypt", format!("{rounds} rounds"), "1024 rounds"));
+        }
+        _ => return Err(malformed(PRIVATE, "encrypted, but without a key derivation")),
+    }
+    let password = password.ok_or(KeyError::PasswordMissing)?;
+    let decrypted = file.decrypt(password).map_err(|error| match error {
+        ssh_key::Error::PublicKey => KeyError::Mismatch,
+        _ => KeyError::PasswordWrong,
+    })?;
+    private_from_data(decrypted.key_data())
+}
+
+fn private_from_data(data: &KeypairData) -> Result<PrivateKey, KeyError> {
+    match data {
+        KeypairData::Ed25519(pair) => {
+            let (private, public) = Ed25519Private::new(pair.private.as_ref(), Some(pair.public.as_ref()))?;
+            PrivateKey::from_ed25519(private, public)
+        }
+        KeypairData::Rsa(pair) => {
+            let (private, public) = RsaPrivate::from_openssh_numbers(&OpenSshNumbers {
+                modulus: positive(pair.public().n())?,
+                exponent: positive(pair.public().e())?,
+                private_exponent: positive(pair.private().d())?,
+                prime1: positive(pair.private().p())?,
+                prime2: positive(pair.private().q())?,
+                coefficient: positive(pair.private().iqmp())?,
+            })?;
+            PrivateKey::from_rsa(private, public)
+        }
+        _ => Err(malformed(PRIVATE, "the private part is of another type than the public part")),
+    }
+}
+
+pub(super) fn rsa_line(key: &RsaPublic, comment: &str) -> String {
+    line("ssh-rsa", &[key.exponent(), key.modulus()], comment)
+}
+
+pub(super) fn ed25519_line(key: &Ed25519Public, comment: &str) -> String {
+    line("ssh-ed25519", &[key.bytes()], comment)
+}
+
+/// `TYPE BASE64 COMMENT`; the base64 holds the type and the fields, each with its length (RFC 4253
+/// section 6.6, RFC 8709 section 4).
+fn line(key_type: &str, fields: &[&[u8]], comment: &str) -> String {
+    let mut blob = Vec::new();
+    let mut put = |zero: bool, field: &[u8]| {
+        // Lengths are those of keys that were loaded: far below u32's largest.
+        let len = u32::try_from(field.len()).unwrap_or(u32::MAX).saturating_add(u32::from(zero));
+        blob.extend_from_slice(&len.to_be_bytes());
+        blob.extend(zero.then_some(0));
+        blob.extend_from_slice(field);
+    };
+    put(false, key_type.as_bytes());
+    for field in fields {
+        // An mpint whose first bit is set would be negative (RFC 4251 section 5).
+        let is_mpint = fields.len() == 2;
+        put(is_mpint && field.first().is_some_and(|first| *first >= 0x80), field);
+    }
+    let comment: String = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("{key_type} {} {comment}", STANDARD.encode(blob)).trim_end().to_owned()
+}
+
+/// Writes the private key file.
+pub(super) fn private_to_file(
+    key: &PrivateKey,
+    comment: &str,
+    password: Option<&[u8]>,
+) -> Result<Zeroizing<String>, SignError> {
+    let data = match &key.material {
+        PrivateMaterial::Ed25519(private) => {
+            let public =
+                key.public.ed25519_bytes().and_then(|bytes| bytes.try_into().ok()).ok_or(SignError)?;
+            let seed = private.seed()?;
+            KeypairData::Ed25519(Ed25519Keypair {
+                public: Ed25519PublicKey(public),
+                private: Ed25519PrivateKey::from_bytes(&seed),
+            })
+        }
+        PrivateMaterial::Rsa(private) => KeypairData::Rsa(rsa_pair(private)?),
+    };
+    let write = || -> Result<Zeroizing<String>, ssh_key::Error> {
+        let mut file = ssh_key::PrivateKey::new(data, comment)?;
+        if let Some(password) = password {
+            file = file.encrypt(&mut der::AwsLcRng, password)?;
+        }
+        file.to_openssh(LineEnding::LF)
+    };
+    write().map_err(|_| SignError)
+}
+
+fn rsa_pair(private: &RsaPrivate) -> Result<RsaKeypair, SignError> {
+    use pkcs8::der::Decode as _;
+
+    let pkcs8 = private.to_pkcs8_der()?;
+    let info = pkcs8::PrivateKeyInfoRef::from_der(&pkcs8).map_err(|_| SignError)?;
+    let key = pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| SignError)?;
+    let mpint = |number: pkcs1::der::asn1::UintRef<'_>| Mpint::from_positive_bytes(number.as_bytes());
+    let public = RsaPublicKey::new(mpint(key.public_exponent), mpint(key.modulus));
+    let private = RsaPrivateKey::new(
+        mpint(key.private_exponent),
+        mpint(key.coefficient),
+        mpint(key.prime1),
+        mpint(key.prime2),
+    );
+    match (public, private) {
+        (Ok(public), Ok(private)) => RsaKeypair::new(public, private).map_err(|_| SignError),
+        _ => Err(SignError),
+    }
+}
+
+/// The error may repeat a name that the file holds.
+fn unread(format: &'static str, error: &ssh_key::Error) -> KeyError {
+    malformed(format, &shown(&error.to_string()))
+}
+
+fn malformed(format: &'static str, detail: &str) -> KeyError {
+    KeyError::Malformed { format, detail: detail.to_owned() }
+}

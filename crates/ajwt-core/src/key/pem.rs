@@ -1,0 +1,148 @@
+//! Finding the one PEM block in a text (RFC 7468, headers of RFC 1421), and writing one.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
+
+use crate::KeyError;
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// A PEM block, its base64 decoded.
+pub(super) struct Block {
+    pub(super) label: String,
+    /// Names and values of RFC 1421 headers, which only legacy encrypted keys have.
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+/// Whether the text means to hold PEM.
+pub(super) fn looks_like_pem(text: &[u8]) -> bool {
+    text.windows(BEGIN.len()).any(|window| window == BEGIN.as_bytes())
+}
+
+/// The only block of a text; what stands around it is ignored, UTF-8 or not.
+pub(super) fn single_block(text: &[u8]) -> Result<Block, KeyError> {
+    if text.trim_ascii().is_empty() {
+        return Err(KeyError::Empty);
+    }
+    if !looks_like_pem(text) {
+        return Err(not_pem(text));
+    }
+    let mut blocks = blocks(text)?;
+    // openssl writes the curve in a block of its own before an EC key.
+    blocks.retain(|block| block.label != "EC PARAMETERS");
+    match (blocks.pop(), blocks.len()) {
+        (Some(only), 0) => decode(only),
+        (Some(_), others) => Err(KeyError::SeveralKeys { count: others.saturating_add(1) }),
+        (None, _) => Err(KeyError::Pem("the BEGIN and END lines must each stand on a line of their own")),
+    }
+}
+
+struct RawBlock<'a> {
+    label: &'a str,
+    lines: Vec<&'a str>,
+}
+
+fn blocks(text: &[u8]) -> Result<Vec<RawBlock<'_>>, KeyError> {
+    let mut blocks: Vec<RawBlock<'_>> = Vec::new();
+    let mut open = false;
+    for line in text.split(|byte| *byte == b'\n') {
+        // Text around a block may have any encoding; within one, a line that is not UTF-8 is kept
+        // as one that is not base64 either.
+        let line = std::str::from_utf8(line.trim_ascii()).unwrap_or("?");
+        if let Some(label) = between_dashes(line, BEGIN) {
+            if open {
+                return Err(KeyError::Pem("a BEGIN line stands where an END line is due"));
+            }
+            open = true;
+            blocks.push(RawBlock { label, lines: Vec::new() });
+        } else if let Some(label) = between_dashes(line, END) {
+            match blocks.last() {
+                Some(block) if open && block.label == label => open = false,
+                Some(_) if open => return Err(KeyError::Pem("the BEGIN and END lines differ")),
+                _ => return Err(KeyError::Pem("an END line stands where a BEGIN line is due")),
+            }
+        } else if let Some(block) = blocks.last_mut().filter(|_| open) {
+            block.lines.push(line);
+        }
+    }
+    if open { Err(KeyError::Pem("there is no END line; the text is cut")) } else { Ok(blocks) }
+}
+
+fn between_dashes<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
+    line.strip_prefix(prefix)?.strip_suffix(DASHES)
+}
+
+fn decode(block: RawBlock<'_>) -> Result<Block, KeyError> {
+    let mut headers = Vec::new();
+    // Room for it all, so that growing leaves no copy of a secret behind.
+    let room = block.lines.iter().map(|line| line.len()).sum();
+    let mut base64 = Zeroizing::new(String::with_capacity(room));
+    for line in block.lines {
+        match line.split_once(':') {
+            Some((name, value)) if base64.is_empty() => {
+                headers.push((name.trim().to_owned(), value.trim().to_owned()));
+            }
+            _ => base64.extend(line.chars().filter(|c| !c.is_ascii_whitespace())),
+        }
+    }
+    if base64.is_empty() {
+        return Err(KeyError::Pem("the block is empty"));
+    }
+    let body = STANDARD.decode(base64.as_bytes()).map_err(|_| KeyError::Pem("the block is not base64"))?;
+    Ok(Block { label: block.label.to_owned(), headers, body: Zeroizing::new(body) })
+}
+
+/// What a text without a BEGIN line may be instead.
+pub(super) fn not_pem(text: &[u8]) -> KeyError {
+    let text = text.trim_ascii();
+    if text.is_empty() {
+        KeyError::Empty
+    } else if text.first() == Some(&0x30) && std::str::from_utf8(text).is_err() {
+        // A DER SEQUENCE; text that begins with the digit 0 is UTF-8.
+        KeyError::Der { hint: "openssl pkey -inform DER -in FILE (with -pubin for a public key)" }
+    } else if text.starts_with(b"---- BEGIN SSH2 PUBLIC KEY") {
+        foreign("an RFC 4716 public key", "ssh-keygen -i -f FILE")
+    } else if text.starts_with(b"PuTTY-User-Key-File") {
+        foreign("a PuTTY key file", "puttygen FILE -O private-openssh")
+    } else if text.starts_with(b"{") {
+        foreign("JSON", "a JWK is read as such, not as PEM or OpenSSH text")
+    } else {
+        KeyError::NotAKey
+    }
+}
+
+fn foreign(format: &'static str, hint: &str) -> KeyError {
+    KeyError::Malformed { format: "key", detail: format!("this is {format}; convert it: {hint}") }
+}
+
+/// Why a block of this label is not a key.
+pub(super) fn refuse_label(label: &str) -> KeyError {
+    if label.ends_with("CERTIFICATE") {
+        return KeyError::Certificate {
+            kind: "an X.509 certificate",
+            hint: "take the key out: openssl x509 -in FILE -noout -pubkey",
+        };
+    }
+    KeyError::Label { label: label.chars().take(64).collect() }
+}
+
+/// Writes a block: 64 columns, LF, a final LF.
+pub(super) fn encode(label: &str, der: &[u8]) -> String {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
+    // Exactly the final size, so that growing leaves no copy of a secret behind.
+    let line_ends = base64.len().div_ceil(64);
+    let frame = BEGIN.len() + END.len() + 2 * (label.len() + DASHES.len() + 1);
+    let mut pem = String::with_capacity(frame + base64.len() + line_ends);
+    pem.extend([BEGIN, label, DASHES, "\n"]);
+    let mut rest: &str = &base64;
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at_checked(64).unwrap_or((rest, ""));
+        pem.extend([line, "\n"]);
+        rest = tail;
+    }
+    pem.extend([END, label, DASHES, "\n"]);
+    pem
+}

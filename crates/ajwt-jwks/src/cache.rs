@@ -1,0 +1,317 @@
+pub(crate) mod endpoint;
+mod key_set;
+mod refresh;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use ajwt_server::{Clock, RepositoryError, StoredKey, SystemClock, TrustedUrl, TrustedUrls};
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+    task::{JoinHandle, JoinSet},
+};
+
+use self::endpoint::{Demand, Endpoint};
+pub use self::snapshot::SetSnapshot;
+use crate::{
+    FetchError, JwksClient, JwksResponse, Validators,
+    report::Report,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Fetches at once of each kind: endpoints that are new or fail must not delay those that are well.
+const REFRESHES: usize = 64;
+const FIRST_FETCHES: usize = 64;
+const RETRIES: usize = 16;
+
+const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
+
+/// The key sets of trusted URLs, in memory.
+///
+/// Requests read memory: a set is refreshed in the background after 5 minutes, or after what its
+/// `Cache-Control` says, within 30 s and 30 min. It is not used once its last success is an hour ago,
+/// so that a key that was taken out of it ends within the hour, whatever happens to the endpoint. A
+/// failed fetch changes nothing else, and is tried again after 30 s, then twice as long, up to 5 min.
+/// An answer without keys removes them all at once.
+///
+/// A URL is fetched at most every 30 s, and once at a time. A token whose `kid` none of the user's
+/// keys has lets its URLs be fetched as soon as that allows, in the background too. Only where a
+/// URL's set was never there does the request wait for it, no longer than the client's deadline, and
+/// then not again within the 30 s. [`warm_up`](Self::warm_up) fetches all of them beforehand.
+///
+/// A set that no request has asked for in a day is dropped. Memory is bounded by the trusted URLs of
+/// the store: up to 100 keys each.
+///
+/// Dropping the cache, or [closing](Self::close) it, ends its background work.
+pub struct JwksCache {
+    shared: Arc<Shared>,
+    sweeper: JoinHandle<()>,
+}
+
+/// Where sets come from: a [`JwksClient`], or the script of a test on paused time.
+#[async_trait]
+trait Source: Send + Sync + 'static {
+    async fn fetch(&self, url: &str, known: &Validators) -> Result<JwksResponse, FetchError>;
+
+    /// How long a fetch takes at most.
+    fn deadline(&self) -> Duration;
+}
+
+#[async_trait]
+impl Source for JwksClient {
+    async fn fetch(&self, url: &str, known: &Validators) -> Result<JwksResponse, FetchError> {
+        self.fetch(url, known).await
+    }
+
+    fn deadline(&self) -> Duration {
+        self.deadline()
+    }
+}
+
+struct Shared {
+    source: Arc<dyn Source>,
+    clock: Arc<dyn Clock>,
+    warm_up_limit: Duration,
+    /// Held for a look-up or an insertion, never across a fetch.
+    endpoints: RwLock<HashMap<Box<str>, Arc<Endpoint>>>,
+    refreshes: Semaphore,
+    first_fetches: Semaphore,
+    retries: Semaphore,
+    /// Where fetches run, whichever runtime a request is on.
+    runtime: Handle,
+    tasks: Mutex<JoinSet<()>>,
+    is_closed: AtomicBool,
+    report: Report,
+}
+
+/// What came of [`JwksCache::warm_up`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WarmUp {
+    /// URLs that the store trusts.
+    pub trusted: usize,
+    /// Those whose set is there.
+    pub fetched: usize,
+    /// Those whose fetch failed: they are tried again in the background.
+    pub failed: usize,
+    /// Those that were not done within the limit: they go on in the background.
+    pub pending: usize,
+}
+
+impl JwksCache {
+    /// A cache of what this client fetches.
+    #[must_use]
+    pub fn builder(client: JwksClient) -> JwksCacheBuilder {
+        JwksCacheBuilder::new(Arc::new(client))
+    }
+
+    /// Fetches the set of each trusted URL, all at once within the bounds of the cache. Await it before
+    /// the service says that it is ready: no request then waits for a fetch. It is done when each URL
+    /// was tried once, or at the limit (30 s by default).
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if the URLs could not be listed. A set that could not be fetched is none.
+    pub async fn warm_up(&self, urls: &dyn TrustedUrls) -> Result<WarmUp, RepositoryError> {
+        let urls = urls.all().await?;
+        let shared = &self.shared;
+        let endpoints: Vec<_> = urls.iter().map(|url| shared.endpoint(url)).collect();
+        let mut waiting: FuturesUnordered<_> =
+            endpoints.iter().filter_map(|endpoint| shared.demand(endpoint)).map(done).collect();
+        // Those that are not done are counted below.
+        let all_done = async { while waiting.next().await.is_some() {} };
+        let _ = tokio::time::timeout(shared.warm_up_limit, all_done).await;
+
+        let mut warm = WarmUp { trusted: endpoints.len(), fetched: 0, failed: 0, pending: 0 };
+        for endpoint in endpoints {
+            let count = match endpoint.has_set() {
+                Some(true) => &mut warm.fetched,
+                Some(false) => &mut warm.failed,
+                None => &mut warm.pending,
+            };
+            *count = count.saturating_add(1);
+        }
+        shared.report.warm(&warm);
+        Ok(warm)
+    }
+
+    /// The state of each set, for a health page; by URL.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<SetSnapshot> {
+        let now = self.shared.clock.monotonic();
+        let mut sets: Vec<_> =
+            self.shared.endpoints().iter().map(|endpoint| endpoint.snapshot(now)).collect();
+        sets.sort_by(|a, b| a.url.cmp(&b.url));
+        sets
+    }
+
+    /// Ends background work: fetches under way are given up, and none begins any more. What is in
+    /// memory serves until it is too old.
+    pub async fn close(&self) {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.sweeper.abort();
+        let mut tasks = std::mem::take(&mut *lock(&self.shared.tasks));
+        tasks.shutdown().await;
+    }
+
+    /// The keys of this id in the sets of these URLs, each with the trust it came by; `is_known` where
+    /// the user has another key of that id. Waits where a set was never there.
+    pub(crate) async fn keys(&self, urls: &[TrustedUrl], key_id: &str, is_known: bool) -> Vec<StoredKey> {
+        let shared = &self.shared;
+        let now = shared.clock.monotonic();
+        let endpoints: Vec<_> = urls
+            .iter()
+            .map(|url| {
+                let endpoint = shared.endpoint(url.url());
+                endpoint.use_now(now);
+                (endpoint, url.id())
+            })
+            .collect();
+        let find = || {
+            let (now, mut found) = (shared.clock.monotonic(), Vec::new());
+            for (endpoint, trust) in &endpoints {
+                endpoint.find(key_id, *trust, now, &mut found);
+            }
+            found
+        };
+        let found = find();
+        if is_known || !found.is_empty() {
+            return found;
+        }
+        let mut waiting: FuturesUnordered<_> =
+            endpoints.iter().filter_map(|(endpoint, _)| shared.demand(endpoint)).map(done).collect();
+        let first_found = async {
+            loop {
+                // First without waiting: a fetch may have ended just now.
+                let found = find();
+                if !found.is_empty() || waiting.next().await.is_none() {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(shared.source.deadline(), first_found).await.unwrap_or_default()
+    }
+}
+
+/// Waits until a fetch that is under way has ended.
+async fn done(mut attempts: watch::Receiver<u64>) {
+    // An error says that the endpoint is gone, and with it its fetch.
+    let _ = attempts.changed().await;
+}
+
+impl Shared {
+    /// The endpoint of a URL, perhaps a new one.
+    fn endpoint(&self, url: &str) -> Arc<Endpoint> {
+        if let Some(endpoint) = self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(url) {
+            return Arc::clone(endpoint);
+        }
+        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Endpoint::new(url, self.clock.monotonic()));
+        Arc::clone(endpoints.entry(url.into()).or_insert_with(new))
+    }
+
+    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        endpoints.values().cloned().collect()
+    }
+
+    /// A request, or the warm-up, needs what the endpoint has now: a fetch begins, at once or when it
+    /// may. Tells when it has ended, if that is worth waiting for: no set was ever there.
+    fn demand(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<watch::Receiver<u64>> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return None;
+        }
+        let attempts = endpoint.attempts();
+        match endpoint.demand(self.clock.monotonic()) {
+            Demand::Begin => self.begin(Arc::clone(endpoint)),
+            Demand::UnderWay => {}
+            Demand::Later => return None,
+        }
+        (endpoint.has_set() != Some(true)).then_some(attempts)
+    }
+}
+
+impl Drop for JwksCache {
+    fn drop(&mut self) {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.sweeper.abort();
+        lock(&self.shared.tasks).abort_all();
+    }
+}
+
+impl fmt::Debug for JwksCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwksCache").field("sets", &self.snapshot().len()).finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`JwksCache`].
+pub struct JwksCacheBuilder {
+    source: Arc<dyn Source>,
+    clock: Arc<dyn Clock>,
+    warm_up_limit: Duration,
+}
+
+impl JwksCacheBuilder {
+    fn new(source: Arc<dyn Source>) -> Self {
+        Self { source, clock: Arc::new(SystemClock::new()), warm_up_limit: DEFAULT_WARM_UP_LIMIT }
+    }
+
+    /// Reads the time here. Default: the operating system's clocks.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How long a [warm-up](JwksCache::warm_up) may take. Default: 30 s.
+    #[must_use]
+    pub const fn warm_up_limit(mut self, limit: Duration) -> Self {
+        self.warm_up_limit = limit;
+        self
+    }
+
+    /// Makes the cache and starts its background work.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer and I/O enabled.
+    #[must_use]
+    pub fn build(self) -> JwksCache {
+        let shared = Arc::new(Shared {
+            source: self.source,
+            clock: self.clock,
+            warm_up_limit: self.warm_up_limit,
+            endpoints: RwLock::default(),
+            refreshes: Semaphore::new(REFRESHES),
+            first_fetches: Semaphore::new(FIRST_FETCHES),
+            retries: Semaphore::new(RETRIES),
+            runtime: Handle::current(),
+            tasks: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            report: Report,
+        });
+        let sweeper = tokio::spawn(Arc::clone(&shared).sweep_on_time());
+        JwksCache { shared, sweeper }
+    }
+}
+
+impl fmt::Debug for JwksCacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwksCacheBuilder")
+            .field("clock", &self.clock)
+            .field("warm_up_limit", &self.warm_up_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is guarded is whole between any two statements, so a panic elsewhere leaves it usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,287 @@
+use std::time::Duration;
+
+use ajwt_server::{KeySource, StoredKey};
+use tokio::sync::watch;
+
+use super::{
+    key_set::{KeySet, is_trusted},
+    lock,
+    snapshot::SetSnapshot,
+};
+use crate::{
+    FetchError, JwksResponse, Validators,
+    shown_url::shown_url,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Between two fetches of a URL, at least.
+const COOL_DOWN: Duration = Duration::from_secs(30);
+
+/// When a set is refreshed whose endpoint does not say.
+const REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// The longest that an endpoint may say.
+const MAX_REFRESH_AFTER: Duration = Duration::from_secs(30 * 60);
+
+/// The longest pause after failures.
+const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
+
+/// A set that no request asked for in so long is dropped.
+const UNUSED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A trusted URL and what is known of it. Times are of the monotonic clock.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(super) url: Box<str>,
+    /// Without query and userinfo.
+    pub(super) shown_url: Box<str>,
+    /// What requests read. Held for a look-up in memory.
+    current: RwLock<Option<Current>>,
+    state: Mutex<State>,
+    /// Milliseconds.
+    used_at: AtomicU64,
+    attempts: watch::Sender<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    set: Arc<KeySet>,
+    /// When the last fetch that succeeded began.
+    succeeded_at: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_under_way: bool,
+    /// When the last fetch began.
+    began_at: Option<Duration>,
+    /// When the next is due by the timer.
+    due_at: Duration,
+    /// In a row.
+    failures: u32,
+    last_error: Option<Arc<FetchError>>,
+}
+
+/// What a demand for a fetch comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// The caller begins it.
+    Begin,
+    /// One is under way.
+    UnderWay,
+    /// The timer will, once the cool-down is over.
+    Later,
+}
+
+/// How the last fetch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// There was none.
+    New,
+    Well,
+    Failing,
+}
+
+/// What a fetch came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A set, perhaps the same as before. `skips_are_new`: other entries of it are not used than of
+    /// the one before.
+    Fetched {
+        set: Arc<KeySet>,
+        skips_are_new: bool,
+    },
+    /// The set from before (304).
+    NotModified,
+    Failed(Arc<FetchError>),
+}
+
+impl Endpoint {
+    /// Due at once.
+    pub(super) fn new(url: &str, now: Duration) -> Self {
+        let state = State { due_at: now, ..State::default() };
+        Self {
+            url: url.into(),
+            shown_url: shown_url(url),
+            current: RwLock::default(),
+            state: Mutex::new(state),
+            used_at: AtomicU64::new(millis(now)),
+            attempts: watch::Sender::new(0),
+        }
+    }
+
+    /// Notes that a request asked for the set.
+    pub(super) fn use_now(&self, now: Duration) {
+        // A hot set is not written to by each request.
+        let (now, used_at) = (millis(now), self.used_at.load(Ordering::Relaxed));
+        if now.saturating_sub(used_at) >= 1000 {
+            self.used_at.store(now, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_unused(&self, now: Duration) -> bool {
+        let unused = millis(now).saturating_sub(self.used_at.load(Ordering::Relaxed));
+        unused >= millis(UNUSED_AFTER) && !lock(&self.state).is_under_way
+    }
+
+    /// The keys of this id, if the set is still trusted.
+    pub(super) fn find(&self, key_id: &str, trust: i64, now: Duration, found: &mut Vec<StoredKey>) {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(current) = current.as_ref().filter(|current| is_trusted(current.succeeded_at, now)) {
+            let of_trust = |key: &StoredKey| key.clone().with_source(KeySource::Trust(trust));
+            found.extend(current.set.find(key_id).map(of_trust));
+        }
+    }
+
+    fn current(&self) -> Option<Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a set was ever there. `None`: no fetch has ended yet.
+    pub(super) fn has_set(&self) -> Option<bool> {
+        let ended = *self.attempts.borrow() > 0;
+        ended.then(|| self.current.read().unwrap_or_else(PoisonError::into_inner).is_some())
+    }
+
+    /// Changes with each fetch that ends from now on.
+    pub(super) fn attempts(&self) -> watch::Receiver<u64> {
+        self.attempts.subscribe()
+    }
+
+    /// Somebody needs the set as it is now.
+    pub(super) fn demand(&self, now: Duration) -> Demand {
+        let mut state = lock(&self.state);
+        if state.is_under_way {
+            return Demand::UnderWay;
+        }
+        let allowed_at = state.began_at.map(|began_at| began_at.saturating_add(COOL_DOWN));
+        match allowed_at.filter(|allowed_at| now < *allowed_at) {
+            None => {
+                state.is_under_way = true;
+                Demand::Begin
+            }
+            Some(allowed_at) => {
+                state.due_at = state.due_at.min(allowed_at);
+                Demand::Later
+            }
+        }
+    }
+
+    /// Whether a fetch is due by the timer. If so, it is taken to be under way.
+    pub(super) fn take_due(&self, now: Duration) -> bool {
+        let mut state = lock(&self.state);
+        let is_due = !state.is_under_way && state.due_at <= now;
+        state.is_under_way |= is_due;
+        is_due
+    }
+
+    pub(super) fn health(&self) -> Health {
+        if lock(&self.state).failures > 0 {
+            Health::Failing
+        } else if self.has_set() == Some(true) {
+            Health::Well
+        } else {
+            Health::New
+        }
+    }
+
+    /// The fetch begins: what to ask with.
+    pub(super) fn begin(&self, now: Duration) -> Validators {
+        lock(&self.state).began_at = Some(now);
+        self.current().map(|current| current.set.validators.clone()).unwrap_or_default()
+    }
+
+    /// The fetch has ended. `jitter` is within 0 and 1.
+    pub(super) fn end(
+        &self,
+        result: Result<JwksResponse, FetchError>,
+        now: Duration,
+        jitter: f64,
+    ) -> Outcome {
+        let outcome = self.apply(result, now, jitter);
+        self.attempts.send_modify(|attempts| *attempts = attempts.wrapping_add(1));
+        outcome
+    }
+
+    fn apply(&self, result: Result<JwksResponse, FetchError>, now: Duration, jitter: f64) -> Outcome {
+        let mut state = lock(&self.state);
+        state.is_under_way = false;
+        let began_at = state.began_at.unwrap_or(now);
+        let before = self.current();
+        let (outcome, fresh_for) = match (result, before) {
+            (Ok(JwksResponse { set: Some(set), validators, fresh_for }), before) => {
+                let skipped_before = before.as_ref().map(|before| before.set.skipped.as_slice());
+                let skips_are_new = skipped_before.unwrap_or_default() != set.skipped();
+                (Outcome::Fetched { set: Arc::new(KeySet::new(&set, validators)), skips_are_new }, fresh_for)
+            }
+            (Ok(JwksResponse { set: None, fresh_for, .. }), Some(_)) => (Outcome::NotModified, fresh_for),
+            (Ok(JwksResponse { set: None, .. }), None) => (failed(FetchError::NotModified), None),
+            (Err(error), _) => (failed(error), None),
+        };
+        let set = match &outcome {
+            Outcome::Fetched { set, .. } => Some(Arc::clone(set)),
+            Outcome::NotModified => self.current().map(|current| current.set),
+            Outcome::Failed(error) => {
+                state.failures = state.failures.saturating_add(1);
+                state.last_error = Some(Arc::clone(error));
+                state.due_at = now.saturating_add(back_off(state.failures, jitter));
+                return outcome;
+            }
+        };
+        let current = set.map(|set| Current { set, succeeded_at: began_at });
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        state.failures = 0;
+        state.last_error = None;
+        let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
+        state.due_at = began_at.saturating_add(refresh_after);
+        outcome
+    }
+
+    pub(super) fn snapshot(&self, now: Duration) -> SetSnapshot {
+        let current = self.current();
+        let state = lock(&self.state);
+        SetSnapshot {
+            url: self.shown_url.clone(),
+            keys: current.as_ref().map_or(0, |current| current.set.keys.len()),
+            skipped: current.as_ref().map_or(0, |current| current.set.skipped.len()),
+            age: current.as_ref().map(|current| now.saturating_sub(current.succeeded_at)),
+            is_trusted: current.is_some_and(|current| is_trusted(current.succeeded_at, now)),
+            next_refresh: state.due_at.saturating_sub(now),
+            failures: state.failures,
+            last_error: state.last_error.clone(),
+        }
+    }
+}
+
+fn failed(error: FetchError) -> Outcome {
+    Outcome::Failed(Arc::new(error))
+}
+
+/// 30 s, twice as long after each failure, at most 5 min; up to a quarter more, so that the processes
+/// of a service do not come back as one.
+fn back_off(failures: u32, jitter: f64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(8);
+    let pause = COOL_DOWN.saturating_mul(1 << doublings).min(MAX_BACK_OFF);
+    pause.mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_five_minutes_and_a_quarter() {
+        for (failures, due) in [(0, 30), (1, 30), (2, 60), (3, 120), (4, 240), (5, 300), (u32::MAX, 300)] {
+            let due = Duration::from_secs(due);
+            assert_eq!(back_off(failures, 0.0), due, "{failures}");
+            assert_eq!(back_off(failures, 1.0), due.mul_f64(1.25), "{failures}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The background work: fetches, and the sweep that begins those that are due.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use super::{
+    Shared,
+    endpoint::{Endpoint, Health},
+    lock,
+};
+use crate::{
+    FetchError, JwksResponse,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+/// How exact the timer is.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Sweeps from one report on all sets to the next: there may be very many.
+const REPORTED_EVERY: u64 = 15;
+
+impl Shared {
+    /// Begins a fetch that is taken to be under way.
+    pub(super) fn begin(self: &Arc<Self>, endpoint: Arc<Endpoint>) {
+        let under_way = UnderWay { shared: Arc::clone(self), endpoint, is_ended: false };
+        let mut tasks = lock(&self.tasks);
+        // Those that have ended need not be kept.
+        while tasks.try_join_next().is_some() {}
+        if !self.is_closed.load(Ordering::SeqCst) {
+            tasks.spawn_on(under_way.fetch(), &self.runtime);
+        }
+    }
+
+    /// Runs until it is aborted.
+    pub(super) async fn sweep_on_time(self: Arc<Self>) {
+        for number in 0_u64.. {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            // What panics is the recorder of metrics or the subscriber of traces, which are not ours.
+            if catch_unwind(AssertUnwindSafe(|| self.sweep(number))).is_err() {
+                tracing::error!("a sweep over the key sets panicked; the next one follows");
+            }
+        }
+    }
+
+    /// Drops what nobody uses, begins what is due, tells of the rest.
+    fn sweep(self: &Arc<Self>, number: u64) {
+        let now = self.clock.monotonic();
+        let endpoints = self.endpoints();
+        if endpoints.iter().any(|endpoint| endpoint.is_unused(now)) {
+            let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+            endpoints.retain(|_, endpoint| !endpoint.is_unused(now));
+        }
+        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.is_unused(now)) {
+            if endpoint.take_due(now) {
+                self.begin(Arc::clone(endpoint));
+            }
+        }
+        if number.is_multiple_of(REPORTED_EVERY) {
+            self.report.sets(endpoints.iter().map(|endpoint| endpoint.snapshot(now)));
+        }
+    }
+}
+
+/// A fetch. However it ends, by a panic or with its runtime too, the endpoint can be fetched again.
+struct UnderWay {
+    shared: Arc<Shared>,
+    endpoint: Arc<Endpoint>,
+    is_ended: bool,
+}
+
+impl UnderWay {
+    async fn fetch(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let lane = match self.endpoint.health() {
+            Health::New => &shared.first_fetches,
+            Health::Well => &shared.refreshes,
+            Health::Failing => &shared.retries,
+        };
+        // An error says that the semaphore is closed, which nobody does.
+        let _permit = lane.acquire().await;
+        let known = self.endpoint.begin(shared.clock.monotonic());
+        let result = shared.source.fetch(&self.endpoint.url, &known).await;
+        self.end(result);
+    }
+
+    fn end(&mut self, result: Result<JwksResponse, FetchError>) {
+        self.is_ended = true;
+        let outcome = self.endpoint.end(result, self.shared.clock.monotonic(), jitter());
+        self.shared.report.fetched(&self.endpoint.shown_url, &outcome);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            let error = if std::thread::panicking() { FetchError::Panic } else { FetchError::Closed };
+            // A second panic, of somebody's recorder of metrics, would end the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.end(Err(error))));
+        }
+    }
+}
+
+/// Within 0 and 1.
+fn jitter() -> f64 {
+    let mut random = [0];
+    // Without it the pause is a little shorter, no more.
+    let _ = getrandom::fill(&mut random);
+    f64::from(random[0]) / 255.0
+}

@@ -1,0 +1,527 @@
+//! The cache on paused time: what is fetched when, for how long it is used, and what waits.
+
+use std::collections::BTreeMap;
+
+use ajwt_core::{JwkSet, PrivateKey, PublicKey, Timestamp};
+use ajwt_server::{KeySource, MemoryRepository, PublicKeyRepository, User};
+use tokio::time::Instant;
+
+use super::*;
+use crate::JwksKeyRepository;
+
+const A: &str = "https://a.example/jwks.json";
+const B: &str = "https://b.example/jwks.json";
+
+const DEADLINE: Duration = Duration::from_secs(5);
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+
+/// tokio's clock, which the tests let pass.
+#[derive(Debug)]
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// How an endpoint answers.
+#[derive(Clone, Debug)]
+enum Answer {
+    Keys(Vec<PublicKey>),
+    /// With a `Cache-Control` of so many seconds.
+    FreshFor(u64, Vec<PublicKey>),
+    NotModified,
+    Fails,
+    Hangs,
+    Panics,
+}
+
+/// Endpoints that do as they are told.
+#[derive(Debug)]
+struct Script {
+    answers: Mutex<HashMap<String, Answer>>,
+    delay: Mutex<Duration>,
+    fetches: Mutex<Vec<(String, f64)>>,
+    at_once: Mutex<(usize, usize)>,
+    start: Instant,
+}
+
+impl Script {
+    fn answer(&self, url: &str, answer: Answer) {
+        lock(&self.answers).insert(url.to_owned(), answer);
+    }
+
+    fn delay(&self, seconds: u64) {
+        *lock(&self.delay) = Duration::from_secs(seconds);
+    }
+
+    /// When a URL was fetched since the last call, in seconds of the test.
+    fn fetches(&self, url: &str) -> Vec<f64> {
+        let mut fetches = lock(&self.fetches);
+        let times = fetches.iter().filter(|(fetched, _)| fetched == url).map(|(_, at)| *at).collect();
+        fetches.retain(|(fetched, _)| fetched != url);
+        times
+    }
+}
+
+#[async_trait]
+impl Source for Script {
+    async fn fetch(&self, url: &str, _: &Validators) -> Result<JwksResponse, FetchError> {
+        lock(&self.fetches).push((url.to_owned(), self.start.elapsed().as_secs_f64()));
+        let answer = lock(&self.answers).get(url).cloned().unwrap_or(Answer::Fails);
+        {
+            let mut at_once = lock(&self.at_once);
+            at_once.0 += 1;
+            at_once.1 = at_once.1.max(at_once.0);
+        }
+        let delay = *lock(&self.delay);
+        tokio::time::sleep(if matches!(answer, Answer::Hangs) { DEADLINE } else { delay }).await;
+        lock(&self.at_once).0 -= 1;
+        let response = |set, fresh_for| JwksResponse { set, validators: Validators::default(), fresh_for };
+        match answer {
+            Answer::Keys(keys) => Ok(response(Some(JwkSet::of_keys(keys)), None)),
+            Answer::FreshFor(seconds, keys) => {
+                Ok(response(Some(JwkSet::of_keys(keys)), Some(Duration::from_secs(seconds))))
+            }
+            Answer::NotModified => Ok(response(None, None)),
+            Answer::Fails => Err(FetchError::Status { found: 500 }),
+            Answer::Hangs => Err(FetchError::Timeout { deadline: DEADLINE }),
+            Answer::Panics => panic!("a fetch that panics, as this test wants it"),
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        DEADLINE
+    }
+}
+
+struct Fixture {
+    script: Arc<Script>,
+    cache: Arc<JwksCache>,
+    keys: JwksKeyRepository,
+}
+
+impl Fixture {
+    /// With a key that `A` answers with.
+    fn new() -> (Self, PublicKey) {
+        let (start, key) = (Instant::now(), key());
+        let script = Arc::new(Script {
+            answers: Mutex::default(),
+            delay: Mutex::default(),
+            fetches: Mutex::default(),
+            at_once: Mutex::default(),
+            start,
+        });
+        script.answer(A, Answer::Keys(vec![key.clone()]));
+        let builder = JwksCacheBuilder::new(Arc::clone(&script) as _);
+        let cache = Arc::new(builder.clock(Arc::new(TokioClock(start))).build());
+        let keys = JwksKeyRepository::new(Arc::clone(&cache));
+        (Self { script, cache, keys }, key)
+    }
+
+    async fn candidates(&self, user: &User, key_id: &str) -> Vec<StoredKey> {
+        self.keys.candidates(Some(user), Some(key_id)).await.expect("no store can fail").into_owned()
+    }
+
+    /// Whether a user of these URLs has the key.
+    async fn has(&self, urls: &[&str], key: &PublicKey) -> bool {
+        let found = self.candidates(&user(urls), key.fingerprint().as_str()).await;
+        found.iter().any(|found| found.key() == key)
+    }
+
+    /// Asks for a key that nobody has.
+    async fn ask_for_unknown(&self, urls: &[&str]) {
+        let found = self.candidates(&user(urls), "no such key").await;
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    /// Seconds since the test began.
+    fn now(&self) -> f64 {
+        self.script.start.elapsed().as_secs_f64()
+    }
+
+    async fn warm_up(&self, urls: &[&str]) -> WarmUp {
+        self.cache.warm_up(&MemoryRepository::new([user(urls)])).await.expect("memory")
+    }
+}
+
+fn key() -> PublicKey {
+    PrivateKey::generate_ed25519().expect("a key").public_key().clone()
+}
+
+/// A user of the URLs, by trusts that are numbered from 1.
+fn user(urls: &[&str]) -> User {
+    let urls = (1..).zip(urls).map(|(id, url)| TrustedUrl::new(id, *url));
+    User::new("guido").with_jwks_urls(urls.collect())
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("https://{number}.example/")).collect()
+}
+
+/// Whether each time is the one due, or up to a second later.
+fn are_at(found: &[f64], due: &[f64]) -> bool {
+    found.len() == due.len() && found.iter().zip(due).all(|(found, due)| (*due..=due + 1.01).contains(found))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_set_is_refreshed_every_five_minutes() {
+    let (fixture, key) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    pass(HOUR / 2).await;
+    let fetches = fixture.script.fetches(A);
+    assert!(are_at(&fetches, &[0.0, 300.0, 600.0, 900.0, 1200.0, 1500.0]), "{fetches:?}");
+    assert!(fixture.has(&[A], &key).await);
+    assert!(fixture.script.fetches(A).is_empty(), "requests read memory");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cache_control_moves_the_refresh_within_its_bounds() {
+    for (says, due) in [(0, 30.0), (29, 30.0), (60, 60.0), (1799, 1799.0), (1801, 1800.0), (u64::MAX, 1800.0)]
+    {
+        let (fixture, key) = Fixture::new();
+        fixture.script.answer(A, Answer::FreshFor(says, vec![key]));
+        fixture.warm_up(&[A]).await;
+        while fixture.script.fetches.lock().expect("lock").len() < 2 {
+            pass(1).await;
+        }
+        let fetches = fixture.script.fetches(A);
+        assert!(are_at(&fetches, &[0.0, due]), "max-age={says}: {fetches:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_is_used_for_an_hour_after_its_last_success_and_no_longer() {
+    let (fixture, key) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(A, Answer::Fails);
+    pass(59 * MINUTE + 58).await;
+    assert!(fixture.has(&[A], &key).await, "in its 59th minute");
+    pass(1).await;
+    assert!(fixture.has(&[A], &key).await);
+    pass(1).await;
+    assert!(!fixture.has(&[A], &key).await, "an hour old");
+
+    // It comes back by itself.
+    fixture.script.answer(A, Answer::Keys(vec![key.clone()]));
+    pass(6 * MINUTE + 20).await;
+    assert!(fixture.has(&[A], &key).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_not_modified_is_trusted_anew() {
+    let (fixture, key) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(A, Answer::NotModified);
+    pass(5 * HOUR).await;
+    assert!(fixture.has(&[A], &key).await);
+
+    // Where there is none it says nothing.
+    fixture.script.answer(B, Answer::NotModified);
+    assert!(!fixture.has(&[B], &key).await);
+    assert_eq!(fixture.cache.snapshot()[1].last_error.as_ref().map(|error| error.label()), Some("status"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_keys_removes_them_at_once() {
+    let (fixture, key) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(A, Answer::Keys(Vec::new()));
+    pass(299).await;
+    assert!(fixture.has(&[A], &key).await);
+    pass(3).await;
+    assert!(!fixture.has(&[A], &key).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_tried_again_at_growing_intervals() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(A, Answer::Fails);
+    assert_eq!(fixture.warm_up(&[A]).await, WarmUp { trusted: 1, fetched: 0, failed: 1, pending: 0 });
+    pass(HOUR).await;
+    let fetches = fixture.script.fetches(A);
+    let pauses: Vec<f64> = fetches.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (pause, least) in pauses.iter().zip([30.0, 60.0, 120.0, 240.0].into_iter().chain([300.0; 20])) {
+        assert!((least..=least * 1.25 + 1.01).contains(pause), "{pauses:?}");
+    }
+    assert!((10..=14).contains(&pauses.len()), "{pauses:?}");
+
+    fixture.script.answer(A, Answer::Keys(vec![key.clone()]));
+    pass(6 * MINUTE + 20).await;
+    assert!(fixture.has(&[A], &key).await);
+    // The next failure is the first again.
+    fixture.script.fetches(A);
+    fixture.script.answer(A, Answer::Fails);
+    while fixture.script.fetches.lock().expect("lock").len() < 2 {
+        pass(1).await;
+    }
+    let fetches = fixture.script.fetches(A);
+    assert!((30.0..=38.6).contains(&(fetches[1] - fetches[0])), "{fetches:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_random_kids_cause_one_fetch() {
+    let (fixture, _) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    pass(MINUTE).await;
+    fixture.script.fetches(A);
+    fixture.script.delay(1);
+    for number in 0..1000 {
+        let found = fixture.candidates(&user(&[A]), &format!("random {number}")).await;
+        assert!(found.is_empty());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(are_at(&fixture.script.fetches(A), &[60.0]), "ten seconds of them");
+    pass(18).await;
+    assert!(fixture.script.fetches(A).is_empty(), "the cool-down");
+    pass(4).await;
+    assert!(are_at(&fixture.script.fetches(A), &[90.0]), "what was asked for in the meantime");
+    pass(4 * MINUTE).await;
+    assert!(fixture.script.fetches(A).is_empty(), "and no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_works_as_soon_as_the_cool_down_allows() {
+    let (fixture, old) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    let new = key();
+    fixture.script.answer(A, Answer::Keys(vec![old, new.clone()]));
+    pass(10).await;
+    assert!(!fixture.has(&[A], &new).await);
+    assert_eq!(fixture.now(), 10.0, "no request waits for a set that was there");
+    pass(22).await;
+    assert!(fixture.has(&[A], &new).await);
+
+    let newer = key();
+    fixture.script.answer(A, Answer::Keys(vec![newer.clone()]));
+    pass(MINUTE).await;
+    assert!(!fixture.has(&[A], &newer).await, "this request begins the fetch");
+    pass(1).await;
+    assert!(fixture.has(&[A], &newer).await);
+    assert!(!fixture.has(&[A], &new).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_needs_a_set_does_not_wait_for_the_pause_after_failures() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(A, Answer::Fails);
+    fixture.warm_up(&[A]).await;
+    pass(HOUR).await;
+    while fixture.cache.snapshot()[0].next_refresh < Duration::from_secs(250) {
+        pass(1).await;
+    }
+    pass(60).await;
+    assert!(fixture.cache.snapshot()[0].next_refresh > Duration::from_secs(150), "by the timer");
+    fixture.script.answer(A, Answer::Keys(vec![key.clone()]));
+    fixture.script.delay(3);
+    let asked = fixture.now();
+    assert!(fixture.has(&[A], &key).await, "no set was ever there, so it waits");
+    assert_eq!(fixture.now() - asked, 3.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kid_of_the_users_own_keys_fetches_nothing() {
+    let (fixture, _) = Fixture::new();
+    let own = key();
+    let user = user(&[A]).with_keys([own.clone()]);
+    let found = fixture.candidates(&user, own.fingerprint().as_str()).await;
+    assert!(found.is_empty() && fixture.script.fetches(A).is_empty());
+    assert!(fixture.keys.candidates(Some(&user), None).await.expect("memory").is_empty());
+    assert!(fixture.keys.candidates(None::<&User>, Some("kid")).await.expect("memory").is_empty());
+    assert!(fixture.script.fetches(A).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_users_own_urls_count_each_by_its_trust() {
+    let (fixture, shared) = Fixture::new();
+    let other = key();
+    fixture.script.answer(B, Answer::Keys(vec![shared.clone(), other.clone()]));
+    fixture.warm_up(&[A, B]).await;
+    assert!(!fixture.has(&[A], &other).await);
+    assert!(fixture.has(&[B], &other).await);
+    assert!(!fixture.has(&[], &shared).await);
+    let user = User::new("guido").with_jwks_urls(vec![TrustedUrl::new(7, B), TrustedUrl::new(9, A)]);
+    let found = fixture.candidates(&user, shared.fingerprint().as_str()).await;
+    let sources: Vec<_> = found.iter().map(StoredKey::source).collect();
+    assert_eq!(sources, [KeySource::Trust(7), KeySource::Trust(9)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_requests_wait_for_one_fetch() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.delay(4);
+    let fixture = Arc::new(fixture);
+    let requests: Vec<_> = (0..100)
+        .map(|_| {
+            let (fixture, key) = (Arc::clone(&fixture), key.clone());
+            tokio::spawn(async move { fixture.has(&[A], &key).await })
+        })
+        .collect();
+    for request in requests {
+        assert!(request.await.expect("joined"));
+    }
+    assert_eq!(fixture.now(), 4.0);
+    assert_eq!(fixture.script.fetches(A).len(), 1);
+    // What the endpoint said, it said some time after the fetch began.
+    assert_eq!(fixture.cache.snapshot()[0].age, Some(Duration::from_secs(4)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_request_waits_no_longer_than_the_deadline_and_the_next_ones_not_at_all() {
+    let (fixture, _) = Fixture::new();
+    fixture.script.answer(A, Answer::Hangs);
+    for waited in [5.0, 5.0, 5.0] {
+        fixture.ask_for_unknown(&[A]).await;
+        assert_eq!(fixture.now(), waited);
+    }
+    assert_eq!(fixture.script.fetches(A).len(), 1);
+
+    // Given up by a request, a fetch goes on.
+    let (fixture, key) = Fixture::new();
+    fixture.script.delay(4);
+    let waiting = fixture.has(&[A], &key);
+    assert!(tokio::time::timeout(Duration::from_secs(2), waiting).await.is_err());
+    pass(3).await;
+    assert!(fixture.has(&[A], &key).await);
+    assert_eq!((fixture.now(), fixture.script.fetches(A).len()), (5.0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_hangs_does_not_hold_up_the_users_other_one() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(B, Answer::Hangs);
+    assert!(fixture.has(&[B, A], &key).await);
+    assert_eq!(fixture.now(), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_endpoints_that_hang_do_not_delay_the_next() {
+    let (fixture, key) = Fixture::new();
+    let hanging = numbered(50);
+    for url in &hanging {
+        fixture.script.answer(url, Answer::Hangs);
+    }
+    let mut urls: Vec<&str> = hanging.iter().map(String::as_str).collect();
+    urls.push(A);
+    let warm = fixture.warm_up(&urls).await;
+    assert_eq!(warm, WarmUp { trusted: 51, fetched: 1, failed: 50, pending: 0 });
+    pass(HOUR).await;
+    let due: Vec<f64> =
+        (0..13).map(|number| 300.0 * f64::from(number)).take_while(|at| *at < 3605.0).collect();
+    let fetches = fixture.script.fetches(A);
+    assert!(are_at(&fetches, &due), "{fetches:?}");
+    assert!(fixture.has(&[A], &key).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetches_at_once_are_bounded_and_endpoints_that_hang_delay_only_each_other() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(A, Answer::FreshFor(30, vec![key]));
+    fixture.warm_up(&[A]).await;
+    let hanging = numbered(1500);
+    for url in &hanging {
+        fixture.script.answer(url, Answer::Hangs);
+    }
+    let urls: Vec<&str> = hanging.iter().map(String::as_str).collect();
+    let warm = fixture.warm_up(&urls).await;
+    // 64 at a time for 5 s each, until the limit of 30 s.
+    assert_eq!((fixture.now(), warm.trusted), (30.0, 1500));
+    assert!((320..=384).contains(&warm.failed) && warm.failed + warm.pending == 1500, "{warm:?}");
+    pass(272).await;
+    let fetches = fixture.script.fetches(A);
+    let gaps = fetches.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(gaps.fold(0.0, f64::max) <= 31.01 && fetches.len() >= 10, "{fetches:?}");
+    assert!(lock(&fixture.script.at_once).1 <= REFRESHES + FIRST_FETCHES + RETRIES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_a_failure_like_another() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(A, Answer::Panics);
+    assert!(!fixture.has(&[A], &key).await);
+    let snapshot = fixture.cache.snapshot();
+    assert_eq!(snapshot[0].last_error.as_ref().map(|error| error.label()), Some("panic"));
+    fixture.script.answer(A, Answer::Keys(vec![key.clone()]));
+    pass(40).await;
+    assert!(fixture.has(&[A], &key).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_nobody_asks_for_is_dropped_after_a_day() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(B, Answer::Keys(vec![key.clone()]));
+    fixture.warm_up(&[A, B]).await;
+    pass(23 * HOUR).await;
+    assert!(fixture.has(&[A], &key).await);
+    pass(HOUR + 2).await;
+    let urls: Vec<_> = fixture.cache.snapshot().into_iter().map(|set| set.url).collect();
+    assert_eq!(urls, [A.into()]);
+    fixture.script.fetches(B);
+    pass(HOUR).await;
+    assert!(fixture.script.fetches(B).is_empty());
+    assert!(fixture.has(&[B], &key).await, "it is fetched anew");
+    pass(25 * HOUR).await;
+    assert!(fixture.cache.snapshot().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_cache_fetches_nothing_and_serves_what_it_has() {
+    let (fixture, key) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(B, Answer::Hangs);
+    assert!(tokio::time::timeout(Duration::from_secs(1), fixture.ask_for_unknown(&[B])).await.is_err());
+    // Closed by the authenticator, in the midst of a fetch.
+    PublicKeyRepository::<User>::close(&fixture.keys).await;
+    assert_eq!(fixture.now(), 1.0);
+    assert_eq!(lock(&fixture.script.at_once).0, 1, "the fetch was given up");
+    fixture.script.fetches(A);
+    pass(HOUR - 2).await;
+    assert!(fixture.has(&[A], &key).await);
+    fixture.ask_for_unknown(&[A, B, "https://new.example/"]).await;
+    assert_eq!(fixture.now(), 3599.0, "nothing waits");
+    pass(2).await;
+    assert!(!fixture.has(&[A], &key).await);
+    assert!(lock(&fixture.script.fetches).iter().all(|(_, at)| *at <= 1.0));
+    assert_eq!(fixture.warm_up(&["https://new.example/"]).await.pending, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_cache_ends_its_work() {
+    let (fixture, _) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(B, Answer::Hangs);
+    assert!(tokio::time::timeout(Duration::from_secs(1), fixture.ask_for_unknown(&[B])).await.is_err());
+    let Fixture { script, cache, keys } = fixture;
+    drop((cache, keys));
+    pass(HOUR).await;
+    assert_eq!((script.fetches(A).len(), script.fetches(B).len()), (1, 1));
+    assert_eq!(Arc::strong_count(&script), 1, "nothing holds on to it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_tells_each_sets_state() {
+    let (fixture, _) = Fixture::new();
+    let secret = "https://me:pass@b.example/jwks.json?token=secret";
+    fixture.warm_up(&[secret, A]).await;
+    pass(10).await;
+    let sets = fixture.cache.snapshot();
+    let told: BTreeMap<&str, _> = sets.iter().map(|set| (&*set.url, set)).collect();
+    let [good, bad] = [told[A], told[B]];
+    assert_eq!((good.keys, good.age, good.is_trusted), (1, Some(Duration::from_secs(10)), true));
+    assert_eq!((good.next_refresh, good.failures), (Duration::from_secs(290), 0));
+    assert_eq!((bad.keys, bad.age, bad.is_trusted, bad.failures), (0, None, false, 1));
+    assert!((20.0..=27.6).contains(&bad.next_refresh.as_secs_f64()), "{bad:?}");
+    assert!(!format!("{sets:?} {:?}", fixture.cache).contains("secret"));
+    assert!(!format!("{sets:?}").contains("pass"));
+}

@@ -1,0 +1,60 @@
+use std::{borrow::Cow, sync::Arc};
+
+use ajwt_server::{KeyedUser, PublicKeyRepository, RepositoryError, StoredKey};
+use async_trait::async_trait;
+
+use crate::JwksCache;
+
+/// Hands the engine the keys of a user's trusted URLs. Selection always goes from the user to its
+/// URLs, to their sets, to the `kid`: a set of another user is never looked at.
+///
+/// Added by `AuthenticatorBuilder::keys` it comes before the keys that came with the user, as in the
+/// Python library. For another order:
+///
+/// ```
+/// use std::sync::Arc;
+/// use ajwt_jwks::{JwksCache, JwksKeyRepository};
+/// use ajwt_server::{AuthenticatorBuilder, UserKeys};
+///
+/// fn own_keys_first(builder: AuthenticatorBuilder, cache: Arc<JwksCache>) -> AuthenticatorBuilder {
+///     builder
+///         .without_user_keys()
+///         .keys(Arc::new(UserKeys))
+///         .keys(Arc::new(JwksKeyRepository::new(cache)))
+/// }
+/// ```
+///
+/// A token without `kid` never meets a key of a set. Closing the authenticator closes the cache.
+#[derive(Debug)]
+pub struct JwksKeyRepository {
+    cache: Arc<JwksCache>,
+}
+
+impl JwksKeyRepository {
+    /// Over a cache, which other repositories may share.
+    #[must_use]
+    pub const fn new(cache: Arc<JwksCache>) -> Self {
+        Self { cache }
+    }
+}
+
+#[async_trait]
+impl<U: KeyedUser> PublicKeyRepository<U> for JwksKeyRepository {
+    async fn candidates<'a>(
+        &'a self,
+        user: Option<&'a U>,
+        key_id: Option<&str>,
+    ) -> Result<Cow<'a, [StoredKey]>, RepositoryError> {
+        let (Some(user), Some(key_id)) = (user, key_id) else { return Ok(Cow::Borrowed(&[])) };
+        let urls = user.jwks_urls();
+        if urls.is_empty() {
+            return Ok(Cow::Borrowed(&[]));
+        }
+        let is_known = user.keys().iter().any(|key| key.key_id() == key_id);
+        Ok(Cow::Owned(self.cache.keys(urls, key_id, is_known).await))
+    }
+
+    async fn close(&self) {
+        self.cache.close().await;
+    }
+}

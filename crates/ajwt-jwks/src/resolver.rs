@@ -1,0 +1,112 @@
+use std::{
+    error::Error,
+    fmt::{self, Debug},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::AddressPolicy;
+
+/// Finds the addresses of a host. What it finds is held against the [`AddressPolicy`], and only that
+/// is connected to.
+///
+/// ```
+/// use std::{io, net::IpAddr};
+/// use ajwt_jwks::HostResolver;
+/// use async_trait::async_trait;
+///
+/// /// One host, which is always at one place.
+/// #[derive(Debug)]
+/// struct Pinned(&'static str, IpAddr);
+///
+/// #[async_trait]
+/// impl HostResolver for Pinned {
+///     async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+///         Ok(if host == self.0 { vec![self.1] } else { Vec::new() })
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait HostResolver: Debug + Send + Sync + 'static {
+    /// The addresses of a host, at best in the order in which they shall be tried. None: there is no
+    /// such host.
+    ///
+    /// # Errors
+    /// Whatever kept it from finding out.
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The operating system's resolver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+#[async_trait]
+impl HostResolver for SystemResolver {
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
+    }
+}
+
+/// What the HTTP client resolves hosts by: there is no look-up between the check and the connection.
+pub(crate) struct CheckedResolver {
+    pub(crate) resolver: Arc<dyn HostResolver>,
+    pub(crate) policy: Arc<AddressPolicy>,
+}
+
+impl Resolve for CheckedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (resolver, policy) = (Arc::clone(&self.resolver), Arc::clone(&self.policy));
+        Box::pin(async move {
+            let host = name.as_str();
+            let unresolved = |source| Unresolved { host: host.into(), source };
+            let found = resolver.addresses(host).await.map_err(|error| unresolved(Some(error)))?;
+            if found.is_empty() {
+                return Err(unresolved(None).into());
+            }
+            // One bad address spoils the answer: who mixes them is up to something, or is not what
+            // the administrator took it for.
+            if let Some(refused) = found.iter().find(|address| !policy.allows(**address)) {
+                return Err(Refused { host: host.into(), address: *refused }.into());
+            }
+            // The port is the URL's.
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
+        })
+    }
+}
+
+/// An address that the policy does not allow.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    pub(crate) host: Box<str>,
+    pub(crate) address: IpAddr,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} is refused", self.address, self.host)
+    }
+}
+
+impl Error for Refused {}
+
+/// A host without an address.
+#[derive(Debug)]
+pub(crate) struct Unresolved {
+    pub(crate) host: Box<str>,
+    pub(crate) source: Option<io::Error>,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "looking {} up: {source}", self.host),
+            None => write!(f, "{} has no address", self.host),
+        }
+    }
+}
+
+impl Error for Unresolved {}

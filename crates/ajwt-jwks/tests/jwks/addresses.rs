@@ -1,0 +1,205 @@
+//! Which addresses are connected to: the listeners count.
+
+use std::{
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use ajwt_jwks::{AddressPolicy, FetchError, HostResolver, JwksClient, JwksClientBuilder};
+use async_trait::async_trait;
+
+use crate::{
+    PATIENT, fetch, key, keys, refused,
+    server::{Server, Transport, ok, set_of},
+};
+
+/// Answers as DNS would, one answer after the other and the last one for good. None is an error.
+#[derive(Debug)]
+struct Dns {
+    answers: Vec<Option<Vec<IpAddr>>>,
+    asked: AtomicUsize,
+}
+
+impl Dns {
+    fn new(answers: &[&[&str]]) -> Arc<Self> {
+        let addresses = |texts: &&[&str]| {
+            let parse = |text: &&str| text.parse().ok();
+            texts.iter().map(parse).collect::<Option<Vec<_>>>()
+        };
+        Arc::new(Self { answers: answers.iter().map(addresses).collect(), asked: AtomicUsize::new(0) })
+    }
+}
+
+#[async_trait]
+impl HostResolver for Dns {
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        assert_eq!(host, "keys.example");
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
+        let answer = self.answers.get(asked).or(self.answers.last()).cloned().flatten();
+        answer.ok_or_else(|| io::Error::other("no DNS today"))
+    }
+}
+
+/// Everything but the policy would let it connect to the servers of these tests.
+fn strict() -> JwksClientBuilder {
+    JwksClient::builder().insecure_allow_http().deadline(PATIENT)
+}
+
+async fn listening_at(address: &str) -> Server {
+    let set = set_of(&key());
+    Server::start_at(address, Transport::Plain, move |_| vec![crate::server::Step::Send(ok(&set))]).await
+}
+
+#[tokio::test]
+async fn addresses_that_are_not_public_are_never_connected_to() {
+    let v4 = listening_at("0.0.0.0:0").await;
+    let port = v4.address.port();
+    // Where the machine has no IPv6, nothing can be connected to by it.
+    let has_v6 = tokio::net::TcpListener::bind("[::1]:0").await.is_ok();
+    let v6 = if has_v6 { Some(listening_at(&format!("[::1]:{port}")).await) } else { None };
+    let client = strict().build().expect("a client");
+    for host in [
+        "127.0.0.1",
+        "127.1",
+        "127.0.1",
+        "2130706433",
+        "0x7f.1",
+        "0x7f000001",
+        "0177.0.0.1",
+        "017700000001",
+        "0",
+        "0.0.0.0",
+        "%31%32%37.0.0.1",
+        "\u{ff11}\u{ff12}\u{ff17}.0.0.1",
+        "127\u{3002}0\u{3002}0\u{3002}1",
+        "127.0.0.1.",
+        "localhost",
+        "LOCALHOST",
+        "10.0.0.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "0xa9fea9fe",
+        "172.16.0.1",
+        "192.168.0.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "168.63.129.16",
+        "[::]",
+        "[::1]",
+        "[::127.0.0.1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::ffff:169.254.169.254]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b::169.254.169.254]",
+        "[64:ff9b:1::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2001:0:7f00:1::]",
+        "[fd00:ec2::254]",
+        "[fe80::1]",
+        "[ff02::1]",
+    ] {
+        for scheme in ["http", "https"] {
+            let result = fetch(&client, &format!("{scheme}://{host}:{port}/jwks.json")).await;
+            let is_refused = result.as_ref().err().map(FetchError::label) == Some("address");
+            assert!(is_refused, "{scheme}://{host}: {result:?}");
+        }
+    }
+    assert_eq!(v4.connections() + v6.map_or(0, |v6| v6.connections()), 0);
+}
+
+#[tokio::test]
+async fn urls_that_are_not_fetched_are_told_before_any_connection() {
+    let server = listening_at("127.0.0.1:0").await;
+    let at = server.address;
+    let allowing = AddressPolicy::public().allow_network("127.0.0.0/8").expect("a network");
+    let client = strict().address_policy(allowing.clone()).build().expect("a client");
+    for url in [
+        format!("http://me@{at}/"),
+        format!("http://me:secret@{at}/"),
+        format!("http://:secret@{at}/"),
+        format!("ftp://{at}/"),
+        format!("file://{at}/"),
+        "file:///etc/passwd".into(),
+        format!("ws://{at}/"),
+        format!("//{at}/"),
+        "jwks.json".into(),
+        "http://".into(),
+        "http://a b/".into(),
+        String::new(),
+    ] {
+        let told = refused(fetch(&client, &url).await, &url, "url");
+        assert!(!told.contains("secret"), "{told}");
+    }
+    let client = JwksClient::builder().address_policy(allowing).build().expect("a client");
+    let told = refused(fetch(&client, &server.url()).await, "http", "url");
+    assert!(told.contains("https"), "{told}");
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn what_dns_answers_is_what_is_connected_to() {
+    let allowed = listening_at("127.0.0.2:0").await;
+    let port = allowed.address.port();
+    let other = listening_at(&format!("127.0.0.1:{port}")).await;
+    let policy = AddressPolicy::public().allow_network("127.0.0.2/32").expect("a network");
+    // First an address that is allowed, then one that is not: as many look-ups as fetches.
+    let dns = Dns::new(&[&["127.0.0.2"], &["127.0.0.1"], &["127.0.0.2"]]);
+    let client = strict().address_policy(policy.clone()).resolver(dns.clone()).build().expect("a client");
+    let url = format!("http://keys.example:{port}/jwks.json");
+    assert_eq!(keys(fetch(&client, &url).await).len(), 1);
+    let told = refused(fetch(&client, &url).await, "another address", "address");
+    assert!(told.contains("127.0.0.1") && told.contains("keys.example"), "{told}");
+    assert_eq!(keys(fetch(&client, &url).await).len(), 1);
+    assert_eq!(dns.asked.load(Ordering::SeqCst), 3);
+    assert!(allowed.heads().iter().all(|head| head.contains(&format!("host: keys.example:{port}\r\n"))));
+
+    // Both in one answer, in whatever order and spelling.
+    for answer in [
+        ["127.0.0.2", "127.0.0.1"],
+        ["127.0.0.1", "127.0.0.2"],
+        ["127.0.0.2", "::ffff:127.0.0.1"],
+        ["127.0.0.2", "::1"],
+        ["8.8.8.8", "127.0.0.1"],
+        ["127.0.0.2", "64:ff9b::7f00:1"],
+    ] {
+        let dns = Dns::new(&[&answer]);
+        let client = strict().address_policy(policy.clone()).resolver(dns).build().expect("a client");
+        refused(fetch(&client, &url).await, &answer.join(" and "), "address");
+    }
+    assert_eq!((allowed.connections(), other.connections()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_host_without_an_address_is_told() {
+    for answers in [&[] as &[&str], &["this is an error"]] {
+        let client = strict().resolver(Dns::new(&[answers])).build().expect("a client");
+        let told = refused(fetch(&client, "https://keys.example/").await, "no address", "resolve");
+        assert!(told.contains("keys.example"), "{told}");
+        assert_eq!(told.contains("no DNS today"), !answers.is_empty(), "{told}");
+    }
+}
+
+/// Never answers.
+#[derive(Debug)]
+struct SlowDns;
+
+#[async_trait]
+impl HostResolver for SlowDns {
+    async fn addresses(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_dns_ends_at_the_deadline() {
+    let client = JwksClient::builder().resolver(Arc::new(SlowDns)).build().expect("a client");
+    let started = tokio::time::Instant::now();
+    refused(fetch(&client, "https://keys.example/").await, "slow DNS", "timeout");
+    assert_eq!(started.elapsed(), client.deadline());
+}

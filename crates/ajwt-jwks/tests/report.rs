@@ -1,0 +1,112 @@
+//! What operators see: the log at its most talkative level, counters and gauges. One test, for the log
+//! is that of the process.
+#![cfg(feature = "metrics")]
+
+#[path = "jwks/server.rs"]
+#[allow(dead_code, reason = "this test uses a part")]
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ajwt_core::PrivateKey;
+use ajwt_jwks::{AddressPolicy, JwksCache, JwksClient};
+use ajwt_server::{MemoryRepository, TrustedUrl, User};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use server::{Server, ok, set_of};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("a lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Values by name and label.
+fn values(snapshotter: &Snapshotter) -> BTreeMap<(String, String), f64> {
+    let values = snapshotter.snapshot().into_vec().into_iter().map(|(key, _, _, value)| {
+        let labels: Vec<_> = key.key().labels().map(|label| label.value().to_owned()).collect();
+        let value = match value {
+            DebugValue::Counter(count) => f64::from(u32::try_from(count).expect("few")),
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Histogram(_) => panic!("there is none"),
+        };
+        ((key.key().name().to_owned(), labels.join(",")), value)
+    });
+    values.collect()
+}
+
+#[test]
+fn fetches_and_sets_are_told_and_secrets_are_not() {
+    let (log, recorder) = (Log::default(), DebuggingRecorder::new());
+    let snapshotter = recorder.snapshotter();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    recorder.install().expect("no other recorder");
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (good, bad) = runtime.block_on(async {
+        let key = PrivateKey::generate_ed25519().expect("a key").public_key().clone();
+        let odd = "odd\\u202e\\nkid";
+        let set = set_of(&key).replacen("[{", &format!(r#"[{{"kid":"{odd}","kty":"EC"}},{{"#), 1);
+        let good = Server::answering(ok(set)).await;
+        let bad = Server::answering("HTTP/1.1 500 secret\r\nx-secret: secret\r\n\r\nsecret").await;
+        let policy = AddressPolicy::public().allow_network("127.0.0.0/8").expect("a network");
+        let client = JwksClient::builder().address_policy(policy).insecure_allow_http();
+        let cache = JwksCache::builder(client.build().expect("a client")).build();
+        let urls = [
+            format!("{}?token=secret#secret", good.url()),
+            format!("{}?token=secret", bad.url()),
+            format!("http://me:secret@{}/jwks.json", bad.address),
+            "http://127.0.0.1:1/refused?token=secret".into(),
+            "http://10.0.0.1/private?token=secret".into(),
+        ];
+        let trusts = (1..).zip(&urls).map(|(id, url)| TrustedUrl::new(id, url.as_str()));
+        let user = User::new("guido").with_jwks_urls(trusts.collect());
+        cache.warm_up(&MemoryRepository::new([user])).await.expect("memory");
+        // Until the sweep that tells the gauges.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        (good.url(), bad.url())
+    });
+
+    let values = values(&snapshotter);
+    let value = |name: &str, label: &str| values.get(&(name.to_owned(), label.to_owned())).copied();
+    for (result, due) in [("fetched", 1.0), ("status", 1.0), ("url", 1.0), ("connect", 1.0), ("address", 1.0)]
+    {
+        assert_eq!(value("ajwt_jwks_fetches_total", result), Some(due), "{result}: {values:?}");
+    }
+    assert!(value("ajwt_jwks_set_age_seconds", &good).is_some_and(|age| (0.0..60.0).contains(&age)));
+    assert_eq!(value("ajwt_jwks_set_age_seconds", &bad), None);
+    assert!(value("ajwt_jwks_next_refresh_seconds", &good).is_some_and(|due| (240.0..300.0).contains(&due)));
+    assert!(value("ajwt_jwks_next_refresh_seconds", &bad).is_some());
+
+    let log = String::from_utf8(log.0.lock().expect("a lock").clone()).expect("text");
+    let ours: Vec<&str> = log.lines().filter(|line| line.contains("ajwt_jwks")).collect();
+    for (told, with) in [
+        (good.as_str(), "fetched a key set"),
+        (good.as_str(), "odd\\u{202e}\\nkid"),
+        (bad.as_str(), "status"),
+        ("http://127.0.0.1:1/refused", "connect"),
+        ("http://10.0.0.1/private", "not a public address"),
+    ] {
+        assert!(ours.iter().any(|line| line.contains(told) && line.contains(with)), "{told} {with}:\n{log}");
+    }
+    assert!(ours.iter().all(|line| !line.contains("secret")), "{ours:#?}");
+    // Nor do the crates below tell it.
+    assert!(!log.contains("token=secret"), "{log}");
+}

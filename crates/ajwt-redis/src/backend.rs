@@ -1,0 +1,540 @@
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use ajwt_core::Timestamp;
+use ajwt_server::{NonceBackend, NonceError, NonceOutcome, NonceUse, StartRule};
+use async_trait::async_trait;
+use redis::{ConnectionInfo, IntoConnectionInfo as _, Pipeline, Value, aio::ConnectionLike};
+use tokio::time::Instant;
+
+use crate::{
+    ConnectError, InitialiseError, RedisFault,
+    cluster::Cluster,
+    keyspace::Keyspace,
+    link::{Address, Demands, Dial},
+    memory::{self, Memory},
+    sentinel::Sentinels,
+    server::{Given, Server},
+};
+
+/// Writes a mark, unless there is one that counts: of the process ARGV[2], or of any where that is not
+/// known. It is dated by the server's clock or ARGV[1], whichever is later, when it is written: however
+/// long the command was on its way, it never says that the memory is whole for longer than it is.
+const BEGIN_MEMORY: &str = "
+local found = redis.call('GET', KEYS[1])
+if found and (ARGV[2] == '-' or string.sub(found, -#ARGV[2] - 1) == ' ' .. ARGV[2]) then return found end
+local time = redis.call('TIME')
+local now = math.max(tonumber(ARGV[1]), time[1] * 1000 + math.floor(time[2] / 1000))
+local mark = string.format('%.0f %s', now, ARGV[2])
+redis.call('SET', KEYS[1], mark)
+return mark";
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(250);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Used nonces in Redis: for the processes of many hosts.
+///
+/// A nonce is one `SET key 1 NX PX lifetime`, sent once and never repeated. What is not known for
+/// sure (no answer within the timeout, a broken connection, any error) is an error; the backend
+/// works again by itself once the server does.
+///
+/// # A server that forgot
+///
+/// A second command in the same round trip, after the SET, reads the *mark*: since when the memory
+/// is whole, and which server process (`run_id`) has been keeping it. If the mark is missing or of
+/// another process, a new one is written and the strict [`StartRule`] applies from then on: tokens
+/// that may have been used before are answered with [`NonceError::MayHaveBeenUsed`], for the
+/// tolerance and the server skew (25 s by default). This covers
+///
+/// - a server that is empty: new, restarted without a file, `FLUSHALL`, `FLUSHDB`;
+/// - a server that was **restarted** from a snapshot or an append-only file, whose last writes may
+///   be missing, and a backup put back that way;
+/// - a **failover** by Sentinel or in a cluster: the replica has the mark, but another `run_id`, and
+///   may lack the last writes;
+/// - each server of a cluster by itself, since each of its buckets has its own mark.
+///
+/// So each restart and each failover costs that outage. Who has `appendfsync always`, or waits for
+/// replicas, may vouch for it with
+/// [`trust_persistence`](RedisNonceBackendBuilder::trust_persistence); then only an emptied server
+/// is noticed. It does **not** cover
+///
+/// - two primaries at once (a partition in which the old one still accepts writes): a token used on
+///   one side works once on the other. [`wait_for_replicas`] and Redis' `min-replicas-to-write`
+///   close this;
+/// - a server that drops some keys and keeps the mark: eviction (refused at the start, see
+///   [`accept_eviction`](RedisNonceBackendBuilder::accept_eviction)), or somebody who deletes them;
+/// - two failovers there and back, with no request in between that reached the server in the middle
+///   (on a cluster: the very bucket);
+/// - a server whose own data is put back under it: an old primary that was frozen and goes on,
+///   `REPLICAOF` and back, a snapshot of its machine;
+/// - a clock of the Redis host that jumps ahead by more than the margin: entries end early;
+/// - a proxy that spreads one connection over several servers: it is not supported;
+/// - connections [`over`](RedisNonceBackendBuilder::over) which the application brings.
+///
+/// ```no_run
+/// # async fn example(users: std::sync::Arc<ajwt_server::MemoryRepository>) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use ajwt_redis::RedisNonceBackend;
+/// use ajwt_server::Authenticator;
+///
+/// let nonces = RedisNonceBackend::builder("orders:production").connect("redis://10.0.0.5").await?;
+/// let authenticator = Authenticator::builder(users, Arc::new(nonces)).build()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`wait_for_replicas`]: RedisNonceBackendBuilder::wait_for_replicas
+pub struct RedisNonceBackend {
+    keyspace: Keyspace,
+    servers: Servers,
+    timeout: Duration,
+    start_rule: StartRule,
+    /// How many must have a nonce before it counts.
+    replicas: Option<u32>,
+}
+
+/// Settings of a [`RedisNonceBackend`].
+#[derive(Clone)]
+#[must_use]
+pub struct RedisNonceBackendBuilder {
+    prefix: String,
+    timeout: Duration,
+    server_skew: Duration,
+    accept_eviction: bool,
+    trust_persistence: bool,
+    replicas: u32,
+    #[cfg(feature = "tls")]
+    certificates: Option<redis::TlsCertificates>,
+}
+
+enum Servers {
+    One(Server),
+    Cluster(Arc<Cluster>),
+}
+
+/// The answer to a SET and a look at the mark.
+struct Claim {
+    fresh: bool,
+    memory: Memory,
+    acknowledged: Option<i64>,
+}
+
+impl RedisNonceBackend {
+    /// Begins with the prefix of all keys, which tells apart the applications and environments on
+    /// one server: two with the same prefix share their nonces. 1 to 64 of the characters
+    /// `A-Z a-z 0-9 . _ : -`.
+    pub fn builder(prefix: &str) -> RedisNonceBackendBuilder {
+        RedisNonceBackendBuilder {
+            prefix: prefix.to_owned(),
+            timeout: DEFAULT_TIMEOUT,
+            server_skew: Duration::from_secs(5),
+            accept_eviction: false,
+            trust_persistence: false,
+            replicas: 0,
+            #[cfg(feature = "tls")]
+            certificates: None,
+        }
+    }
+
+    /// Marks a server, or all of a cluster, as new: no token was ever used under this prefix, so
+    /// none need be refused. Without it a new server refuses tokens for 25 s, as one that lost its
+    /// data would. This is the operator's word; nothing checks it but that there is no mark yet. Give
+    /// it once, when a service is set up, never at its start: each loss of data would go unnoticed.
+    ///
+    /// # Errors
+    /// [`InitialiseError::AlreadyInitialised`] if there is a mark; then nothing is changed.
+    pub async fn initialise(&self) -> Result<(), InitialiseError> {
+        for bucket in self.keyspace.buckets() {
+            self.mark_of(bucket, None).await?;
+        }
+        for bucket in self.keyspace.buckets() {
+            self.mark_of(bucket, Some(Timestamp::from_millis(0))).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether a bucket has no mark, or writes one if it has none.
+    async fn mark_of(&self, bucket: u8, write: Option<Timestamp>) -> Result<(), InitialiseError> {
+        let key = self.keyspace.since(bucket);
+        let commands = |run_id: Option<&str>| {
+            let mut commands = redis::pipe();
+            if let Some(since) = write {
+                commands.cmd("SET").arg(&key).arg(memory::mark(since, run_id)).arg("NX");
+            }
+            commands.cmd("GET").arg(&key);
+            commands
+        };
+        let read = |values: &[Value], _: Option<&str>| match (values, write) {
+            ([found], None) => memory::read(found, None, &key),
+            ([Value::Okay, _], Some(_)) => Ok(Memory::Missing),
+            ([Value::Nil, found], Some(_)) => memory::read(found, None, &key),
+            ([Value::ServerError(error), _], _) => Err(RedisFault::refused(error.code())),
+            _ => Err(RedisFault::UnexpectedReply { command: "SET" }),
+        };
+        match self.ask(bucket, self.deadline(), commands, read).await? {
+            Memory::Since(since) => Err(InitialiseError::AlreadyInitialised { since }),
+            Memory::Missing | Memory::OfAnotherProcess => Ok(()),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    async fn claim(&self, nonce: &NonceUse, bucket: u8, deadline: Instant) -> Result<Claim, RedisFault> {
+        let since = self.keyspace.since(bucket);
+        // An entry counts through the last millisecond of its lifetime; Redis drops it when it begins.
+        let lifetime = u64::try_from(nonce.lifetime().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let commands = |_: Option<&str>| {
+            let mut commands = redis::pipe();
+            commands
+                .cmd("SET")
+                .arg(self.keyspace.nonce(nonce.key()))
+                .arg(1)
+                .arg("NX")
+                .arg("PX")
+                .arg(lifetime);
+            // After the SET: had the server been emptied between the two, the mark would be gone.
+            commands.cmd("GET").arg(&since);
+            if let Some(wanted) = self.replicas {
+                // Of the time that is left now that there is a connection, a fifth is for the way.
+                let patience = deadline.saturating_duration_since(Instant::now()) * 4 / 5;
+                let patience = u64::try_from(patience.as_millis()).unwrap_or(1).max(1);
+                commands.cmd("WAIT").arg(wanted).arg(patience);
+            }
+            commands
+        };
+        let read = |values: &[Value], run_id: Option<&str>| {
+            let (set, mark, wait) = match values {
+                [set, mark] => (set, mark, None),
+                [set, mark, wait] => (set, mark, Some(wait)),
+                _ => return Err(RedisFault::UnexpectedReply { command: "WAIT" }),
+            };
+            // The SET's error first: a server that is no primary any more says so there, and WAIT
+            // fails on it without saying why.
+            let fresh = match set {
+                Value::Okay => true,
+                Value::Nil => false,
+                Value::ServerError(error) => return Err(RedisFault::refused(error.code())),
+                _ => return Err(RedisFault::UnexpectedReply { command: "SET" }),
+            };
+            let memory = memory::read(mark, run_id, &since)?;
+            let acknowledged = match wait {
+                None => None,
+                Some(Value::Int(acknowledged)) => Some(*acknowledged),
+                Some(Value::ServerError(error)) => return Err(RedisFault::refused(error.code())),
+                Some(_) => return Err(RedisFault::UnexpectedReply { command: "WAIT" }),
+            };
+            Ok(Claim { fresh, memory, acknowledged })
+        };
+        self.ask(bucket, deadline, commands, read).await
+    }
+
+    /// Writes a new mark, unless somebody just did. Since when the memory is whole.
+    async fn begin_memory(
+        &self,
+        bucket: u8,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Timestamp, RedisFault> {
+        tracing::warn!(
+            prefix = self.keyspace.prefix(),
+            bucket,
+            "the Redis server is new, was emptied, restarted or failed over; tokens from before are refused until \
+             they expire"
+        );
+        let key = self.keyspace.since(bucket);
+        let commands = |run_id: Option<&str>| {
+            let mut commands = redis::pipe();
+            let process = run_id.unwrap_or(memory::NOBODY);
+            commands.cmd("EVAL").arg(BEGIN_MEMORY).arg(1).arg(&key).arg(now.as_millis()).arg(process);
+            commands
+        };
+        let read = |values: &[Value], run_id: Option<&str>| match values {
+            [mark] => memory::read(mark, run_id, &key),
+            _ => Err(RedisFault::UnexpectedReply { command: "EVAL" }),
+        };
+        match self.ask(bucket, deadline, commands, read).await? {
+            Memory::Since(since) => Ok(since),
+            // Deleted again meanwhile: the next request writes it.
+            Memory::Missing | Memory::OfAnotherProcess => Ok(now),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        bucket: u8,
+        deadline: Instant,
+        commands: impl FnOnce(Option<&str>) -> Pipeline,
+        read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
+    ) -> Result<T, RedisFault> {
+        match &self.servers {
+            Servers::One(server) => server.ask(deadline, commands, read).await,
+            Servers::Cluster(cluster) => {
+                let answer = match cluster.server(bucket) {
+                    Ok(server) => server.ask(deadline, commands, read).await,
+                    Err(fault) => Err(fault),
+                };
+                if answer.as_ref().is_err_and(RedisFault::may_have_moved) {
+                    cluster.refresh_soon();
+                }
+                answer
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl NonceBackend for RedisNonceBackend {
+    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        let bucket = self.keyspace.bucket_of(nonce.key());
+        let deadline = self.deadline();
+        let claim = self.claim(nonce, bucket, deadline).await?;
+        match claim.memory {
+            Memory::Since(since) => self.start_rule.check(nonce, since)?,
+            Memory::Missing | Memory::OfAnotherProcess => {
+                // What the SET said is worth nothing: the entry that it did not find may be lost.
+                let since = self.begin_memory(bucket, nonce.now(), deadline).await?;
+                return Err(NonceError::MayHaveBeenUsed { since });
+            }
+        }
+        if !claim.fresh {
+            return Ok(NonceOutcome::Replayed);
+        }
+        match (self.replicas, claim.acknowledged) {
+            (Some(wanted), Some(acknowledged)) if acknowledged < i64::from(wanted) => {
+                Err(RedisFault::NotReplicated { wanted, acknowledged }.into())
+            }
+            (Some(_), None) => Err(RedisFault::UnexpectedReply { command: "WAIT" }.into()),
+            _ => Ok(NonceOutcome::Fresh),
+        }
+    }
+}
+
+impl fmt::Debug for RedisNonceBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisNonceBackend")
+            .field("prefix", &self.keyspace.prefix())
+            .field("cluster", &matches!(self.servers, Servers::Cluster(_)))
+            .field("timeout", &self.timeout)
+            .field("start_rule", &self.start_rule)
+            .field("replicas", &self.replicas)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisNonceBackendBuilder {
+    /// How long a request may wait for the server, all in all. 250 ms by default; at least 10 ms.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How far other servers' clocks may be ahead of this one, for the strict [`StartRule`]. 5 s by
+    /// default.
+    pub fn server_skew(mut self, server_skew: Duration) -> Self {
+        self.server_skew = server_skew;
+        self
+    }
+
+    /// Works with a server that evicts: when memory is short it drops nonces before their time, and
+    /// **used tokens become good again**. Without this such a server is refused.
+    pub fn accept_eviction(mut self) -> Self {
+        self.accept_eviction = true;
+        self
+    }
+
+    /// On your word that a restart or failover loses no write (`appendfsync always`; replicas that
+    /// are waited for): `run_id`s are not compared, and a restart or failover costs no outage. If
+    /// the word does not hold, **tokens used just before it become good again**. A server that
+    /// comes back empty is still noticed.
+    pub fn trust_persistence(mut self) -> Self {
+        self.trust_persistence = true;
+        self
+    }
+
+    /// Accepts a token only when this many replicas have its nonce (`WAIT`), so that one of them can
+    /// take over without a replay. Fewer, within four fifths of the time left, is an error: the
+    /// nonce is used up, the token refused. Each request has a connection of its own meanwhile, of
+    /// 32 to each server, since `WAIT` holds up a connection. 0, the default, waits for none.
+    ///
+    /// Ask for all replicas that may be promoted: one that is not among those that answered may
+    /// lack the nonce.
+    pub fn wait_for_replicas(mut self, replicas: u32) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// Trusts these certificates (PEM) in place of the system's.
+    #[cfg(feature = "tls")]
+    pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates_mut().root_cert = Some(pem.into());
+        self
+    }
+
+    /// Shows this certificate to the server. Both are PEM.
+    #[cfg(feature = "tls")]
+    pub fn client_certificate_pem(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        let (client_cert, client_key) = (certificate.into(), key.into());
+        self.certificates_mut().client_tls = Some(redis::ClientTlsConfig { client_cert, client_key });
+        self
+    }
+
+    /// Connects to one server: `redis://[user][:password@]host[:port][/database]`, or `rediss://`
+    /// with the feature `tls`.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: the settings are wrong, or the server cannot be reached, may evict nonces,
+    /// or is part of a cluster.
+    pub async fn connect(self, url: &str) -> Result<RedisNonceBackend, ConnectError> {
+        let address = Address::Server(Box::new(self.info(0, url)?));
+        self.one(address).await
+    }
+
+    /// Connects to the primary that these Sentinels name, and to its successor after a failover.
+    /// `server` is the URL of the primary with the name that the Sentinels know it by in place of
+    /// the host: `redis://:password@mymaster`.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect). The index in [`ConnectError::Url`] counts `server` last.
+    pub async fn connect_sentinel(
+        self,
+        sentinels: &[&str],
+        server: &str,
+    ) -> Result<RedisNonceBackend, ConnectError> {
+        let sentinels = self.infos(sentinels)?;
+        let server = self.info(sentinels.len(), server)?;
+        let name = match server.addr() {
+            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => host.clone(),
+            _ => {
+                let reason = "it must have the primary's name in place of the host".to_owned();
+                return Err(ConnectError::Url { index: sentinels.len(), reason });
+            }
+        };
+        self.one(Address::Sentinel(Box::new(Sentinels { sentinels, name, server }))).await
+    }
+
+    /// Connects to a cluster. `urls` are some of its servers, the more the better; the first one's
+    /// user, password and TLS serve for all. Nonces lie in 256 buckets (hash tags), so that each
+    /// server of the cluster carries its share and one that lost its data is noticed by itself.
+    ///
+    /// While a slot is being moved, and for 25 s after, tokens of its bucket are refused.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), for all primaries.
+    pub async fn connect_cluster(self, urls: &[&str]) -> Result<RedisNonceBackend, ConnectError> {
+        let seeds = self.infos(urls)?;
+        let keyspace = self.check(true)?;
+        let cluster = Cluster::connect(seeds, self.demands("cluster"), self.replicas > 0).await?;
+        Ok(self.backend(keyspace, Servers::Cluster(cluster)))
+    }
+
+    /// Uses a connection of the application's: a `MultiplexedConnection` or a `ConnectionManager` to
+    /// one server, shared with whatever else runs on it.
+    ///
+    /// It must not repeat commands after a failure (these two do not; a cluster connection does) and
+    /// always lead to the same server. When it reconnects, that is not seen here: a restart or
+    /// failover is treated as under [`trust_persistence`](Self::trust_persistence), and only an
+    /// emptied server is noticed. A `MultiplexedConnection` that broke stays broken.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn over(
+        mut self,
+        mut connection: impl ConnectionLike + Clone + Send + Sync + 'static,
+    ) -> Result<RedisNonceBackend, ConnectError> {
+        if self.replicas > 0 {
+            return Err(ConnectError::WaitOverGivenConnection);
+        }
+        let keyspace = self.check(false)?;
+        self.trust_persistence = true;
+        self.demands("standalone").check(&mut connection, "of the connection given").await?;
+        Ok(self.backend(keyspace, Servers::One(Server::Given(Given::new(connection)))))
+    }
+
+    async fn one(self, address: Address) -> Result<RedisNonceBackend, ConnectError> {
+        let keyspace = self.check(false)?;
+        let server = Server::new(Dial { address, demands: self.demands("standalone") }, self.replicas > 0);
+        server.connect().await?;
+        Ok(self.backend(keyspace, Servers::One(server)))
+    }
+
+    fn check(&self, clustered: bool) -> Result<Keyspace, ConnectError> {
+        if self.timeout < SHORTEST_TIMEOUT || self.timeout > LONGEST_TIMEOUT {
+            return Err(ConnectError::Timeout { found: self.timeout });
+        }
+        Keyspace::new(&self.prefix, clustered)
+    }
+
+    fn demands(&self, mode: &'static str) -> Arc<Demands> {
+        let Self { accept_eviction, trust_persistence, .. } = *self;
+        Arc::new(Demands { mode, accept_eviction, trust_persistence, warned: AtomicBool::new(false) })
+    }
+
+    fn backend(&self, keyspace: Keyspace, servers: Servers) -> RedisNonceBackend {
+        let replicas = (self.replicas > 0).then_some(self.replicas);
+        let start_rule = StartRule::Strict { server_skew: self.server_skew };
+        RedisNonceBackend { keyspace, servers, timeout: self.timeout, start_rule, replicas }
+    }
+
+    fn infos(&self, urls: &[&str]) -> Result<Vec<ConnectionInfo>, ConnectError> {
+        if urls.is_empty() {
+            return Err(ConnectError::NoUrl);
+        }
+        urls.iter().enumerate().map(|(index, url)| self.info(index, url)).collect()
+    }
+
+    fn info(&self, index: usize, url: &str) -> Result<ConnectionInfo, ConnectError> {
+        let refused = |error: redis::RedisError| ConnectError::Url { index, reason: error.to_string() };
+        let info = url.into_connection_info().map_err(refused)?;
+        #[cfg(feature = "tls")]
+        if self.certificates.is_some() && !matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
+            let reason =
+                "certificates are given, but it is not encrypted: begin it with rediss://".to_owned();
+            return Err(ConnectError::Url { index, reason });
+        }
+        #[cfg(feature = "tls")]
+        if let redis::ConnectionAddr::TcpTls { insecure, .. } = info.addr() {
+            if *insecure {
+                let reason = "#insecure would trust any server; give its root certificate".to_owned();
+                return Err(ConnectError::Url { index, reason });
+            }
+            // rustls panics where several providers are compiled in and none was chosen.
+            if rustls::crypto::CryptoProvider::get_default().is_none() {
+                // Another thread was faster: that serves as well.
+                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            }
+            if let Some(certificates) = self.certificates.clone() {
+                let client = redis::Client::build_with_tls(info, certificates).map_err(refused)?;
+                return Ok(client.get_connection_info().clone());
+            }
+        }
+        Ok(info)
+    }
+
+    #[cfg(feature = "tls")]
+    fn certificates_mut(&mut self) -> &mut redis::TlsCertificates {
+        self.certificates.get_or_insert(redis::TlsCertificates { client_tls: None, root_cert: None })
+    }
+}
+
+impl fmt::Debug for RedisNonceBackendBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisNonceBackendBuilder")
+            .field("prefix", &self.prefix)
+            .field("timeout", &self.timeout)
+            .field("server_skew", &self.server_skew)
+            .field("accept_eviction", &self.accept_eviction)
+            .field("trust_persistence", &self.trust_persistence)
+            .field("replicas", &self.replicas)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{ConnectionInfo, Value};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    RedisFault,
+    keyspace::slot_of,
+    link::{Address, CONNECT_TIMEOUT, Demands, Dial, ask, connect, name_of, text},
+    sentinel::at,
+    server::Server,
+};
+
+/// Between two looks at where the slots are.
+const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+
+/// For one server to tell where the slots are.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Which server serves which bucket.
+///
+/// Why not the redis crate's cluster client: it repeats commands after a broken connection (a
+/// repeated SET NX meets its own entry), and hides which process answered.
+pub(crate) struct Cluster {
+    seeds: Vec<ConnectionInfo>,
+    demands: Arc<Demands>,
+    waits: bool,
+    map: RwLock<Arc<Map>>,
+    refreshed: Mutex<Instant>,
+    turn: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Map {
+    primaries: HashMap<String, Primary>,
+    slots: Vec<(u16, u16, Arc<Server>)>,
+}
+
+struct Primary {
+    info: ConnectionInfo,
+    server: Arc<Server>,
+}
+
+impl Cluster {
+    /// Finds the primaries and connects to them.
+    pub(crate) async fn connect(
+        seeds: Vec<ConnectionInfo>,
+        demands: Arc<Demands>,
+        waits: bool,
+    ) -> Result<Arc<Self>, RedisFault> {
+        let map = RwLock::default();
+        let (refreshed, turn) = (Mutex::new(Instant::now()), AtomicUsize::new(0));
+        let cluster = Arc::new(Self { seeds, demands, waits, map, refreshed, turn });
+        cluster.refresh().await?;
+        for primary in cluster.map().primaries.values() {
+            primary.server.connect().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// The server of a bucket.
+    pub(crate) fn server(&self, bucket: u8) -> Result<Arc<Server>, RedisFault> {
+        let slot = slot_of(bucket);
+        let map = self.map();
+        let owner = map.slots.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
+        owner.map(|(.., server)| Arc::clone(server)).ok_or(RedisFault::SlotNotServed { slot })
+    }
+
+    /// Looks in the background where the slots are by now.
+    pub(crate) fn refresh_soon(self: &Arc<Self>) {
+        let cluster = Arc::clone(self);
+        tokio::spawn(async move {
+            // Whoever does not get the lock: the look has just begun.
+            let Ok(mut refreshed) = cluster.refreshed.try_lock() else { return };
+            tokio::time::sleep_until(*refreshed + REFRESH_PAUSE).await;
+            if let Err(fault) = cluster.refresh().await {
+                tracing::warn!(
+                    error = &fault as &dyn std::error::Error,
+                    "where the slots of the Redis cluster are is not known"
+                );
+            }
+            *refreshed = Instant::now();
+        });
+    }
+
+    fn map(&self) -> Arc<Map> {
+        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks one server after the other, beginning with another one each time.
+    async fn refresh(&self) -> Result<(), RedisFault> {
+        let map = self.map();
+        let mut infos: Vec<_> = map.primaries.values().map(|primary| primary.info.clone()).collect();
+        infos.extend(self.seeds.iter().cloned());
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(infos.len()).unwrap_or_default();
+        infos.rotate_left(turn);
+        let mut last = RedisFault::SlotNotServed { slot: 0 };
+        for info in infos {
+            let server = name_of(&info);
+            let asked = timeout(REFRESH_TIMEOUT, self.ask(&info)).await;
+            match asked.unwrap_or(Err(RedisFault::ConnectTimeout { server })) {
+                Ok(ranges) => {
+                    let new = Arc::new(self.new_map(&map, ranges));
+                    *self.map.write().unwrap_or_else(PoisonError::into_inner) = new;
+                    return Ok(());
+                }
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask(&self, info: &ConnectionInfo) -> Result<Vec<(u16, u16, ConnectionInfo)>, RedisFault> {
+        let mut connection = connect(info.clone()).await?;
+        let mut question = redis::pipe();
+        question.cmd("CLUSTER").arg("SLOTS");
+        let answers = ask(&mut connection, Instant::now() + CONNECT_TIMEOUT, question).await?;
+        let ranges = match answers.as_slice() {
+            [Value::ServerError(error)] if error.code() == "ERR" => {
+                let (server, found) = (name_of(info), "standalone".to_owned());
+                return Err(RedisFault::WrongMode { server, found, wanted: "cluster" });
+            }
+            [Value::ServerError(error)] => return Err(RedisFault::refused(error.code())),
+            [Value::Array(ranges)] => ranges,
+            _ => return Err(RedisFault::UnexpectedReply { command: "CLUSTER SLOTS" }),
+        };
+        let settings = self.seeds.first().unwrap_or(info);
+        let ranges: Option<Vec<_>> = ranges.iter().map(|range| range_of(range, info, settings)).collect();
+        ranges.ok_or(RedisFault::UnexpectedReply { command: "CLUSTER SLOTS" })
+    }
+
+    /// Servers that stay keep their connections.
+    fn new_map(&self, old: &Map, ranges: Vec<(u16, u16, ConnectionInfo)>) -> Map {
+        let mut new = Map::default();
+        for (first, last, info) in ranges {
+            let name = name_of(&info);
+            let primary = new.primaries.entry(name.clone()).or_insert_with(|| {
+                let known = old.primaries.get(&name).map(|primary| Arc::clone(&primary.server));
+                let server = known.unwrap_or_else(|| Arc::new(self.dial(info.clone())));
+                Primary { info, server }
+            });
+            new.slots.push((first, last, Arc::clone(&primary.server)));
+        }
+        new
+    }
+
+    fn dial(&self, info: ConnectionInfo) -> Server {
+        let address = Address::Server(Box::new(info));
+        Server::new(Dial { address, demands: Arc::clone(&self.demands) }, self.waits)
+    }
+}
+
+/// `[first, last, [host, port, ..], replicas ..]`. A host that is not told is the one that was asked; the
+/// user, password and TLS are those of the settings.
+fn range_of(
+    range: &Value,
+    asked: &ConnectionInfo,
+    settings: &ConnectionInfo,
+) -> Option<(u16, u16, ConnectionInfo)> {
+    let Value::Array(range) = range else { return None };
+    let [first, last, Value::Array(primary), ..] = range.as_slice() else { return None };
+    let [host, port, ..] = primary.as_slice() else { return None };
+    let number = |value: &Value| match value {
+        Value::Int(number) => u16::try_from(*number).ok(),
+        _ => None,
+    };
+    let host = match text(host) {
+        "" | "?" => match asked.addr() {
+            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => host.clone(),
+            _ => return None,
+        },
+        host => host.to_owned(),
+    };
+    Some((number(first)?, number(last)?, at(settings.clone(), host, number(port)?)))
+}

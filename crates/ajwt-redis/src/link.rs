@@ -1,0 +1,329 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, Value, aio::ConnectionLike,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{RedisFault, sentinel::Sentinels};
+
+/// For name look-up, TCP, TLS, greeting and checks.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between the beginnings of two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Commands that may wait to be written. Beyond it they wait for their turn.
+const QUEUE: usize = 1024;
+
+/// Where to connect to.
+pub(crate) enum Address {
+    Server(Box<ConnectionInfo>),
+    Sentinel(Box<Sentinels>),
+}
+
+/// How to connect, and what a server must be like.
+pub(crate) struct Dial {
+    pub(crate) address: Address,
+    pub(crate) demands: Arc<Demands>,
+}
+
+/// What a server must be like.
+#[derive(Debug)]
+pub(crate) struct Demands {
+    pub(crate) mode: &'static str,
+    pub(crate) accept_eviction: bool,
+    pub(crate) trust_persistence: bool,
+    pub(crate) warned: AtomicBool,
+}
+
+/// A connection that was checked.
+#[derive(Clone)]
+struct Connected {
+    connection: redis::aio::MultiplexedConnection,
+    run_id: Option<Arc<str>>,
+}
+
+/// One multiplexed connection, made anew when it breaks.
+///
+/// Unlike the redis crate's `ConnectionManager` it knows which process it is connected to, checks
+/// each new connection, gives up a connection that does not answer (its peer may be gone without a
+/// word, and TCP takes minutes to find out), and answers at once while the server is down. It never
+/// sends a command twice.
+pub(crate) struct Link {
+    dial: Arc<Dial>,
+    attempt: Mutex<Attempt>,
+}
+
+struct Attempt {
+    number: u64,
+    began: Instant,
+    outcome: Shared<BoxFuture<'static, Result<Connected, RedisFault>>>,
+}
+
+impl Link {
+    pub(crate) fn new(dial: Arc<Dial>) -> Self {
+        let attempt = Mutex::new(Attempt::new(0, &dial, Instant::now()));
+        Self { dial, attempt }
+    }
+
+    /// Waits until there is a connection.
+    pub(crate) async fn connect(&self) -> Result<(), RedisFault> {
+        self.connected().await.map(drop)
+    }
+
+    /// Sends commands once and reads the answers. The commands are made, and the answers read, with
+    /// the run_id of the process at the other end.
+    pub(crate) async fn ask<T>(
+        &self,
+        deadline: Instant,
+        commands: impl FnOnce(Option<&str>) -> Pipeline,
+        read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
+    ) -> Result<T, RedisFault> {
+        let (number, mut connected) = match self.connected_by_now() {
+            Some(connected) => connected,
+            None => timeout_at(deadline, self.connected()).await.map_err(|_| RedisFault::TimedOut)??,
+        };
+        let run_id = connected.run_id.as_deref();
+        let answer = ask(&mut connected.connection, deadline, commands(run_id)).await;
+        let read = answer.and_then(|values| read(&values, run_id));
+        if read.as_ref().is_err_and(RedisFault::ends_connection) {
+            self.replace(number);
+        }
+        read
+    }
+
+    /// The usual case, which needs no timer.
+    fn connected_by_now(&self) -> Option<(u64, Connected)> {
+        let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected = attempt.outcome.peek()?.as_ref().ok()?;
+        Some((attempt.number, connected.clone()))
+    }
+
+    async fn connected(&self) -> Result<(u64, Connected), RedisFault> {
+        let (number, began, outcome) = self.attempt();
+        match outcome.await {
+            Ok(connected) => Ok((number, connected)),
+            Err(fault) if began.elapsed() < PAUSE => Err(fault),
+            Err(_) => {
+                self.replace(number);
+                let (number, _, outcome) = self.attempt();
+                Ok((number, outcome.await?))
+            }
+        }
+    }
+
+    fn attempt(&self) -> (u64, Instant, Shared<BoxFuture<'static, Result<Connected, RedisFault>>>) {
+        let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        (attempt.number, attempt.began, attempt.outcome.clone())
+    }
+
+    /// Connects anew, unless somebody did already. What runs on the old connection may end there. A
+    /// server that can be reached and refuses every command is not flooded with connections.
+    fn replace(&self, number: u64) {
+        let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        if attempt.number == number {
+            let not_before = attempt.began + PAUSE;
+            *attempt = Attempt::new(number.wrapping_add(1), &self.dial, not_before);
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link(..)")
+    }
+}
+
+impl Attempt {
+    fn new(number: u64, dial: &Arc<Dial>, not_before: Instant) -> Self {
+        let dial = Arc::clone(dial);
+        let began = not_before.max(Instant::now());
+        let outcome = async move {
+            tokio::time::sleep_until(began).await;
+            dial.dial().await
+        };
+        let outcome = outcome.boxed().shared();
+        // It goes on while those who wait for it run out of time.
+        tokio::spawn(outcome.clone().map(drop));
+        Self { number, began, outcome }
+    }
+}
+
+impl Dial {
+    async fn dial(&self) -> Result<Connected, RedisFault> {
+        let info = match &self.address {
+            Address::Server(info) => (**info).clone(),
+            Address::Sentinel(sentinels) => sentinels.primary().await?,
+        };
+        let server = name_of(&info);
+        let dialling = async {
+            let mut connection = connect(info).await?;
+            let run_id = self.demands.check(&mut connection, &server).await?;
+            Ok(Connected { connection, run_id })
+        };
+        let dialled = timeout(CONNECT_TIMEOUT, dialling).await;
+        dialled.unwrap_or_else(|_| Err(RedisFault::ConnectTimeout { server: server.clone() }))
+    }
+}
+
+impl Demands {
+    /// Checks a server on a new connection. The run_id of its process, if that is to be followed.
+    pub(crate) async fn check(
+        &self,
+        connection: &mut (impl ConnectionLike + Send),
+        server: &str,
+    ) -> Result<Option<Arc<str>>, RedisFault> {
+        let mut questions = redis::pipe();
+        questions.cmd("CONFIG").arg("GET").arg("maxmemory-policy");
+        questions.cmd("CONFIG").arg("GET").arg("maxmemory");
+        questions.cmd("INFO").arg("server");
+        questions.cmd("INFO").arg("memory");
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let answers = ask(connection, deadline, questions).await?;
+        let [policy, maxmemory, info, memory] = answers.as_slice() else {
+            return Err(RedisFault::UnexpectedReply { command: "CONFIG GET" });
+        };
+        if let Value::ServerError(error) = info
+            && matches!(error.code(), "LOADING" | "NOAUTH" | "MASTERDOWN")
+        {
+            return Err(RedisFault::refused(error.code()));
+        }
+        // Where CONFIG is forbidden, as at providers, INFO says the same.
+        let policy = setting(policy).or_else(|| field(memory, "maxmemory_policy"));
+        let maxmemory = setting(maxmemory).or_else(|| field(memory, "maxmemory"));
+        self.check_eviction(policy, maxmemory, server)?;
+        let field = |name| field(info, name);
+        if let Some(mode) = field("redis_mode").or_else(|| field("server_mode"))
+            && mode != self.mode
+        {
+            let (server, found) = (server.to_owned(), word(mode));
+            return Err(RedisFault::WrongMode { server, found, wanted: self.mode });
+        }
+        if self.trust_persistence {
+            return Ok(None);
+        }
+        match field("run_id") {
+            Some(run_id) if !run_id.is_empty() => Ok(Some(run_id.into())),
+            _ => Err(RedisFault::NoRunId { server: server.to_owned() }),
+        }
+    }
+
+    fn check_eviction(
+        &self,
+        policy: Option<&str>,
+        maxmemory: Option<&str>,
+        server: &str,
+    ) -> Result<(), RedisFault> {
+        let (Some(policy), Some(maxmemory)) = (policy, maxmemory) else {
+            if !self.warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    server,
+                    "the Redis server does not tell its maxmemory-policy: make sure that it is noeviction, or \
+                     used tokens become good again when memory is short"
+                );
+            }
+            return Ok(());
+        };
+        if policy == "noeviction" || maxmemory == "0" || self.accept_eviction {
+            return Ok(());
+        }
+        let (policy, maxmemory) = (word(policy), word(maxmemory));
+        Err(RedisFault::Evicts { server: server.to_owned(), policy, maxmemory })
+    }
+}
+
+/// Opens a connection. All its waiting is bounded by the caller.
+pub(crate) async fn connect(info: ConnectionInfo) -> Result<redis::aio::MultiplexedConnection, RedisFault> {
+    let server = name_of(&info);
+    // An answer of the server may repeat what was sent, the password among it: its code is all that is
+    // kept of one.
+    let unreachable = |error: redis::RedisError| match error.code() {
+        Some(code) => RedisFault::refused(code),
+        None => RedisFault::Unreachable { server, source: Arc::new(error) },
+    };
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(QUEUE);
+    let client = Client::open(info).map_err(unreachable.clone())?;
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(unreachable)
+}
+
+/// Sends commands once. The server's errors are among the answers.
+pub(crate) async fn ask(
+    connection: &mut (impl ConnectionLike + Send),
+    deadline: Instant,
+    mut commands: Pipeline,
+) -> Result<Vec<Value>, RedisFault> {
+    match timeout_at(deadline, commands.ignore_errors().query_async(connection)).await {
+        Err(_) => Err(RedisFault::TimedOut),
+        Ok(Err(error)) => Err(RedisFault::Lost { source: Arc::new(error) }),
+        Ok(Ok(values)) => Ok(values),
+    }
+}
+
+/// Host and port, without credentials.
+pub(crate) fn name_of(info: &ConnectionInfo) -> String {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            format!("{host}:{port}")
+        }
+        ConnectionAddr::Unix(path) => path.display().to_string(),
+        _ => "at an unknown kind of address".to_owned(),
+    }
+}
+
+pub(crate) fn text(value: &Value) -> &str {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text,
+        _ => "",
+    }
+}
+
+/// A value in an answer to INFO.
+fn field<'a>(info: &'a Value, name: &str) -> Option<&'a str> {
+    let mut lines = text(info).lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(key, _)| *key == name).map(|(_, value)| value.trim())
+}
+
+/// A word of the server's, as an error shows it: what is no short word may hold anything.
+fn word(text: &str) -> String {
+    let plain = text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if plain { text } else { "(not a word)" }.to_owned()
+}
+
+/// The value in an answer to CONFIG GET.
+fn setting(value: &Value) -> Option<&str> {
+    match value {
+        Value::Array(parts) => parts.get(1).map(text),
+        Value::Map(parts) => parts.first().map(|(_, value)| text(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: they went into errors as they were.
+    #[test]
+    fn what_a_server_says_of_itself_cannot_command_a_terminal() {
+        assert_eq!(word("allkeys-lru"), "allkeys-lru");
+        for other in ["standalone\r\u{2}", "\u{1b}[2J", "\u{202e}", "a b", &"x".repeat(41)] {
+            assert_eq!(word(other), "(not a word)", "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! A replica takes over for a primary: what is lost, what is noticed, what `WAIT` saves.
+
+use std::time::Duration;
+
+use ajwt_redis::{RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
+use ajwt_server::{NonceBackend as _, NonceUse};
+use ajwt_test_servers::redis::RedisServer;
+
+use crate::{
+    builder, fault, fresh, may_have_been_used, proxy::Proxy, recovers, replayed, told, use_ahead, use_now,
+};
+
+/// A primary and its replica, behind an address that moves from one to the other.
+struct Pair {
+    primary: RedisServer,
+    replica: RedisServer,
+    address: Proxy,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let primary = RedisServer::start(&[]);
+        let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+        let address = Proxy::start(primary.port()).await;
+        let pair = Self { primary, replica, address };
+        until("the replica is in step", || pair.replica.info("replication", "master_link_status") == "up");
+        let backend = pair.connect(builder()).await;
+        backend.initialise().await.expect("new");
+        until("the replica has the mark", || pair.replica.ask::<usize>("DBSIZE") == 1);
+        pair
+    }
+
+    async fn connect(&self, builder: RedisNonceBackendBuilder) -> RedisNonceBackend {
+        builder.connect(&self.address.url()).await.expect("connected")
+    }
+
+    /// The primary dies while its replica has not seen the last writes, and the replica takes over.
+    fn fail_over(&mut self) {
+        self.primary.kill();
+        self.replica.resume();
+        self.replica.ask::<()>("REPLICAOF NO ONE");
+        self.address.lead_to(self.replica.port());
+    }
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..400 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not within 20 s: {what}");
+}
+
+/// Until the connection to the dead primary has been replaced.
+async fn until_connected(backend: &RedisNonceBackend) {
+    let mut last = String::new();
+    for round in 0..100 {
+        match ajwt_server::NonceBackend::consume(backend, &use_ahead(&format!("connecting {round}"))).await {
+            Err(ajwt_server::NonceError::Store(error)) => last = told(&error),
+            _ => return,
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it does not connect again: {last}");
+}
+
+async fn used_on_the_primary_alone(pair: &Pair, backend: &RedisNonceBackend) -> NonceUse {
+    pair.replica.pause();
+    // Else the writes wait in the replica's socket, and it reads them when it goes on.
+    assert_eq!(pair.primary.ask::<i64>("CLIENT KILL TYPE replica"), 1);
+    let used = use_now("used");
+    fresh(backend, &used).await;
+    used
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_without_the_last_writes_is_noticed() {
+    let mut pair = Pair::start().await;
+    let backend = pair.connect(builder()).await;
+    let used = used_on_the_primary_alone(&pair, &backend).await;
+    pair.fail_over();
+    assert!(pair.replica.ask::<String>("GET test/since").starts_with("0 "), "the replica has the mark");
+    until_connected(&backend).await;
+    may_have_been_used(&backend, &used).await;
+}
+
+/// The old primary lives on as a replica and keeps its connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_became_a_replica_is_left() {
+    let pair = Pair::start().await;
+    let backend = pair.connect(builder()).await;
+    let used = use_now("used");
+    fresh(&backend, &used).await;
+    until("the replica has it", || pair.replica.ask::<usize>("DBSIZE") == 2);
+    pair.replica.ask::<()>("REPLICAOF NO ONE");
+    pair.primary.ask::<()>(&format!("REPLICAOF 127.0.0.1 {}", pair.replica.port()));
+    pair.address.lead_to(pair.replica.port());
+    let refused = fault(&backend, &used).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "READONLY"), "{refused:?}");
+    until_connected(&backend).await;
+    may_have_been_used(&backend, &used).await;
+}
+
+/// WAIT fails on a replica too, and must not hide why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_became_a_replica_is_left_with_wait_too() {
+    let pair = Pair::start().await;
+    let patient = builder().timeout(Duration::from_secs(2)).wait_for_replicas(1);
+    let backend = pair.connect(patient).await;
+    let used = use_now("used");
+    fresh(&backend, &used).await;
+    pair.replica.ask::<()>("REPLICAOF NO ONE");
+    pair.primary.ask::<()>(&format!("REPLICAOF 127.0.0.1 {}", pair.replica.port()));
+    pair.address.lead_to(pair.replica.port());
+    let refused = fault(&backend, &used).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "READONLY"), "{refused:?}");
+    // Led to the new primary, of whose memory nothing is known yet.
+    for _ in 0..100 {
+        match backend.consume(&used).await {
+            Err(ajwt_server::NonceError::MayHaveBeenUsed { .. }) => return,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(outcome) => panic!("{outcome:?}"),
+        }
+    }
+    panic!("it stays with the old primary");
+}
+
+/// What `trust_persistence` without `wait_for_replicas` leaves open: the replica has the mark and
+/// not the last writes, so nothing is noticed and the token works again.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_wait_the_operators_word_does_not_hold() {
+    let mut pair = Pair::start().await;
+    let backend = pair.connect(builder().trust_persistence()).await;
+    let used = used_on_the_primary_alone(&pair, &backend).await;
+    pair.fail_over();
+    until_connected(&backend).await;
+    fresh(&backend, &used).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_wait_no_replay_is_accepted() {
+    let mut pair = Pair::start().await;
+    let patient = builder().timeout(Duration::from_secs(2)).wait_for_replicas(1).trust_persistence();
+    let backend = pair.connect(patient).await;
+    let used = use_now("used");
+    fresh(&backend, &used).await;
+    pair.replica.pause();
+    // What the replica does not have is not accepted.
+    let late = use_now("late");
+    let refused = fault(&backend, &late).await;
+    assert!(matches!(refused, Some(RedisFault::NotReplicated { wanted: 1, acknowledged: 0 })), "{refused:?}");
+    replayed(&backend, &late).await;
+    pair.fail_over();
+    // It has no replica of its own now: nothing new is accepted, and what was accepted is known.
+    for round in 0.. {
+        match ajwt_server::NonceBackend::consume(&backend, &used).await {
+            Ok(outcome) => {
+                assert_eq!(outcome, ajwt_server::NonceOutcome::Replayed);
+                break;
+            }
+            Err(error) => assert!(round < 100, "{}", told(&error)),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let refused = fault(&backend, &use_now("alone")).await;
+    assert!(matches!(refused, Some(RedisFault::NotReplicated { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_holds_up_nobody_else() {
+    let pair = Pair::start().await;
+    let backend = pair.connect(builder().timeout(Duration::from_secs(1)).wait_for_replicas(1)).await;
+    let backend = std::sync::Arc::new(backend);
+    pair.replica.pause();
+    let mut uses = tokio::task::JoinSet::new();
+    let begun = tokio::time::Instant::now();
+    for number in 0..32 {
+        let backend = std::sync::Arc::clone(&backend);
+        uses.spawn(async move { fault(&backend, &use_now(&format!("{number}"))).await });
+    }
+    for refused in uses.join_all().await {
+        assert!(matches!(refused, Some(RedisFault::NotReplicated { .. })), "{refused:?}");
+    }
+    // One after the other they would take 32 times 0.8 s, which is twice as long.
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    pair.replica.resume();
+    until("the replica catches up", || pair.replica.ask::<usize>("DBSIZE") == 33);
+    fresh(&backend, &use_now("in step")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinel_leads_to_the_new_primary() {
+    let mut primary = RedisServer::start(&["--requirepass", "pw", "--masterauth", "pw"]);
+    let port = primary.port().to_string();
+    let replica =
+        RedisServer::start(&["--masterauth", "pw", "--requirepass", "pw", "--replicaof", "127.0.0.1", &port]);
+    let sentinel = RedisServer::start(&["--sentinel"]);
+    // An address that nobody answers at, and one that accepts and says nothing, come first.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = (silent.local_addr().expect("an address").port(), silent);
+    sentinel.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {port} 1"));
+    for (setting, value) in
+        [("auth-pass", "pw"), ("down-after-milliseconds", "500"), ("failover-timeout", "3000")]
+    {
+        sentinel.ask::<()>(&format!("SENTINEL SET orders {setting} {value}"));
+    }
+    let sentinels =
+        ["redis://127.0.0.1:1".to_owned(), format!("redis://127.0.0.1:{}", silent.0), sentinel.url()];
+    let sentinels: Vec<_> = sentinels.iter().map(String::as_str).collect();
+    let unknown = builder().connect_sentinel(&sentinels, "redis://:pw@unknown").await.expect_err("an error");
+    assert!(told(&unknown).contains("\"unknown\""), "{}", told(&unknown));
+    let connect = async |builder: RedisNonceBackendBuilder| {
+        let connected = builder.connect_sentinel(&sentinels, "redis://:pw@orders").await;
+        connected.unwrap_or_else(|error| panic!("{}", told(&error)))
+    };
+    let backend = connect(builder().timeout(Duration::from_millis(500))).await;
+    backend.initialise().await.expect("new");
+    fresh(&backend, &use_now("before")).await;
+    let waiting = connect(builder().timeout(Duration::from_secs(2)).wait_for_replicas(1)).await;
+    let waiting = std::sync::Arc::new(waiting);
+    recovers(&waiting, "the replica is in step").await;
+    fresh(&waiting, &use_now("waited for")).await;
+    until("Sentinel knows the replica", || {
+        let known: Vec<Vec<String>> = sentinel.ask("SENTINEL REPLICAS orders");
+        known.iter().any(|replica| {
+            let value = |name: &str| replica.iter().skip_while(|word| *word != name).nth(1).cloned();
+            value("master-link-status").as_deref() == Some("ok") && value("flags").as_deref() == Some("slave")
+        })
+    });
+    primary.kill();
+    until("Sentinel fails over", || {
+        let address: Vec<String> = sentinel.ask("SENTINEL GET-MASTER-ADDR-BY-NAME orders");
+        address.get(1) == Some(&replica.port().to_string())
+    });
+    until_connected(&backend).await;
+    may_have_been_used(&backend, &use_now("before")).await;
+    fresh(&backend, &use_ahead("after")).await;
+    until_connected(&waiting).await;
+    may_have_been_used(&waiting, &use_now("waited for")).await;
+    // The new primary has no replica, and nothing new is accepted.
+    let refused = fault(&waiting, &use_ahead("alone")).await;
+    assert!(matches!(refused, Some(RedisFault::NotReplicated { wanted: 1, acknowledged: 0 })), "{refused:?}");
+}

@@ -1,0 +1,382 @@
+//! What is not known for sure is an error, nothing is sent twice, and it recovers by itself.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend};
+use ajwt_server::NonceBackend as _;
+use ajwt_test_servers::redis::RedisServer;
+use tokio::task::JoinSet;
+
+use crate::{
+    PATIENT, fault, fresh,
+    proxy::{Fault, Proxy},
+    recovers, replayed, told, use_ahead,
+};
+
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+/// For a busy machine.
+const SLACK: Duration = Duration::from_millis(1500);
+
+async fn behind_proxy() -> (RedisServer, Proxy, Arc<RedisNonceBackend>) {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.port()).await;
+    // The default timeout, under which every fault must be told.
+    let backend = RedisNonceBackend::builder("test").connect(&proxy.url()).await.expect("connected");
+    backend.initialise().await.expect("new");
+    recovers(&Arc::new(backend), "at first").await;
+    proxy.claims();
+    let backend = RedisNonceBackend::builder("test").connect(&proxy.url()).await.expect("connected");
+    (server, proxy, Arc::new(backend))
+}
+
+#[allow(clippy::disallowed_methods, reason = "it measures")]
+async fn fails_in_time(
+    backend: &RedisNonceBackend,
+    proxy: &Proxy,
+    what: &str,
+    sent: usize,
+) -> Option<RedisFault> {
+    proxy.claims();
+    let nonce = use_ahead(what);
+    let begun = Instant::now();
+    let fault = fault(backend, &nonce).await;
+    assert!(begun.elapsed() < TIMEOUT + SLACK, "{what}: told after {:?}", begun.elapsed());
+    // A repetition would come after the answer, too.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let claims = proxy.claims();
+    assert_eq!(claims.len(), sent, "{what}: the claim was sent {} times", claims.len());
+    fault
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_one_packet_with_the_set_first() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    fresh(&backend, &use_ahead("one")).await;
+    let claims = proxy.claims();
+    assert_eq!(claims.len(), 1);
+    let text = String::from_utf8_lossy(&claims[0]).into_owned();
+    let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part:?} is not in {text:?}"));
+    // 100 s, and the millisecond that keeps the last one.
+    assert!(place("SET") < place("100001") && place("100001") < place("GET"), "{text:?}");
+    assert!(place("NX") < place("PX") && text.starts_with("*6\r\n$3\r\nSET\r\n"), "{text:?}");
+    assert!(text.ends_with("test/since\r\n"), "nothing after the GET: {text:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_after_the_command_was_sent_is_an_error_and_nothing_is_repeated() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    proxy.set(Fault::Cut);
+    let fault = fails_in_time(&backend, &proxy, "cut", 1).await;
+    assert!(matches!(fault, Some(RedisFault::Lost { .. })), "{fault:?}");
+    proxy.set(Fault::None);
+    recovers(&backend, "after the cut").await;
+    // The command was carried out: had it been repeated, or the error taken for an answer, this
+    // would show.
+    replayed(&backend, &use_ahead("cut")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_before_the_command_arrived_is_the_same_error() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    proxy.set(Fault::CutBefore);
+    let fault = fails_in_time(&backend, &proxy, "cut before", 1).await;
+    assert!(matches!(fault, Some(RedisFault::Lost { .. })), "{fault:?}");
+    proxy.set(Fault::None);
+    recovers(&backend, "after the cut").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_went_dumb_is_replaced() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    proxy.set(Fault::Swallow);
+    let fault = fails_in_time(&backend, &proxy, "swallowed", 1).await;
+    assert!(fault.is_none(), "a timeout has no source: {fault:?}");
+    proxy.set(Fault::None);
+    let before = proxy.connections();
+    recovers(&backend, "after silence").await;
+    assert!(proxy.connections() <= before + 1);
+    replayed(&backend, &use_ahead("swallowed")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_timeout_says_so() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    proxy.set(Fault::Swallow);
+    let error = backend.consume(&use_ahead("slow")).await.expect_err("an error");
+    assert_eq!(told(&error), "consuming a nonce in Redis took too long");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_the_server_are_told_apart() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    for (answer, due) in [
+        ("READONLY You can't write against a read only replica.", "READONLY"),
+        ("LOADING Redis is loading the dataset in memory", "LOADING"),
+        ("OOM command not allowed when used memory > 'maxmemory'.", "OOM"),
+        ("MOVED 3999 127.0.0.1:1", "MOVED"),
+        ("ASK 3999 127.0.0.1:1", "ASK"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "TRYAGAIN"),
+        ("CLUSTERDOWN The cluster is down", "CLUSTERDOWN"),
+        ("NOAUTH Authentication required.", "NOAUTH"),
+        ("NOPERM this user has no permissions", "NOPERM"),
+        ("MISCONF Redis is configured to save RDB snapshots", "MISCONF"),
+        ("MASTERDOWN Link with MASTER is down", "MASTERDOWN"),
+        ("ERR unknown command 'SET', with args beginning with: 'test/secret'", "ERR"),
+        ("secret-in-place-of-a-code x", "an error"),
+    ] {
+        let line = format!("-{answer}\r\n");
+        proxy.set(Fault::Answer(line.repeat(2).into_bytes()));
+        let fault = fails_in_time(&backend, &proxy, answer, 1).await;
+        let Some(RedisFault::Refused { code, .. }) = &fault else { panic!("{answer}: {fault:?}") };
+        assert_eq!(code, due, "{answer}");
+        let told = format!("{} {fault:?}", told(fault.as_ref().expect("a fault")));
+        assert!(!told.contains("secret") && !told.contains("127.0.0.1:1"), "{told}");
+        proxy.set(Fault::None);
+        recovers(&backend, answer).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_on_one_of_the_two_commands_is_an_error() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    for answer in [
+        "-OOM full\r\n$15\r\n1 0000000000000\r\n",
+        "+OK\r\n-MOVED 1 127.0.0.1:1\r\n",
+        "+OK\r\n-NOPERM no\r\n",
+        "$-1\r\n-ERR no\r\n",
+    ] {
+        proxy.set(Fault::Answer(answer.into()));
+        let fault = fails_in_time(&backend, &proxy, answer, 1).await;
+        assert!(matches!(fault, Some(RedisFault::Refused { .. })), "{answer:?}: {fault:?}");
+        proxy.set(Fault::None);
+        recovers(&backend, answer).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_make_no_sense_are_errors() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    for answer in [
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "\0\0\0\0\0\0\0\0\r\n\r\n",
+        "+OK\r\n+OK\r\n",
+        "+QUEUED\r\n+QUEUED\r\n",
+        ":1\r\n$3\r\n1 x\r\n",
+        "*0\r\n*0\r\n",
+        "$2\r\nOK\r\n$1\r\n1\r\n",
+        "+OK\r\n$7\r\nnothing\r\n",
+        "+OK\r\n$0\r\n\r\n",
+        "+OK\r\n:1790000000000\r\n",
+        "%1\r\n+a\r\n+b\r\n+OK\r\n",
+        "$99999999999\r\n",
+    ] {
+        proxy.set(Fault::AnswerAndCut(answer.into()));
+        fails_in_time(&backend, &proxy, answer, 1).await;
+        proxy.set(Fault::None);
+        recovers(&backend, answer).await;
+    }
+}
+
+/// The mark is as it should be; only what the SET is answered with is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_ok_is_fresh() {
+    let (server, proxy, backend) = behind_proxy().await;
+    let mark = format!("$42\r\n0 {}\r\n", server.info("server", "run_id"));
+    for answer in ["+QUEUED", ":1", ":0", "$2\r\nOK", "$0\r\n", "*0", "+ok", "*1\r\n+OK"] {
+        proxy.set(Fault::Answer(format!("{answer}\r\n{mark}").into_bytes()));
+        let fault = fails_in_time(&backend, &proxy, answer, 1).await;
+        assert!(
+            matches!(fault, Some(RedisFault::UnexpectedReply { command: "SET" })),
+            "{answer:?}: {fault:?}"
+        );
+        proxy.set(Fault::None);
+        recovers(&backend, answer).await;
+    }
+    proxy.set(Fault::Answer(format!("+OK\r\n{mark}").into_bytes()));
+    fresh(&backend, &use_ahead("OK")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_an_answer_is_an_error() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    for answer in ["+OK\r\n", "+OK\r\n$54\r\n17900", "+O", "$-1\r\n"] {
+        proxy.set(Fault::AnswerAndCut(answer.into()));
+        let fault = fails_in_time(&backend, &proxy, answer, 1).await;
+        assert!(matches!(fault, Some(RedisFault::Lost { .. })), "{answer:?}: {fault:?}");
+        proxy.set(Fault::Answer(answer.into()));
+        let fault = fails_in_time(&backend, &proxy, &format!("{answer} and silence"), 1).await;
+        assert!(fault.is_none(), "{answer:?}: {fault:?}");
+        proxy.set(Fault::None);
+        recovers(&backend, answer).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_under_load_let_nothing_through_twice() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    let mut accepted = 0;
+    for round in 0..20 {
+        proxy.set(if round % 2 == 0 { Fault::Cut } else { Fault::Swallow });
+        let mut uses = JoinSet::new();
+        for task in 0..16 {
+            let backend = Arc::clone(&backend);
+            let nonce = use_ahead(&format!("load {round} {}", task % 4));
+            uses.spawn(async move {
+                backend.consume(&nonce).await.is_ok_and(|outcome| outcome == ajwt_server::NonceOutcome::Fresh)
+            });
+        }
+        accepted += uses.join_all().await.into_iter().filter(|accepted| *accepted).count();
+        proxy.set(Fault::None);
+        proxy.claims();
+        recovers(&backend, &format!("round {round}")).await;
+        for nonce in 0..4 {
+            let nonce = use_ahead(&format!("load {round} {nonce}"));
+            if let Ok(ajwt_server::NonceOutcome::Fresh) = backend.consume(&nonce).await {
+                accepted += 1;
+            }
+            replayed(&backend, &nonce).await;
+        }
+    }
+    assert!(accepted <= 80, "80 nonces were accepted {accepted} times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_is_an_error_at_once_and_comes_back() {
+    let (mut server, backend) = direct().await;
+    server.kill();
+    let first = fault(&backend, &use_ahead("dead")).await;
+    assert!(matches!(first, Some(RedisFault::Lost { .. } | RedisFault::Unreachable { .. })), "{first:?}");
+    let second = fault(&backend, &use_ahead("dead")).await;
+    let Some(RedisFault::Unreachable { server: name, .. }) = &second else { panic!("{second:?}") };
+    assert_eq!(*name, format!("127.0.0.1:{}", server.port()));
+    server.restart();
+    // Empty: the guard refuses what is dated now, and takes what is dated later.
+    recovers(&backend, "restarted").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_server_is_a_timeout_and_works_when_it_goes_on() {
+    let (server, backend) = direct().await;
+    server.pause();
+    for round in 0..3 {
+        assert!(fault(&backend, &use_ahead(&format!("paused {round}"))).await.is_none());
+    }
+    server.resume();
+    recovers(&backend, "resumed").await;
+    replayed(&backend, &use_ahead("paused 0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_is_an_error() {
+    let (server, backend) = direct().await;
+    server.ask::<()>("CONFIG SET maxmemory 1");
+    let refused = fault(&backend, &use_ahead("full")).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "OOM"), "{refused:?}");
+    server.ask::<()>("CONFIG SET maxmemory 0");
+    recovers(&backend, "with room").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_an_error() {
+    let (server, backend) = direct().await;
+    server.ask::<()>("REPLICAOF 127.0.0.1 1");
+    let refused = fault(&backend, &use_ahead("replica")).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "READONLY"), "{refused:?}");
+    server.ask::<()>("REPLICAOF NO ONE");
+    recovers(&backend, "primary again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_for_a_password_later_is_an_error() {
+    let (server, backend) = direct().await;
+    let mut connection =
+        redis::Client::open(server.url()).and_then(|client| client.get_connection()).expect("connected");
+    redis::cmd("CONFIG").arg(&["SET", "requirepass", "s3cret"]).exec(&mut connection).expect("set");
+    redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).exec(&mut connection).expect("killed");
+    let _ = backend.consume(&use_ahead("locked")).await;
+    let refused = fault(&backend, &use_ahead("locked")).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "NOAUTH"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_password_is_shown() {
+    let server = RedisServer::start(&["--requirepass", "right"]);
+    let port = server.port();
+    for url in [
+        format!("redis://:s3cret@127.0.0.1:{port}"),
+        format!("redis://guido:s3cret@127.0.0.1:{port}"),
+        "redis://:s3cret@127.0.0.1:1".to_owned(),
+        "redis://:s3cret@nowhere.invalid".to_owned(),
+        "redis://:s3cret@host:port".to_owned(),
+        "http://:s3cret@host".to_owned(),
+        "s3cret".to_owned(),
+    ] {
+        let error = crate::builder().connect(&url).await.expect_err("an error");
+        let told = format!("{} {error:?}", told(&error));
+        assert!(!told.contains("s3cret"), "{told}");
+    }
+    // A server without HELLO, or without AUTH, answers with all that it was sent.
+    for command in ["HELLO", "AUTH"] {
+        let old = RedisServer::start(&["--rename-command", command, ""]);
+        for protocol in ["resp2", "resp3"] {
+            let url = format!("redis://:s3cret@127.0.0.1:{}?protocol={protocol}", old.port());
+            if let Err(error) = crate::builder().connect(&url).await {
+                let told = format!("{} {error:?}", told(&error));
+                assert!(!told.contains("s3cret"), "{told}");
+            }
+        }
+    }
+    let connected =
+        crate::builder().connect(&format!("redis://:right@127.0.0.1:{port}")).await.expect("connected");
+    assert!(!format!("{connected:?}").contains("right"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_refused_with_a_reason() {
+    let server = RedisServer::start(&[]);
+    let error = RedisNonceBackend::builder("a b").connect(&server.url()).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::Prefix { .. }), "{error}");
+    for timeout in [Duration::from_millis(9), Duration::from_secs(61), Duration::MAX] {
+        let error = crate::builder().timeout(timeout).connect(&server.url()).await.expect_err("an error");
+        assert!(matches!(error, ConnectError::Timeout { .. }), "{error}");
+    }
+    let error = crate::builder().connect_cluster(&[]).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::NoUrl), "{error}");
+    let error = crate::builder().connect_cluster(&[&server.url()]).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::Server(RedisFault::WrongMode { .. })), "{error}");
+    let error = crate::builder().connect_cluster(&[&server.url(), "x://"]).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::Url { index: 1, .. }), "{error}");
+}
+
+async fn direct() -> (RedisServer, Arc<RedisNonceBackend>) {
+    let server = RedisServer::start(&[]);
+    let backend = RedisNonceBackend::builder("test").timeout(TIMEOUT).connect(&server.url()).await;
+    let backend = Arc::new(backend.expect("connected"));
+    let patient = crate::builder().timeout(PATIENT).connect(&server.url()).await.expect("connected");
+    patient.initialise().await.expect("new");
+    (server, backend)
+}
+
+/// Each refusal ends its connection, and dialling works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_everything_is_not_flooded_with_connections() {
+    let (server, backend) = direct().await;
+    let primary = RedisServer::start(&[]);
+    server.ask::<()>(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
+    let connections =
+        || server.info("stats", "total_connections_received").parse::<usize>().expect("a number");
+    let (before, begun) = (connections(), tokio::time::Instant::now());
+    let mut requests = 0;
+    while begun.elapsed() < Duration::from_secs(2) {
+        assert!(backend.consume(&use_ahead(&format!("{requests}"))).await.is_err());
+        requests += 1;
+    }
+    let (dialled, took) = (connections() - before, begun.elapsed());
+    // A tenth of a second between two, and one that asked for their number.
+    let most = 2 + took.as_millis() as usize / 100;
+    assert!((2..=most).contains(&dialled), "{dialled} connections for {requests} requests in {took:?}");
+}

@@ -1,0 +1,338 @@
+//! One server: what it remembers, and what it notices to have forgotten.
+
+use std::{env, sync::Arc, time::Duration};
+
+use ajwt_redis::{InitialiseError, RedisFault, RedisNonceBackend};
+use ajwt_server::{NonceBackend as _, NonceError, testing};
+use ajwt_test_servers::redis::RedisServer;
+
+use crate::{PATIENT, builder, fault, fresh, may_have_been_used, replayed, use_ahead, use_at, use_now};
+
+async fn new_backend(server: &RedisServer) -> RedisNonceBackend {
+    let backend = builder().connect(&server.url()).await.expect("connected");
+    backend.initialise().await.expect("new");
+    backend
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms() {
+    let server = RedisServer::start(&[]);
+    testing::nonce_backend(Arc::new(new_backend(&server).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_over_a_connection_manager() {
+    let server = RedisServer::start(&[]);
+    let client = redis::Client::open(server.url()).expect("a client");
+    let connection = client.get_connection_manager().await.expect("connected");
+    let backend = builder().over(connection).await.expect("a backend");
+    backend.initialise().await.expect("new");
+    testing::nonce_backend(Arc::new(backend)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_share_the_nonces() {
+    let mut server = None;
+    let url = match env::var("TEST_URL") {
+        Ok(url) if testing::is_worker() => url,
+        _ => {
+            let started = RedisServer::start(&[]);
+            new_backend(&started).await;
+            server.insert(started).url()
+        }
+    };
+    let connecting = {
+        let url = url.clone();
+        async move { Arc::new(builder().connect(&url).await.expect("connected")) as _ }
+    };
+    testing::nonce_backend_across_processes(
+        "single::processes_share_the_nonces",
+        &[("TEST_URL", &url)],
+        connecting,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_server_refuses_what_may_have_been_used_until_it_is_vouched_for() {
+    let server = RedisServer::start(&[]);
+    let backend = builder().connect(&server.url()).await.expect("connected");
+    may_have_been_used(&backend, &use_ahead("first")).await;
+    may_have_been_used(&backend, &use_now("first")).await;
+    // 20 s of tolerance and 5 s of skew, from the mark on; some seconds may pass in this test.
+    may_have_been_used(&backend, &use_at("soon", 24)).await;
+    fresh(&backend, &use_at("soon", 35)).await;
+    let refused = backend.initialise().await;
+    assert!(matches!(refused, Err(InitialiseError::AlreadyInitialised { .. })), "{refused:?}");
+
+    let other =
+        RedisNonceBackend::builder("other").timeout(PATIENT).connect(&server.url()).await.expect("connected");
+    other.initialise().await.expect("another prefix is new");
+    fresh(&other, &use_now("first")).await;
+    let refused = other.initialise().await;
+    assert!(matches!(refused, Err(InitialiseError::AlreadyInitialised { since }) if since.as_millis() == 0));
+    replayed(&other, &use_now("first")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_is_over_after_tolerance_and_skew() {
+    let server = RedisServer::start(&[]);
+    let backend = builder().server_skew(Duration::ZERO).connect(&server.url()).await.expect("connected");
+    let use_now = |nonce: &str| {
+        let now = use_now(nonce).now();
+        testing::nonce_use("guido", now.as_secs(), nonce, now, Duration::from_secs(1), Duration::from_secs(1))
+    };
+    may_have_been_used(&backend, &use_now("1")).await;
+    may_have_been_used(&backend, &use_now("2")).await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    fresh(&backend, &use_now("3")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prefixes_are_independent() {
+    let server = RedisServer::start(&[]);
+    let one = new_backend(&server).await;
+    let two = RedisNonceBackend::builder("test:2")
+        .timeout(PATIENT)
+        .connect(&server.url())
+        .await
+        .expect("connected");
+    two.initialise().await.expect("new");
+    for backend in [&one, &two] {
+        fresh(backend, &use_now("same")).await;
+        replayed(backend, &use_now("same")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_server_is_noticed() {
+    let server = RedisServer::start(&[]);
+    let backend = new_backend(&server).await;
+    let used = use_now("used");
+    fresh(&backend, &used).await;
+    server.ask::<()>("FLUSHALL");
+    may_have_been_used(&backend, &used).await;
+    may_have_been_used(&backend, &used).await;
+    may_have_been_used(&backend, &use_now("new")).await;
+    fresh(&backend, &use_ahead("later")).await;
+    replayed(&backend, &use_ahead("later")).await;
+}
+
+/// A process that was frozen between its look at the clock and its question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_request_dates_no_memory_back() {
+    let server = RedisServer::start(&[]);
+    let backend = new_backend(&server).await;
+    let clock = ajwt_server::SystemClock::new();
+    let now = ajwt_server::Clock::now(&clock);
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    let use_of = |name: &str, age: u64| {
+        let then = now.saturating_sub(Duration::from_secs(age));
+        testing::nonce_use("guido", now.as_secs() - 5, name, then, tolerance, margin)
+    };
+    let used = use_of("used", 0);
+    fresh(&backend, &used).await;
+    server.ask::<()>("FLUSHALL");
+    // It knows 40 s ago as now; a mark of that time would vouch for the token that was used.
+    may_have_been_used(&backend, &use_of("late", 40)).await;
+    may_have_been_used(&backend, &used).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_emptied_again_and_again_lets_nothing_through_twice() {
+    let server = RedisServer::start(&[]);
+    let backend = Arc::new(new_backend(&server).await);
+    let mut accepted = std::collections::HashMap::<String, usize>::new();
+    for round in 0..40 {
+        let mut uses = tokio::task::JoinSet::new();
+        for task in 0..32 {
+            let (backend, name) = (Arc::clone(&backend), format!("{round} {}", task % 4));
+            uses.spawn(async move {
+                let outcome = backend.consume(&use_now(&name)).await;
+                matches!(outcome, Ok(ajwt_server::NonceOutcome::Fresh)).then_some(name)
+            });
+        }
+        server.ask::<()>("FLUSHALL");
+        for name in uses.join_all().await.into_iter().flatten() {
+            *accepted.entry(name).or_default() += 1;
+        }
+        // Vouched for, though tokens were used: only so that the next round accepts some.
+        server.ask::<()>("DEL test/since");
+        backend.initialise().await.expect("no mark");
+    }
+    assert!(accepted.values().all(|count| *count == 1), "{accepted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_without_a_file_is_noticed() {
+    let mut server = RedisServer::start(&[]);
+    let backend = new_backend(&server).await;
+    let used = use_now("used");
+    fresh(&backend, &used).await;
+    server.restart();
+    until_connected(&backend).await;
+    may_have_been_used(&backend, &used).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_from_an_old_snapshot_is_noticed() {
+    let (mut server, used) = snapshot_before("used").await;
+    let backend = builder().connect(&server.url()).await.expect("connected");
+    fresh(&backend, &used).await;
+    server.restart();
+    assert!(server.ask::<String>("GET test/since").starts_with("0 "), "the mark is back from the snapshot");
+    until_connected(&backend).await;
+    may_have_been_used(&backend, &used).await;
+    // A process that was started only now finds the same.
+    let another = builder().connect(&server.url()).await.expect("connected");
+    may_have_been_used(&another, &used).await;
+    fresh(&another, &use_ahead("later")).await;
+}
+
+/// What `trust_persistence` leaves open when the word does not hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_from_an_old_snapshot_is_not_noticed_on_the_operators_word() {
+    let (mut server, used) = snapshot_before("used").await;
+    let backend = builder().trust_persistence().connect(&server.url()).await.expect("connected");
+    fresh(&backend, &used).await;
+    server.restart();
+    until_connected(&backend).await;
+    fresh(&backend, &used).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_loses_nothing_costs_nothing_on_the_operators_word() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let backend = builder().trust_persistence().connect(&server.url()).await.expect("connected");
+    backend.initialise().await.expect("new");
+    let used = use_now("used");
+    fresh(&backend, &used).await;
+    server.restart();
+    until_connected(&backend).await;
+    replayed(&backend, &used).await;
+    fresh(&backend, &use_now("new")).await;
+    server.ask::<()>("FLUSHALL");
+    may_have_been_used(&backend, &used).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mark_does_not_expire_and_entries_do() {
+    let server = RedisServer::start(&[]);
+    let backend = new_backend(&server).await;
+    fresh(&backend, &use_now("one")).await;
+    assert_eq!(server.ask::<i64>("PTTL test/since"), -1);
+    // The one that a request writes, too.
+    server.ask::<()>("FLUSHALL");
+    may_have_been_used(&backend, &use_now("one")).await;
+    assert_eq!(server.ask::<i64>("PTTL test/since"), -1);
+    let keys: Vec<Vec<u8>> = server.ask("KEYS test/*");
+    assert_eq!(keys.len(), 2);
+    let nonce = keys.iter().find(|key| *key != b"test/since").expect("the nonce");
+    assert_eq!(nonce.len(), "test/".len() + 16);
+    let mut connection =
+        redis::Client::open(server.url()).and_then(|client| client.get_connection()).expect("connected");
+    let lifetime: i64 = redis::cmd("PTTL").arg(nonce).query(&mut connection).expect("a number");
+    assert!((90_000..=100_001).contains(&lifetime), "{lifetime}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_of_somebody_else_is_an_error() {
+    let server = RedisServer::start(&[]);
+    let backend = new_backend(&server).await;
+    for spoil in ["SET test/since nonsense", "SET test/since 17", "LPUSH test/since x"] {
+        server.ask::<()>("DEL test/since");
+        server.ask::<redis::Value>(spoil);
+        let found = fault(&backend, &use_ahead(spoil)).await;
+        assert!(
+            matches!(&found, Some(RedisFault::UnreadableMemory { key }) if key == "test/since"),
+            "{found:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_that_find_no_mark_agree_on_one() {
+    let server = RedisServer::start(&[]);
+    let backend = Arc::new(builder().connect(&server.url()).await.expect("connected"));
+    let mut uses = tokio::task::JoinSet::new();
+    for task in 0..64 {
+        let backend = Arc::clone(&backend);
+        uses.spawn(async move { backend.consume(&use_now(&format!("{task}"))).await });
+    }
+    let mut times = Vec::new();
+    for answer in uses.join_all().await {
+        let Err(NonceError::MayHaveBeenUsed { since }) = answer else { panic!("{answer:?}") };
+        times.push(since);
+    }
+    times.dedup();
+    assert_eq!(times.len(), 1, "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_multiplexed_connection_of_the_applications_serves() {
+    let server = RedisServer::start(&[]);
+    let client = redis::Client::open(server.url()).expect("a client");
+    let connection = client.get_multiplexed_async_connection().await.expect("connected");
+    let backend = builder().over(connection.clone()).await.expect("a backend");
+    backend.initialise().await.expect("new");
+    fresh(&backend, &use_now("one")).await;
+    replayed(&backend, &use_now("one")).await;
+    server.ask::<()>("FLUSHALL");
+    may_have_been_used(&backend, &use_now("one")).await;
+    let refused = builder().wait_for_replicas(1).over(connection).await.expect_err("an error");
+    assert!(matches!(refused, ajwt_redis::ConnectError::WaitOverGivenConnection), "{refused}");
+}
+
+/// docs/operations.md names the figure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nonce_takes_little_memory() {
+    const NONCES: u64 = 1 << 17;
+
+    let server = RedisServer::start(&[]);
+    let backend = Arc::new(
+        RedisNonceBackend::builder("orders:production")
+            .timeout(PATIENT)
+            .connect(&server.url())
+            .await
+            .expect("connected"),
+    );
+    backend.initialise().await.expect("new");
+    let used = || server.info("memory", "used_memory").parse::<u64>().expect("a number");
+    let before = used();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..64 {
+        let backend = Arc::clone(&backend);
+        tasks.spawn(async move {
+            for number in (task..NONCES).step_by(64) {
+                fresh(&backend, &use_now(&format!("{number}"))).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(server.ask::<u64>("DBSIZE"), NONCES + 1);
+    let bytes = (used() - before) / NONCES;
+    #[allow(clippy::print_stdout, reason = "it measures")]
+    {
+        println!("{bytes} bytes for each of {NONCES} nonces");
+    }
+    assert!((60..=150).contains(&bytes), "{bytes} bytes for each nonce");
+}
+
+/// A server whose snapshot holds the mark and not what is used later.
+async fn snapshot_before(nonce: &str) -> (RedisServer, ajwt_server::NonceUse) {
+    let server = RedisServer::start(&[]);
+    new_backend(&server).await;
+    server.ask::<()>("SAVE");
+    (server, use_now(nonce))
+}
+
+/// After a restart the first use finds the old connection broken.
+async fn until_connected(backend: &RedisNonceBackend) {
+    for round in 0..100 {
+        match backend.consume(&use_at(&format!("connecting {round}"), -100_000)).await {
+            Err(NonceError::Store(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => return,
+        }
+    }
+    panic!("it does not connect again");
+}

@@ -1,0 +1,393 @@
+use std::fmt::Debug;
+
+use ajwt_core::{KeyError, PublicKey, Timestamp, Username};
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::RepositoryError;
+
+/// Characters that a key's comment may have.
+pub const MAX_COMMENT_CHARS: usize = 100;
+
+const PEM_START: &[u8] = b"-----BEGIN";
+
+/// Characters that a trusted URL may have.
+const MAX_URL_CHARS: usize = 2000;
+
+/// Writing: users, their keys, the URLs that are trusted for them. The authenticator never has it.
+///
+/// Nothing is half written: an error leaves the store as it was.
+#[async_trait]
+pub trait KeyAdmin: Debug + Send + Sync + 'static {
+    /// Adds an active user.
+    ///
+    /// # Errors
+    /// [`AdminError::UserExists`]; [`AdminError::Repository`].
+    async fn add_user(&self, username: &Username) -> Result<(), AdminError>;
+
+    /// Activates or deactivates a user.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::Repository`].
+    async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError>;
+
+    /// Removes a user with its keys and trusts.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::Repository`].
+    async fn remove_user(&self, username: &Username) -> Result<(), AdminError>;
+
+    /// All users, active or not, in the order of their names' bytes.
+    ///
+    /// # Errors
+    /// [`AdminError::Repository`].
+    async fn users(&self) -> Result<Vec<UserRecord>, AdminError>;
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::DuplicateKey`] if the user has that key already,
+    /// revoked or not; [`AdminError::Repository`].
+    async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError>;
+
+    /// All keys of a user, newest first, revoked and expired ones too.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::Repository`].
+    async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError>;
+
+    /// Sets when a key expires, or that it does not.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::UnknownKey`]; [`AdminError::Repository`].
+    async fn set_key_expiry(
+        &self,
+        username: &Username,
+        key_id: i64,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), AdminError>;
+
+    /// Revokes a key now: it stays on record and is never used again.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::UnknownKey`]; [`AdminError::Repository`].
+    async fn revoke_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError>;
+
+    /// Removes a key from the record.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::UnknownKey`]; [`AdminError::Repository`].
+    async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError>;
+
+    /// Trusts a JWKS URL to name the user's keys.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::InvalidUrl`]; [`AdminError::DuplicateTrust`];
+    /// [`AdminError::Repository`].
+    async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError>;
+
+    /// The URLs trusted for a user, newest first.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::Repository`].
+    async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError>;
+
+    /// Ends a trust.
+    ///
+    /// # Errors
+    /// [`AdminError::UnknownUser`]; [`AdminError::UnknownTrust`]; [`AdminError::Repository`].
+    async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError>;
+}
+
+/// A user as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserRecord {
+    /// The name as it is stored.
+    pub username: String,
+    /// Whether the user may authenticate at all.
+    pub active: bool,
+}
+
+/// A key that was checked and may be stored.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    key: PublicKey,
+    text: String,
+    comment: String,
+    not_before: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+}
+
+impl NewKey {
+    /// Of a PEM or OpenSSH text. An OpenSSH comment becomes the key's, cut to 100 characters.
+    ///
+    /// # Errors
+    /// [`KeyError`] that says what was found.
+    pub fn from_text(text: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let (key, comment) = PublicKey::from_text(&text)?;
+        // The canonical text: what stood around the key is nobody's business later.
+        let is_pem = text.as_ref().windows(PEM_START.len()).any(|window| window == PEM_START);
+        let full_comment = printable(&comment.unwrap_or_default());
+        let comment: String = full_comment.chars().take(MAX_COMMENT_CHARS).collect();
+        let text = if is_pem { key.to_pem() } else { key.to_openssh(&comment) };
+        Ok(Self { key, text, comment, not_before: None, expires_at: None })
+    }
+
+    /// Of a key that is loaded already.
+    #[must_use]
+    pub fn of_key(key: PublicKey) -> Self {
+        let text = key.to_pem();
+        Self { key, text, comment: String::new(), not_before: None, expires_at: None }
+    }
+
+    /// With this comment: which system uses the key, who is responsible. It takes the place of an
+    /// OpenSSH line's own. Control characters become spaces.
+    ///
+    /// # Errors
+    /// [`AdminError::CommentTooLong`] above 100 characters.
+    pub fn with_comment(mut self, comment: impl Into<String>) -> Result<Self, AdminError> {
+        let comment = printable(&comment.into());
+        let chars = comment.chars().count();
+        if chars > MAX_COMMENT_CHARS {
+            return Err(AdminError::CommentTooLong { chars, max: MAX_COMMENT_CHARS });
+        }
+        if !self.is_pem() {
+            self.text = self.key.to_openssh(&comment);
+        }
+        self.comment = comment;
+        Ok(self)
+    }
+
+    /// Used only from `not_before` (inclusive) until `expires_at` (exclusive).
+    #[must_use]
+    pub const fn with_validity(
+        mut self,
+        not_before: Option<Timestamp>,
+        expires_at: Option<Timestamp>,
+    ) -> Self {
+        self.not_before = not_before;
+        self.expires_at = expires_at;
+        self
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    fn is_pem(&self) -> bool {
+        self.text.as_bytes().starts_with(PEM_START)
+    }
+
+    /// The text to store: the SPKI PEM, or the OpenSSH line where it was one.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The comment, perhaps empty.
+    #[must_use]
+    pub fn comment(&self) -> &str {
+        &self.comment
+    }
+
+    /// From when it is used.
+    #[must_use]
+    pub const fn not_before(&self) -> Option<Timestamp> {
+        self.not_before
+    }
+
+    /// Until when it is used.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+}
+
+/// Comments are shown on terminals, which control characters steer.
+fn printable(comment: &str) -> String {
+    comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A stored key as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The row's id.
+    pub id: i64,
+    /// 64 characters of hex; empty where another program stored what is no key.
+    pub fingerprint: String,
+    /// PEM or OpenSSH.
+    pub text: String,
+    /// At most 100 characters.
+    pub comment: String,
+    /// When it was added; the epoch where the store's tables do not say.
+    pub created_at: Timestamp,
+    /// From when it is used.
+    pub not_before: Option<Timestamp>,
+    /// Until when it is used.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is not used any more.
+    pub revoked_at: Option<Timestamp>,
+    /// Its last use, to the accuracy of the recorder's interval.
+    pub last_used_on: Option<Timestamp>,
+}
+
+impl KeyRecord {
+    /// A record of a key that was just added.
+    #[must_use]
+    pub fn new(id: i64, key: &NewKey, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            fingerprint: key.key().fingerprint().as_str().to_owned(),
+            text: key.text().to_owned(),
+            comment: key.comment().to_owned(),
+            created_at,
+            not_before: key.not_before(),
+            expires_at: key.expires_at(),
+            revoked_at: None,
+            last_used_on: None,
+        }
+    }
+}
+
+/// A trusted URL as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrustRecord {
+    /// The row's id.
+    pub id: i64,
+    /// The URL of a JWK Set.
+    pub url: String,
+    /// The last use of one of its keys, to the accuracy of the recorder's interval.
+    pub last_used_on: Option<Timestamp>,
+}
+
+impl TrustRecord {
+    /// A record of a trust.
+    #[must_use]
+    pub fn new(id: i64, url: impl Into<String>, last_used_on: Option<Timestamp>) -> Self {
+        Self { id, url: url.into(), last_used_on }
+    }
+}
+
+/// Why a change was not made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// There is no such user.
+    #[error("there is no user {username:?}")]
+    UnknownUser {
+        /// The name asked for.
+        username: String,
+    },
+    /// There is such a user already.
+    #[error("there is a user {username:?} already")]
+    UserExists {
+        /// The name asked for.
+        username: String,
+    },
+    /// The user has no key of this id.
+    #[error("the user has no key {id}")]
+    UnknownKey {
+        /// The id asked for.
+        id: i64,
+    },
+    /// The user has this key already.
+    #[error("the user has the key {fingerprint} already (revoked keys count: make a new one)")]
+    DuplicateKey {
+        /// The key's fingerprint.
+        fingerprint: String,
+    },
+    /// The user has no trust of this id.
+    #[error("the user has no trusted URL {id}")]
+    UnknownTrust {
+        /// The id asked for.
+        id: i64,
+    },
+    /// The user has this trust already.
+    #[error("the URL is trusted for the user already")]
+    DuplicateTrust,
+    /// Not the URL of a JWK Set.
+    #[error(
+        "{url:?} is not usable as the URL of a key set: it must begin with https://, without spaces, and have at most {max} characters"
+    )]
+    InvalidUrl {
+        /// The URL, cut to 200 characters.
+        url: String,
+        /// Characters allowed.
+        max: usize,
+    },
+    /// The comment is too long.
+    #[error("the comment has {chars} characters; at most {max} are stored")]
+    CommentTooLong {
+        /// Characters found.
+        chars: usize,
+        /// Characters allowed.
+        max: usize,
+    },
+    /// The store's tables are another program's, and have no place for it.
+    #[error("{what} is not possible in the tables of this store; {instead}")]
+    NotInThisSchema {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+impl AdminError {
+    /// There is no such user.
+    #[must_use]
+    pub fn unknown_user(username: &Username) -> Self {
+        Self::UnknownUser { username: username.as_str().to_owned() }
+    }
+
+    /// Checks the form of a URL to be trusted. Which addresses it may lead to is checked when it
+    /// is fetched. `http://` is let through for development; fetching it is an opt-in.
+    ///
+    /// # Errors
+    /// [`AdminError::InvalidUrl`].
+    pub fn check_trust_url(url: &str) -> Result<(), Self> {
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+        let is_clean = !url.chars().any(|c| c.is_whitespace() || c.is_control());
+        if has_host && is_clean && url.chars().count() <= MAX_URL_CHARS {
+            return Ok(());
+        }
+        Err(Self::InvalidUrl { url: url.chars().take(200).collect(), max: MAX_URL_CHARS })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_key_has_its_comment_and_nothing_else() {
+        let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        let key = NewKey::from_text(format!("{line} me@work\n")).expect("a key");
+        assert_eq!((key.text(), key.comment()), (format!("{line} me@work").as_str(), "me@work"));
+        let key = key.with_comment("billing").expect("a comment");
+        assert_eq!((key.text(), key.comment()), (format!("{line} billing").as_str(), "billing"));
+
+        let pem = key.key().to_pem();
+        let key = NewKey::from_text(format!("of guido\n{pem}-- \n")).expect("a key");
+        let key = key.with_comment("billing").expect("a comment");
+        assert_eq!((key.text(), key.comment()), (pem.as_str(), "billing"));
+    }
+
+    #[test]
+    fn a_comment_has_at_most_100_characters() {
+        let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        let key = NewKey::from_text(line).expect("a key");
+        assert!(key.clone().with_comment("\u{1f511}".repeat(100)).is_ok());
+        let error = key.with_comment("\u{1f511}".repeat(101)).expect_err("too long");
+        assert!(matches!(error, AdminError::CommentTooLong { chars: 101, max: 100 }), "{error:?}");
+        let long = NewKey::from_text(format!("{line} {}", "\u{1f511}".repeat(101))).expect("a key");
+        assert_eq!(long.comment().chars().count(), 100);
+    }
+}

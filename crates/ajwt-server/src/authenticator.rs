@@ -1,0 +1,564 @@
+use std::{
+    borrow::Cow,
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use ajwt_core::{Algorithm, GenerateError, PublicKey, Timestamp, Token, UntrustedToken, Validation};
+use thiserror::Error;
+
+use crate::{
+    Answer, Clock, Found, Freshness, KeyedUser, NoUsage, NonceBackend, NonceError, NonceKey, NonceOutcome,
+    NonceUse, PublicKeyRepository, Reason, Rejection, RejectionKind, RejectionSummary, RepositoryError,
+    StoredKey, SystemClock, UsageRecorder, User, UserKeys, UserRepository, authorization, decoy::Decoys,
+    hot_keys::HotKeys, public_key::Rank, rejection_body::terse, report::Report,
+};
+
+/// Keys that are tried for one token, and signature checks that a refusal costs.
+const MAX_CANDIDATES: usize = 4;
+
+const DEFAULT_SCHEME: &str = "JWT";
+const DEFAULT_MARGIN: Duration = Duration::from_secs(60);
+const MIN_MARGIN: Duration = Duration::from_secs(1);
+const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Decides whether a request is authenticated. Cheap to clone; clones are one authenticator.
+pub struct Authenticator<U = User> {
+    inner: Arc<Inner<U>>,
+}
+
+struct Inner<U> {
+    users: Arc<dyn UserRepository<User = U>>,
+    keys: Vec<Arc<dyn PublicKeyRepository<U>>>,
+    nonces: Arc<dyn NonceBackend>,
+    usage: Arc<dyn UsageRecorder>,
+    clock: Arc<dyn Clock>,
+    validation: Validation,
+    scheme: Box<str>,
+    margin: Duration,
+    store_timeout: Duration,
+    decoys: Decoys,
+    hot_keys: Option<Arc<HotKeys>>,
+    report: Report,
+}
+
+impl<U: KeyedUser> Authenticator<U> {
+    /// Both stores must be named: there is no default for replay protection.
+    #[must_use]
+    pub fn builder(
+        users: Arc<dyn UserRepository<User = U>>,
+        nonces: Arc<dyn NonceBackend>,
+    ) -> AuthenticatorBuilder<U> {
+        AuthenticatorBuilder {
+            users,
+            keys: Vec::new(),
+            without_user_keys: false,
+            nonces,
+            usage: Arc::new(NoUsage),
+            clock: Arc::new(SystemClock::new()),
+            validation: Validation::default(),
+            scheme: DEFAULT_SCHEME.into(),
+            margin: DEFAULT_MARGIN,
+            store_timeout: DEFAULT_STORE_TIMEOUT,
+            hot_keys: 0,
+        }
+    }
+
+    /// Authenticates a request by the values of all its `Authorization` headers, in order, as they
+    /// came: zero of them is a request without credentials, more than one is refused.
+    ///
+    /// An accepted token is used up.
+    ///
+    /// # Errors
+    /// [`Rejection`]. Whatever its reason, tell the peer its [`answer`](Self::answer) only.
+    pub async fn authenticate<'h>(
+        &self,
+        authorization: impl IntoIterator<Item = &'h [u8]>,
+    ) -> Result<Authentication<U>, Rejection> {
+        let inner = &*self.inner;
+        let parsed = authorization::token(authorization, &inner.scheme)
+            .and_then(|token| UntrustedToken::parse(token).map_err(Reason::from));
+        let decided = match &parsed {
+            Ok(token) => inner.decide(token).await,
+            Err(reason) => Err(*reason),
+        };
+        let username = parsed.as_ref().ok().map(|token| token.claimed_username().as_str());
+        match decided {
+            Ok(authentication) => {
+                inner.report.accepted(authentication.user.username());
+                Ok(authentication)
+            }
+            Err(reason) => {
+                let rejection = Rejection::new(reason);
+                inner.report.rejected(rejection, username, &*inner.clock);
+                Err(rejection)
+            }
+        }
+    }
+
+    /// What to tell the peer of a rejection, in HTTP: the same for all of a kind. A
+    /// [`Guard`](crate::Guard) does so by itself.
+    #[must_use]
+    pub fn answer(&self, kind: RejectionKind) -> Answer {
+        Answer::to_rejection(kind, &self.inner.scheme, terse(RejectionSummary::new(kind, None)))
+    }
+
+    pub(crate) fn scheme(&self) -> &str {
+        &self.inner.scheme
+    }
+
+    /// Whether both are one authenticator: clones of each other.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Writes what is not written yet and ends background work. Call it once, after the server has
+    /// answered its last request. A store that hangs delays it by the store timeout, no more.
+    pub async fn close(&self) {
+        let flushing = self.inner.usage.flush();
+        if tokio::time::timeout(self.inner.store_timeout, flushing).await.is_err() {
+            tracing::warn!("the last uses of keys could not be written in time and are lost");
+        }
+        for keys in &self.inner.keys {
+            keys.close().await;
+        }
+        self.inner.nonces.close().await;
+    }
+}
+
+impl<U> Clone for Authenticator<U> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<U> fmt::Debug for Authenticator<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("users", &self.inner.users)
+            .field("keys", &self.inner.keys)
+            .field("nonces", &self.inner.nonces)
+            .field("validation", &self.inner.validation)
+            .field("scheme", &self.inner.scheme)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The decision path, in the only order: what depends on the token alone, the user, the signature,
+/// the nonce, the note of use.
+impl<U: KeyedUser> Inner<U> {
+    async fn decide(&self, token: &UntrustedToken<'_>) -> Result<Authentication<U>, Reason> {
+        let now = self.clock.now();
+        token.check_claims(&self.validation, now)?;
+        let mut checks = self.checks(token, now);
+        let (user, verified, key) = self.verify(&mut checks).await?;
+        self.consume(&verified).await?;
+        // The window again, for the stores took their time: only while it is open is the entry of an
+        // earlier use sure to have been there to be met.
+        token.check_claims(&self.validation, self.clock.now())?;
+        self.usage.record(key.source(), now);
+        Ok(Authentication { user, token: verified, key })
+    }
+
+    fn checks<'t, 'h>(&'t self, token: &'t UntrustedToken<'h>, now: Timestamp) -> Checks<'t, 'h> {
+        let hot_keys = self.hot_keys.as_ref().filter(|_| token.algorithm() == Algorithm::EdDsa);
+        let validation = &self.validation;
+        Checks { token, validation, now, hot_keys, tried: Vec::new(), made: 0, made_by_table: 0 }
+    }
+
+    /// Looks the user up and checks the signature. Every refusal has read the store once and made
+    /// four signature checks, whoever the token claims to be from; more only in the moment after
+    /// a cached user's keys have changed.
+    async fn verify(&self, checks: &mut Checks<'_, '_>) -> Result<(Arc<U>, Token, StoredKey), Reason> {
+        let found = self.find(checks, Freshness::MayBeCached).await?;
+        let was_cached = found.as_ref().is_some_and(|found| found.freshness() == Freshness::MayBeCached);
+        let mut outcome = self.try_keys(checks, found).await;
+        if was_cached && matches!(outcome, Err(reason) if reason.kind() == RejectionKind::Refused) {
+            // A cache only shortens the way to acceptance: what the store says now decides.
+            let found = self.find(checks, Freshness::Current).await?;
+            outcome = self.try_keys(checks, found).await;
+        }
+        if matches!(outcome, Err(reason) if reason.kind() == RejectionKind::Refused) {
+            checks.fill_up(&self.decoys);
+        }
+        outcome
+    }
+
+    async fn find(&self, checks: &Checks<'_, '_>, freshness: Freshness) -> Result<Option<Found<U>>, Reason> {
+        let reading = self.users.find_by_username(checks.username(), freshness);
+        self.in_time("reading a user", reading).await
+    }
+
+    async fn try_keys(
+        &self,
+        checks: &mut Checks<'_, '_>,
+        found: Option<Found<U>>,
+    ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
+        // A store may compare names by its collation; here only the very bytes count.
+        let found = found.filter(|found| found.user().username() == checks.username());
+        let user = found.map(|found| Arc::clone(found.user()));
+        let active = user.as_deref().filter(|user| user.is_active());
+        let mut lists = Vec::with_capacity(self.keys.len());
+        for repository in &self.keys {
+            let reading = repository.candidates(active, checks.token.key_id());
+            lists.push(self.in_time("reading keys", reading).await?);
+        }
+        let candidates = checks.select(&lists);
+        let has_candidates = candidates.iter().any(Option::is_some);
+        let verified = checks.first_that_verifies(candidates);
+        match (user, verified) {
+            (Some(user), Some((token, key))) if user.is_active() => Ok((user, token, key)),
+            (None, _) => Err(Reason::UnknownUser),
+            (Some(user), _) if !user.is_active() => Err(Reason::InactiveUser),
+            _ if has_candidates => Err(Reason::BadSignature),
+            _ => Err(Reason::NoCandidateKey),
+        }
+    }
+
+    async fn consume(&self, token: &Token) -> Result<(), Reason> {
+        // The clock is read again: a slow store must not make the backend believe an earlier time.
+        let nonce = NonceUse::new(
+            NonceKey::of_token(token),
+            token.time(),
+            self.clock.now(),
+            self.validation.tolerance(),
+            self.margin,
+        );
+        let error = match within(self.store_timeout, self.nonces.consume(&nonce)).await {
+            Some(Ok(NonceOutcome::Fresh)) => return Ok(()),
+            Some(Ok(NonceOutcome::Replayed)) => return Err(Reason::Replayed),
+            Some(Err(error)) => error,
+            None => NonceError::Store(RepositoryError::timeout("consuming a nonce")),
+        };
+        if let NonceError::MayHaveBeenUsed { .. } = error {
+            self.report.nonce_store_starting(&error, &*self.clock);
+            return Err(Reason::NonceStoreStarting);
+        }
+        self.report.nonce_store_failed(&error, &*self.clock);
+        match error {
+            NonceError::Full { .. } => Err(Reason::NonceStoreFull),
+            _ => Err(Reason::NonceStoreUnavailable),
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        what: &'static str,
+        reading: impl Future<Output = Result<T, RepositoryError>>,
+    ) -> Result<T, Reason> {
+        let result = within(self.store_timeout, reading).await;
+        result.unwrap_or_else(|| Err(RepositoryError::timeout(what))).map_err(|error| {
+            self.report.store_failed(&error, &*self.clock);
+            Reason::StoreUnavailable
+        })
+    }
+}
+
+/// What comes of an operation, if it comes in time. What is in memory is there at once, and costs no
+/// timer.
+async fn within<T>(limit: Duration, operation: impl Future<Output = T>) -> Option<T> {
+    let mut operation = pin!(operation);
+    match poll_fn(|context| Poll::Ready(operation.as_mut().poll(context))).await {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => tokio::time::timeout(limit, operation).await.ok(),
+    }
+}
+
+/// The signature checks of one token.
+struct Checks<'t, 'h> {
+    token: &'t UntrustedToken<'h>,
+    validation: &'t Validation,
+    now: Timestamp,
+    /// Which keys have a table; `None` where no key of the token's algorithm can have one.
+    hot_keys: Option<&'t Arc<HotKeys>>,
+    /// Keys that did not verify: they are not tried again after the store was read anew.
+    tried: Vec<PublicKey>,
+    made: usize,
+    /// Besides those: at most one.
+    made_by_table: usize,
+}
+
+impl Checks<'_, '_> {
+    fn username(&self) -> &str {
+        self.token.claimed_username().as_str()
+    }
+
+    /// The keys to try: those that `kid` names, then static ones, newest first; at most four
+    /// different ones.
+    fn select<'k>(&self, lists: &'k [Cow<'_, [StoredKey]>]) -> [Option<&'k StoredKey>; MAX_CANDIDATES] {
+        let keys = || lists.iter().flat_map(|list| list.iter());
+        let ranked = |rank| keys().filter(move |key| key.rank(self.token, self.now) == Some(rank));
+        let mut selected: [Option<&StoredKey>; MAX_CANDIDATES] = [None; MAX_CANDIDATES];
+        for key in ranked(Rank::Named).chain(ranked(Rank::Static)) {
+            // One key may come from a key set and from a row.
+            if selected.iter().flatten().any(|other| other.key() == key.key()) {
+                continue;
+            }
+            let Some(place) = selected.iter_mut().find(|place| place.is_none()) else { break };
+            *place = Some(key);
+        }
+        selected
+    }
+
+    fn first_that_verifies(
+        &mut self,
+        candidates: [Option<&StoredKey>; MAX_CANDIDATES],
+    ) -> Option<(Token, StoredKey)> {
+        for candidate in candidates.into_iter().flatten() {
+            if self.tried.contains(candidate.key()) {
+                continue;
+            }
+            match self.check_by_table(candidate.key()).or_else(|| self.check(candidate.key())) {
+                Some(token) => {
+                    if let Some(hot_keys) = self.hot_keys {
+                        hot_keys.used(candidate.key(), self.now);
+                    }
+                    return Some((token, candidate.clone()));
+                }
+                None => self.tried.push(candidate.key().clone()),
+            }
+        }
+        None
+    }
+
+    /// Makes the checks that are missing to four, with keys that nobody has.
+    fn fill_up(&mut self, decoys: &Decoys) {
+        let (algorithm, len) = (self.token.algorithm(), self.token.signature_len());
+        while self.made < MAX_CANDIDATES
+            && let Some(decoy) = decoys.key(algorithm, len)
+        {
+            // The result is never looked at: what a decoy verifies is refused all the same.
+            let _ = std::hint::black_box(self.check(decoy));
+        }
+        if let Some(hot_keys) = self.hot_keys.filter(|_| self.made_by_table == 0) {
+            self.made_by_table += 1;
+            let _ = std::hint::black_box(self.verify(hot_keys.decoy()));
+        }
+    }
+
+    /// A check by the key's table, if it has one. It shortens the way to acceptance only: a token that it
+    /// does not accept goes the same way as without it, so that its refusal costs the same.
+    fn check_by_table(&mut self, key: &PublicKey) -> Option<Token> {
+        let hot_keys = self.hot_keys.filter(|_| self.made_by_table == 0)?;
+        let key = hot_keys.table_of(key)?;
+        self.made_by_table += 1;
+        self.verify(&key)
+    }
+
+    fn check(&mut self, key: &PublicKey) -> Option<Token> {
+        self.made += 1;
+        self.verify(key)
+    }
+
+    /// One signature check: the only place that makes any, and where each can be counted.
+    fn verify(&self, key: &PublicKey) -> Option<Token> {
+        let algorithm = self.token.algorithm().name();
+        tracing::trace!(algorithm, signature_len = key.signature_len(), "signature check");
+        self.token.verify(key, self.validation, self.now).ok()
+    }
+}
+
+/// An authenticated request: who, by which token and key.
+pub struct Authentication<U = User> {
+    user: Arc<U>,
+    token: Token,
+    key: StoredKey,
+}
+
+impl<U> Authentication<U> {
+    /// The user.
+    #[must_use]
+    pub const fn user(&self) -> &Arc<U> {
+        &self.user
+    }
+
+    /// The token, verified and used up.
+    #[must_use]
+    pub const fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// The key that signed it.
+    #[must_use]
+    pub const fn key(&self) -> &StoredKey {
+        &self.key
+    }
+}
+
+impl<U> Clone for Authentication<U> {
+    fn clone(&self) -> Self {
+        Self { user: Arc::clone(&self.user), token: self.token.clone(), key: self.key.clone() }
+    }
+}
+
+impl<U: fmt::Debug> fmt::Debug for Authentication<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authentication")
+            .field("user", &self.user)
+            .field("token", &self.token)
+            .field("key", &self.key)
+            .finish()
+    }
+}
+
+/// Makes an [`Authenticator`].
+#[derive(Debug)]
+pub struct AuthenticatorBuilder<U = User> {
+    users: Arc<dyn UserRepository<User = U>>,
+    keys: Vec<Arc<dyn PublicKeyRepository<U>>>,
+    without_user_keys: bool,
+    nonces: Arc<dyn NonceBackend>,
+    usage: Arc<dyn UsageRecorder>,
+    clock: Arc<dyn Clock>,
+    validation: Validation,
+    scheme: Box<str>,
+    margin: Duration,
+    store_timeout: Duration,
+    hot_keys: usize,
+}
+
+impl<U: KeyedUser> AuthenticatorBuilder<U> {
+    /// Asks this repository for keys too, after those added before and before the keys that came
+    /// with the user ([`UserKeys`]).
+    #[must_use]
+    pub fn keys(mut self, keys: Arc<dyn PublicKeyRepository<U>>) -> Self {
+        self.keys.push(keys);
+        self
+    }
+
+    /// Leaves the keys that came with the user out, unless [`UserKeys`] is added by
+    /// [`keys`](Self::keys), in whichever place.
+    #[must_use]
+    pub const fn without_user_keys(mut self) -> Self {
+        self.without_user_keys = true;
+        self
+    }
+
+    /// Notes uses of keys here. Default: nowhere.
+    #[must_use]
+    pub fn usage(mut self, usage: Arc<dyn UsageRecorder>) -> Self {
+        self.usage = usage;
+        self
+    }
+
+    /// What is demanded of claims: tolerance and audiences. Default: 20 s, no audience.
+    #[must_use]
+    pub fn validation(mut self, validation: Validation) -> Self {
+        self.validation = validation;
+        self
+    }
+
+    /// Reads the time here. Default: the operating system's clocks.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The authentication scheme, compared without ASCII case. Default: `JWT`.
+    #[must_use]
+    pub fn scheme(mut self, scheme: impl Into<Box<str>>) -> Self {
+        self.scheme = scheme.into();
+        self
+    }
+
+    /// How much longer than twice the tolerance a used nonce is remembered: it must cover the
+    /// difference between the clocks of all servers that share a nonce store. Default: 60 s; at
+    /// least 1 s.
+    #[must_use]
+    pub const fn nonce_margin(mut self, margin: Duration) -> Self {
+        self.margin = margin;
+        self
+    }
+
+    /// How long a store may take before the request is answered with 503. Default: 2 s.
+    #[must_use]
+    pub const fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.store_timeout = timeout;
+        self
+    }
+
+    /// Keeps tables for up to this many of the Ed25519 keys that verify most, which then verify in about
+    /// two thirds of the time. A table takes 128 KiB, is made in the background for a key that verifies
+    /// more than six times a second, and dropped when it does not any more. 8 is a good number: more
+    /// fall out of the processor's caches. Default: 0, none.
+    ///
+    /// Refused Ed25519 tokens then cost a fifth signature check each.
+    #[must_use]
+    pub const fn hot_keys(mut self, keys: usize) -> Self {
+        self.hot_keys = keys;
+        self
+    }
+
+    /// Makes the authenticator. It runs in a tokio runtime with its timer enabled.
+    ///
+    /// # Errors
+    /// [`BuildError`] that names the option and what it may be.
+    pub fn build(mut self) -> Result<Authenticator<U>, BuildError> {
+        if !authorization::is_scheme(&self.scheme) {
+            return Err(BuildError::Scheme { found: self.scheme });
+        }
+        if self.margin < MIN_MARGIN {
+            return Err(BuildError::Margin { found: self.margin, min: MIN_MARGIN });
+        }
+        if self.store_timeout.is_zero() {
+            return Err(BuildError::StoreTimeout);
+        }
+        if !self.without_user_keys {
+            self.keys.push(Arc::new(UserKeys));
+        }
+        Ok(Authenticator {
+            inner: Arc::new(Inner {
+                users: self.users,
+                keys: self.keys,
+                nonces: self.nonces,
+                usage: self.usage,
+                clock: self.clock,
+                validation: self.validation,
+                scheme: self.scheme,
+                margin: self.margin,
+                store_timeout: self.store_timeout,
+                decoys: Decoys::new()?,
+                hot_keys: match self.hot_keys {
+                    0 => None,
+                    keys => Some(Arc::new(HotKeys::new(keys)?)),
+                },
+                report: Report::default(),
+            }),
+        })
+    }
+}
+
+/// Why an authenticator cannot be as asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The scheme is not one.
+    #[error("{found:?} is no authentication scheme: one word of letters, digits and !#$%&'*+-.^_`|~ is")]
+    Scheme {
+        /// The scheme asked for.
+        found: Box<str>,
+    },
+    /// The nonce margin is too short.
+    #[error("a nonce margin of {found:?} does not cover servers' clocks; it must be {min:?} or more")]
+    Margin {
+        /// The margin asked for.
+        found: Duration,
+        /// The smallest.
+        min: Duration,
+    },
+    /// The store timeout is zero.
+    #[error("a store timeout of zero would refuse every request")]
+    StoreTimeout,
+    /// No decoy key could be made.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! The value of the `Authorization` header (RFC 9110 section 11.4).
+
+use crate::Reason;
+
+/// Bytes that the value may have, the scheme included.
+const MAX_LEN: usize = 8192;
+
+/// The token in the values of all `Authorization` headers of a request.
+pub(crate) fn token<'a>(values: impl IntoIterator<Item = &'a [u8]>, scheme: &str) -> Result<&'a str, Reason> {
+    let mut values = values.into_iter();
+    let value = values.next().ok_or(Reason::NoCredentials)?;
+    if values.next().is_some() {
+        // Which of them a proxy in front looked at is not known.
+        return Err(Reason::SeveralHeaders);
+    }
+    let (found, rest) = match value.iter().position(|byte| *byte == b' ') {
+        Some(space) => value.split_at(space),
+        None => (value, [].as_slice()),
+    };
+    if !found.eq_ignore_ascii_case(scheme.as_bytes()) {
+        return Err(Reason::NoCredentials);
+    }
+    let token = match rest {
+        [b' ', token @ ..] if value.len() <= MAX_LEN && !token.is_empty() => token,
+        _ => return Err(Reason::MalformedHeader),
+    };
+    // Without a way out in between the compiler looks at many bytes at once.
+    let is_token_char =
+        |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'_') | (byte == b'.') | (byte == b'-');
+    if !token.iter().fold(true, |all, byte| all & is_token_char(*byte)) {
+        return Err(Reason::MalformedHeader);
+    }
+    std::str::from_utf8(token).map_err(|_| Reason::MalformedHeader)
+}
+
+/// Whether a scheme can be told apart in a header: a token of RFC 9110 section 5.6.2.
+pub(crate) fn is_scheme(scheme: &str) -> bool {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !scheme.is_empty() && scheme.bytes().all(is_tchar)
+}

@@ -1,0 +1,222 @@
+use std::{fmt, sync::Arc};
+
+use crate::{
+    Answer, AnswerFormat, Authentication, Authenticator, KeyedUser, Reason, RejectionBody, RejectionKind,
+    RejectionSummary, User,
+    rejection_body::{self, BodyWriter},
+};
+
+/// What every adapter does with a request, whichever its framework: asks the authenticator, decides
+/// who passes as anonymous, and has the answers for the others. Cheap to clone.
+///
+/// An adapter of your own for another framework needs nothing else:
+///
+/// ```
+/// use ajwt_server::{Answer, AnswerFormat, Checked, Guard};
+///
+/// # struct Request { headers: Vec<(String, Vec<u8>)> }
+/// /// Call it before the handler: what it returns goes with the request, or back to the peer.
+/// async fn before(guard: &Guard, request: &Request) -> Result<Checked, Answer> {
+///     let named = |name: &'static str| {
+///         let headers = request.headers.iter().filter(move |header| header.0.eq_ignore_ascii_case(name));
+///         headers.map(|header| header.1.as_slice())
+///     };
+///     let format = AnswerFormat::for_content_type(named("content-type").next());
+///     guard.check(named("authorization"), format, None).await
+/// }
+/// ```
+pub struct Guard<U = User> {
+    authenticator: Authenticator<U>,
+    anonymous: Anonymous,
+    body: Arc<BodyWriter>,
+    shows_reasons: bool,
+    answers: Arc<Answers>,
+}
+
+/// Who passes as anonymous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anonymous {
+    Nobody,
+    WithoutCredentials,
+    WithoutGoodCredentials,
+}
+
+/// The answers in HTTP, made once: rejections cannot differ by what the body's writer does meanwhile.
+#[derive(Debug)]
+struct Answers {
+    unauthorized: Answer,
+    unavailable: Answer,
+    /// Empty unless reasons are shown.
+    by_reason: Vec<(Reason, Answer)>,
+}
+
+impl<U: KeyedUser> Guard<U> {
+    /// Requires a good token on every request.
+    #[must_use]
+    pub fn new(authenticator: Authenticator<U>) -> Self {
+        let body: Arc<BodyWriter> = Arc::new(rejection_body::terse);
+        let answers = Arc::new(Answers::new(&authenticator, &*body, false));
+        Self { authenticator, anonymous: Anonymous::Nobody, body, shows_reasons: false, answers }
+    }
+
+    /// Lets requests without a token through as anonymous. A bad token is still answered with 401.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self { anonymous: Anonymous::WithoutCredentials, ..self }
+    }
+
+    /// Lets requests with a bad token through as anonymous too, as the Python library's middleware
+    /// does. A store that is down is still answered with 503.
+    #[must_use]
+    pub fn bad_credentials_are_anonymous(self) -> Self {
+        Self { anonymous: Anonymous::WithoutGoodCredentials, ..self }
+    }
+
+    /// Rejections have this body; [`problem_details`](crate::problem_details) is one. Default: one
+    /// line of text. It is called now, once for each status, so that all rejections look the same;
+    /// gRPC's have no body.
+    #[must_use]
+    pub fn rejection_body(
+        mut self,
+        body: impl Fn(RejectionSummary) -> RejectionBody + Send + Sync + 'static,
+    ) -> Self {
+        self.body = Arc::new(body);
+        self.with_answers()
+    }
+
+    /// Lets the bodies of rejections say why. **Strangers then learn which users exist**, and what
+    /// to try next: for development, and for services that nobody but their callers can reach.
+    #[must_use]
+    pub fn insecure_show_reasons(mut self) -> Self {
+        self.shows_reasons = true;
+        self.with_answers()
+    }
+
+    fn with_answers(mut self) -> Self {
+        self.answers = Arc::new(Answers::new(&self.authenticator, &*self.body, self.shows_reasons));
+        self
+    }
+
+    /// Checks a request by the values of all its `Authorization` headers, in order, as they came.
+    ///
+    /// `earlier` is what a guard further out has left with the request: where that is of the same
+    /// authenticator and has a caller, the token is used up and the caller stays the same.
+    ///
+    /// # Errors
+    /// The answer for the peer. The service must not see the request.
+    pub async fn check<'h>(
+        &self,
+        authorization: impl IntoIterator<Item = &'h [u8]>,
+        format: AnswerFormat,
+        earlier: Option<Checked<U>>,
+    ) -> Result<Checked<U>, Answer> {
+        if let Some(earlier) = earlier
+            && earlier.caller.is_some()
+            && earlier.guard.authenticator.is(&self.authenticator)
+        {
+            return Ok(earlier);
+        }
+        let caller = match self.authenticator.authenticate(authorization).await {
+            Ok(authentication) => Some(Arc::new(authentication)),
+            Err(rejection) if self.is_anonymous(rejection.kind()) => None,
+            Err(rejection) => return Err(self.answer(rejection.reason(), format)),
+        };
+        Ok(Checked { guard: self.clone(), format, caller })
+    }
+
+    fn is_anonymous(&self, kind: RejectionKind) -> bool {
+        match (self.anonymous, kind) {
+            (
+                Anonymous::WithoutCredentials | Anonymous::WithoutGoodCredentials,
+                RejectionKind::NoCredentials,
+            )
+            | (Anonymous::WithoutGoodCredentials, RejectionKind::Refused) => true,
+            (_, RejectionKind::NoCredentials | RejectionKind::Refused | RejectionKind::Unavailable) => false,
+        }
+    }
+
+    fn answer(&self, reason: Reason, format: AnswerFormat) -> Answer {
+        match format {
+            AnswerFormat::Http => self.answers.to(reason).clone(),
+            AnswerFormat::Grpc => Answer::to_grpc_rejection(reason.kind()),
+        }
+    }
+}
+
+impl<U> Clone for Guard<U> {
+    fn clone(&self) -> Self {
+        Self {
+            authenticator: self.authenticator.clone(),
+            anonymous: self.anonymous,
+            body: Arc::clone(&self.body),
+            shows_reasons: self.shows_reasons,
+            answers: Arc::clone(&self.answers),
+        }
+    }
+}
+
+impl<U> fmt::Debug for Guard<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("authenticator", &self.authenticator)
+            .field("anonymous", &self.anonymous)
+            .field("shows_reasons", &self.shows_reasons)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Answers {
+    fn new<U: KeyedUser>(authenticator: &Authenticator<U>, body: &BodyWriter, shows_reasons: bool) -> Self {
+        let answer = |kind, reason| {
+            let body = body(RejectionSummary::new(kind, reason));
+            Answer::to_rejection(kind, authenticator.scheme(), body)
+        };
+        let reasons = Reason::ALL.iter().copied().filter(|_| shows_reasons);
+        Self {
+            unauthorized: answer(RejectionKind::Refused, None),
+            unavailable: answer(RejectionKind::Unavailable, None),
+            by_reason: reasons.map(|reason| (reason, answer(reason.kind(), Some(reason)))).collect(),
+        }
+    }
+
+    fn to(&self, reason: Reason) -> &Answer {
+        let told = self.by_reason.iter().find(|(told, _)| *told == reason);
+        told.map(|(_, answer)| answer).unwrap_or_else(|| match reason.kind() {
+            RejectionKind::NoCredentials | RejectionKind::Refused => &self.unauthorized,
+            RejectionKind::Unavailable => &self.unavailable,
+        })
+    }
+}
+
+/// A request that has passed a [`Guard`]: what adapters leave with it for handlers.
+pub struct Checked<U = User> {
+    guard: Guard<U>,
+    format: AnswerFormat,
+    caller: Option<Arc<Authentication<U>>>,
+}
+
+impl<U: KeyedUser> Checked<U> {
+    /// Who called; `None` is an anonymous caller.
+    #[must_use]
+    pub const fn caller(&self) -> Option<&Arc<Authentication<U>>> {
+        self.caller.as_ref()
+    }
+
+    /// What to answer an anonymous caller of a handler that needs one: what the guard would have.
+    #[must_use]
+    pub fn refusal(&self) -> Answer {
+        self.guard.answer(Reason::NoCredentials, self.format)
+    }
+}
+
+impl<U> Clone for Checked<U> {
+    fn clone(&self) -> Self {
+        Self { guard: self.guard.clone(), format: self.format, caller: self.caller.clone() }
+    }
+}
+
+impl<U: fmt::Debug> fmt::Debug for Checked<U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checked").field("caller", &self.caller).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! Tables for the few keys that verify most: callers are few and steady.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, TryLockError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use ajwt_core::{Fingerprint, GenerateError, PrivateKey, PublicKey, Timestamp};
+
+/// Uses within a period that make a key hot, and keep it so.
+const HOT_USES: u32 = 64;
+
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Keys that are counted within a period. Those that come after them wait for the next.
+const MAX_COUNTED: usize = 1024;
+
+/// Of a hot key's uses one in as many looks whether the period is over.
+const LOOK_EVERY: u32 = 16;
+
+/// Which keys have a table. It only makes checks faster: whose keys count, and what they accept, is decided
+/// as without it.
+pub(crate) struct HotKeys {
+    capacity: usize,
+    hot: RwLock<Vec<Hot>>,
+    counts: Mutex<Counts>,
+    /// A refusal makes one check with a table, whether a key of the user has one or not.
+    decoy: PublicKey,
+}
+
+struct Hot {
+    key: PublicKey,
+    uses: AtomicU32,
+}
+
+#[derive(Default)]
+struct Counts {
+    began: Option<Timestamp>,
+    uses: HashMap<Fingerprint, u32>,
+    building: bool,
+}
+
+impl HotKeys {
+    pub(crate) fn new(capacity: usize) -> Result<Self, GenerateError> {
+        let decoy = PrivateKey::generate_ed25519()?.public_key().clone();
+        let decoy = decoy.precomputed().unwrap_or(decoy);
+        Ok(Self { capacity, hot: RwLock::default(), counts: Mutex::default(), decoy })
+    }
+
+    pub(crate) const fn decoy(&self) -> &PublicKey {
+        &self.decoy
+    }
+
+    /// The key with its table, if it has one.
+    pub(crate) fn table_of(&self, key: &PublicKey) -> Option<PublicKey> {
+        let hot = self.hot.read().unwrap_or_else(PoisonError::into_inner);
+        hot.iter().find(|hot| hot.key == *key).map(|hot| hot.key.clone())
+    }
+
+    /// Notes that a key verified. Never waits: what cannot be noted at once is not.
+    pub(crate) fn used(self: &Arc<Self>, key: &PublicKey, now: Timestamp) {
+        let uses = {
+            let hot = self.hot.read().unwrap_or_else(PoisonError::into_inner);
+            let hot = hot.iter().find(|hot| hot.key == *key);
+            hot.map(|hot| hot.uses.fetch_add(1, Ordering::Relaxed))
+        };
+        if uses.is_some_and(|uses| uses % LOOK_EVERY != 0) {
+            return;
+        }
+        let mut counts = match self.counts.try_lock() {
+            Ok(counts) => counts,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let is_over = counts.began.is_none_or(|began| now < began || now >= began.saturating_add(PERIOD));
+        if is_over {
+            self.end_period(&counts);
+            counts.began = Some(now);
+            counts.uses.clear();
+        }
+        if uses.is_none() && self.count(&mut counts, key) {
+            let (hot_keys, key) = (Arc::clone(self), key.clone());
+            tokio::task::spawn_blocking(move || hot_keys.build(&key));
+        }
+    }
+
+    /// Whether a table is to be made for it.
+    fn count(&self, counts: &mut Counts, key: &PublicKey) -> bool {
+        let counted = counts.uses.len();
+        let uses = match counts.uses.get_mut(key.fingerprint()) {
+            Some(uses) => {
+                *uses = uses.saturating_add(1);
+                *uses
+            }
+            None if counted < MAX_COUNTED => {
+                counts.uses.insert(key.fingerprint().clone(), 1);
+                1
+            }
+            None => return false,
+        };
+        if uses < HOT_USES || counts.building {
+            return false;
+        }
+        let has_room = self.hot.read().unwrap_or_else(PoisonError::into_inner).len() < self.capacity;
+        counts.building = has_room;
+        has_room
+    }
+
+    fn build(&self, key: &PublicKey) {
+        if let Some(key) = key.precomputed() {
+            let hot = Hot { key, uses: AtomicU32::new(0) };
+            self.hot.write().unwrap_or_else(PoisonError::into_inner).push(hot);
+        }
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).building = false;
+    }
+
+    /// Drops the tables of keys that are not hot any more, and of the coolest if one without is twice as
+    /// hot.
+    fn end_period(&self, counts: &Counts) {
+        let mut hot = self.hot.write().unwrap_or_else(PoisonError::into_inner);
+        hot.retain(|hot| hot.uses.load(Ordering::Relaxed) >= HOT_USES);
+        let hottest = counts.uses.values().copied().max().unwrap_or_default();
+        let uses = |hot: &Hot| hot.uses.load(Ordering::Relaxed);
+        let coolest = hot.iter().map(uses).min().unwrap_or_default();
+        if hot.len() == self.capacity && coolest < hottest / 2 {
+            hot.retain(|hot| uses(hot) > coolest);
+        }
+        for hot in hot.iter() {
+            hot.uses.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for HotKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HotKeys").field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(count: usize) -> Vec<PublicKey> {
+        let key = || PrivateKey::generate_ed25519().expect("a key").public_key().clone();
+        (0..count).map(|_| key()).collect()
+    }
+
+    /// Uses a key, and waits for the table that it may be given.
+    async fn use_often(hot_keys: &Arc<HotKeys>, key: &PublicKey, uses: u32, now: i64) {
+        for _ in 0..uses {
+            hot_keys.used(key, Timestamp::from_secs(now));
+            while hot_keys.counts.lock().expect("lock").building {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_gets_a_table_when_it_is_hot_and_loses_it_when_it_is_not() {
+        let hot_keys = Arc::new(HotKeys::new(1).expect("a decoy"));
+        let keys = keys(2);
+        use_often(&hot_keys, &keys[0], HOT_USES - 1, 0).await;
+        assert!(hot_keys.table_of(&keys[0]).is_none(), "not hot yet");
+        use_often(&hot_keys, &keys[0], 1, 1).await;
+        assert_eq!(hot_keys.table_of(&keys[0]).as_ref(), Some(&keys[0]));
+
+        // There is room for one.
+        use_often(&hot_keys, &keys[1], HOT_USES, 2).await;
+        assert!(hot_keys.table_of(&keys[1]).is_none(), "no room");
+
+        // The next period: the first one is used too little in it.
+        use_often(&hot_keys, &keys[0], HOT_USES, 5).await;
+        use_often(&hot_keys, &keys[0], 1, 10).await;
+        assert!(hot_keys.table_of(&keys[0]).is_some(), "it was hot");
+        use_often(&hot_keys, &keys[1], 1, 20).await;
+        assert!(hot_keys.table_of(&keys[0]).is_none(), "it is not hot any more");
+        use_often(&hot_keys, &keys[1], HOT_USES, 21).await;
+        assert!(hot_keys.table_of(&keys[1]).is_some(), "room again");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_twice_as_hot_takes_the_place_of_the_coolest() {
+        let hot_keys = Arc::new(HotKeys::new(2).expect("a decoy"));
+        let keys = keys(3);
+        for (key, uses) in keys.iter().zip([2 * HOT_USES, 4 * HOT_USES, 5 * HOT_USES]) {
+            use_often(&hot_keys, key, uses, 0).await;
+        }
+        assert!(hot_keys.table_of(&keys[2]).is_none(), "no room");
+        use_often(&hot_keys, &keys[2], HOT_USES, 10).await;
+        let have_tables = [0, 1, 2].map(|key: usize| hot_keys.table_of(&keys[key]).is_some());
+        assert_eq!(have_tables, [false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn many_keys_that_are_used_little_cost_a_bounded_memory_and_get_no_table() {
+        let hot_keys = Arc::new(HotKeys::new(8).expect("a decoy"));
+        for key in keys(MAX_COUNTED + 10) {
+            use_often(&hot_keys, &key, 3, 0).await;
+        }
+        assert_eq!(hot_keys.counts.lock().expect("lock").uses.len(), MAX_COUNTED);
+        assert!(hot_keys.hot.read().expect("lock").is_empty());
+    }
+}

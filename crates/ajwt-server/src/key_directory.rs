@@ -1,0 +1,217 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+
+use self::file::{Content, FileName};
+use crate::{Found, Freshness, KeyedUser as _, RepositoryError, TrustedUrls, User, UserRepository};
+
+mod file;
+
+/// Between two looks at the folder.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Users and keys in the files of a folder: for services whose callers are configured, without a
+/// database.
+///
+/// | file | holds |
+/// |---|---|
+/// | `NAME.keys` | the user's keys in the format of `authorized_keys`, the newest last, at most 32 |
+/// | `NAME.jwks` | URLs of key sets that are trusted for the user, one a line; `#` begins a comment |
+///
+/// `NAME` is the user's name, percent-encoded but for `A-Z a-z 0-9 . _ ~ @ + -`
+/// ([`Username::to_percent_encoded`](ajwt_core::Username::to_percent_encoded)). Files with other
+/// endings, and those whose names begin with a dot, are not looked at.
+///
+/// The folder is looked at once a second. What cannot be used (a bad line, a file that cannot be
+/// read or that every account of the host may write to) leaves the file's last good content in
+/// force, also a key that the same change took out, with a warning in the log that says what is
+/// wrong; where there was none, the user has no keys. A file that is gone ends its keys at once. A
+/// folder that cannot be read leaves all as it was. Write a new file beside the old one and rename
+/// it, as to every file that is read while it changes.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use ajwt_server::{Authenticator, KeyDirectory, MemoryNonceBackend};
+///
+/// let users = KeyDirectory::open("/etc/orders/callers").await?;
+/// let nonces = MemoryNonceBackend::default();
+/// let authenticator = Authenticator::builder(Arc::new(users), Arc::new(nonces)).build()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct KeyDirectory {
+    shared: Arc<Shared>,
+    watcher: JoinHandle<()>,
+}
+
+struct Shared {
+    path: PathBuf,
+    /// What the engine reads. Made anew after each look, so that no request waits for the disk.
+    users: RwLock<HashMap<Box<str>, Arc<User>>>,
+    /// What was found at the last look.
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    files: BTreeMap<FileName, SeenFile>,
+    /// Keys and URLs read so far, which numbers them.
+    count: i64,
+}
+
+#[derive(Default)]
+struct SeenFile {
+    bytes: Option<Vec<u8>>,
+    content: Option<Content>,
+    problem: Option<String>,
+}
+
+impl KeyDirectory {
+    /// Reads a folder, and looks at it every second from then on.
+    ///
+    /// # Errors
+    /// [`KeyDirectoryError`] if the folder cannot be read. A file in it that cannot be used is a
+    /// warning in the log.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KeyDirectoryError> {
+        let path = path.into();
+        let shared = Arc::new(Shared { path, users: RwLock::default(), seen: Mutex::default() });
+        look(&shared).await?;
+        let watcher = tokio::spawn(watch(Arc::clone(&shared)));
+        Ok(Self { shared, watcher })
+    }
+
+    /// Looks at the folder now.
+    ///
+    /// # Errors
+    /// [`KeyDirectoryError`] if it cannot be read; all is as it was.
+    pub async fn reload(&self) -> Result<(), KeyDirectoryError> {
+        look(&self.shared).await
+    }
+}
+
+impl Drop for KeyDirectory {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl fmt::Debug for KeyDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyDirectory").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl UserRepository for KeyDirectory {
+    type User = User;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        _: Freshness,
+    ) -> Result<Option<Found<User>>, RepositoryError> {
+        let users = self.shared.users.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(users.get(username).cloned().map(Found::current))
+    }
+}
+
+#[async_trait]
+impl TrustedUrls for KeyDirectory {
+    async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
+        let users = self.shared.users.read().unwrap_or_else(PoisonError::into_inner);
+        let urls: BTreeSet<_> =
+            users.values().flat_map(|user| user.jwks_urls()).map(|url| url.url()).collect();
+        Ok(urls.into_iter().map(Into::into).collect())
+    }
+}
+
+async fn watch(shared: Arc<Shared>) {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let problem = look(&shared).await.err().map(|error| error.source.to_string());
+        if let Some(problem) = problem.as_deref().filter(|_| problem != told) {
+            let path = shared.path.display();
+            tracing::error!(%path, problem, "the folder of keys cannot be read; its last content stays in force");
+        }
+        told = problem;
+    }
+}
+
+/// Reading files blocks, so it has a thread of its own.
+async fn look(shared: &Arc<Shared>) -> Result<(), KeyDirectoryError> {
+    let looking = Arc::clone(shared);
+    let looked = tokio::task::spawn_blocking(move || looking.look()).await;
+    looked
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(|source| KeyDirectoryError { path: shared.path.clone(), source })
+}
+
+impl Shared {
+    fn look(&self) -> io::Result<()> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.update(&self.path, &file::list(&self.path)?);
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = seen.users();
+        Ok(())
+    }
+}
+
+impl Seen {
+    fn update(&mut self, folder: &Path, names: &[FileName]) {
+        self.files.retain(|name, _| names.contains(name));
+        for name in names {
+            let seen = self.files.entry(name.clone()).or_default();
+            let read = name.read(folder);
+            if read.is_ok() && read.as_ref().ok() == seen.bytes.as_ref() {
+                continue;
+            }
+            let content =
+                read.as_ref().map_err(Clone::clone).and_then(|bytes| name.parse(bytes, &mut self.count));
+            let problem = content.as_ref().err().map(ToString::to_string);
+            if let Some(problem) = problem.as_deref().filter(|_| problem != seen.problem) {
+                let file = folder.join(name.as_path());
+                let file = file.display();
+                tracing::warn!(%file, problem, "a file of keys cannot be used; its last good content stays in force");
+            }
+            seen.problem = problem;
+            seen.bytes = read.ok();
+            if let Ok(content) = content {
+                seen.content = Some(content);
+            }
+        }
+    }
+
+    /// The users that the files make together.
+    fn users(&self) -> HashMap<Box<str>, Arc<User>> {
+        let mut users: HashMap<Box<str>, User> = HashMap::new();
+        for content in self.files.values().filter_map(|file| file.content.as_ref()) {
+            let name = content.username().as_str();
+            let user = users.remove(name).unwrap_or_else(|| User::new(name));
+            users.insert(name.into(), content.add_to(user));
+        }
+        users.into_iter().map(|(name, user)| (name, Arc::new(user))).collect()
+    }
+}
+
+/// The folder cannot be read.
+#[derive(Debug, Error)]
+#[error("the folder of keys {} cannot be read", path.display())]
+#[non_exhaustive]
+pub struct KeyDirectoryError {
+    /// The folder.
+    pub path: PathBuf,
+    /// Why not.
+    pub source: io::Error,
+}

@@ -1,0 +1,148 @@
+//! One file of the folder.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+};
+
+use ajwt_core::{ClaimError, Username};
+use thiserror::Error;
+
+use crate::{
+    AdminError, AuthorizedKeysError, KeySource, NewKey, StoredKey, TrustedUrl, User, authorized_keys,
+};
+
+/// Bytes that a file may have: more than 32 keys with long comments.
+const MAX_LEN: u64 = 1024 * 1024;
+
+/// Keys of a user that are looked at.
+const MAX_KEYS: usize = 32;
+
+/// A file that is looked at, by its name within the folder.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileName(String);
+
+/// What a file says of a user.
+pub(super) enum Content {
+    /// Newest first.
+    Keys(Username, Vec<StoredKey>),
+    Urls(Username, Vec<TrustedUrl>),
+}
+
+/// Why a file cannot be used.
+#[derive(Clone, Debug, Error)]
+pub(super) enum FileProblem {
+    #[error("it cannot be read: {0}")]
+    Unreadable(Arc<io::Error>),
+    #[error("it is no file")]
+    NotAFile,
+    #[error("its mode is {mode:04o}, so every account of this host may add keys: chmod o-w it")]
+    Mode { mode: u32 },
+    #[error("it has more than {MAX_LEN} bytes")]
+    TooLong,
+    #[error("its name is none of a user: {0}")]
+    Name(ClaimError),
+    #[error("{0}{detail}", detail = detail(.0))]
+    Keys(AuthorizedKeysError),
+    #[error("it holds {0} keys; at most {MAX_KEYS} of a user are looked at")]
+    TooManyKeys(usize),
+    #[error("line {line}: {problem}")]
+    Url { line: usize, problem: String },
+}
+
+fn detail(error: &AuthorizedKeysError) -> String {
+    std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default()
+}
+
+/// The files of the folder that count. Names that are not UTF-8 are none of a user.
+pub(super) fn list(folder: &Path) -> io::Result<Vec<FileName>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        let is_hidden = name.starts_with('.');
+        if !is_hidden && (name.ends_with(".keys") || name.ends_with(".jwks")) {
+            names.push(FileName(name));
+        }
+    }
+    Ok(names)
+}
+
+impl FileName {
+    pub(super) fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+
+    pub(super) fn read(&self, folder: &Path) -> Result<Vec<u8>, FileProblem> {
+        let unreadable = |error: io::Error| FileProblem::Unreadable(Arc::new(error));
+        let path = folder.join(self.as_path());
+        // Before it is opened: opening a pipe would wait for its other end.
+        check(&fs::metadata(&path).map_err(unreadable)?)?;
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(MAX_LEN.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+        if u64::try_from(bytes.len()).is_ok_and(|len| len <= MAX_LEN) {
+            Ok(bytes)
+        } else {
+            Err(FileProblem::TooLong)
+        }
+    }
+
+    /// Numbers what it finds on from `count`.
+    pub(super) fn parse(&self, bytes: &[u8], count: &mut i64) -> Result<Content, FileProblem> {
+        let mut next = || {
+            *count = count.saturating_add(1);
+            *count
+        };
+        let username = |name| Username::from_percent_encoded(name).map_err(FileProblem::Name);
+        if let Some(name) = self.0.strip_suffix(".keys") {
+            let username = username(name)?;
+            let keys = NewKey::from_authorized_keys(bytes).map_err(FileProblem::Keys)?;
+            if keys.len() > MAX_KEYS {
+                return Err(FileProblem::TooManyKeys(keys.len()));
+            }
+            let keys = keys.iter().rev().map(|key| StoredKey::new(key.key().clone(), KeySource::Key(next())));
+            return Ok(Content::Keys(username, keys.collect()));
+        }
+        let username = username(self.0.strip_suffix(".jwks").unwrap_or(&self.0))?;
+        let urls = authorized_keys::lines(bytes).map(|(line, url)| {
+            let url = String::from_utf8_lossy(url);
+            let refused = |error: AdminError| FileProblem::Url { line, problem: error.to_string() };
+            AdminError::check_trust_url(&url).map_err(refused)?;
+            Ok(TrustedUrl::new(next(), url))
+        });
+        Ok(Content::Urls(username, urls.collect::<Result<_, _>>()?))
+    }
+}
+
+impl Content {
+    pub(super) const fn username(&self) -> &Username {
+        match self {
+            Self::Keys(username, _) | Self::Urls(username, _) => username,
+        }
+    }
+
+    pub(super) fn add_to(&self, user: User) -> User {
+        match self {
+            Self::Keys(_, keys) => user.with_stored_keys(keys.clone()),
+            Self::Urls(_, urls) => user.with_jwks_urls(urls.clone()),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn check(metadata: &Metadata) -> Result<(), FileProblem> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let mode = metadata.mode() & 0o7777;
+    if !metadata.is_file() {
+        return Err(FileProblem::NotAFile);
+    }
+    if mode & 0o002 != 0 { Err(FileProblem::Mode { mode }) } else { Ok(()) }
+}
+
+#[cfg(not(unix))]
+fn check(metadata: &Metadata) -> Result<(), FileProblem> {
+    if metadata.is_file() { Ok(()) } else { Err(FileProblem::NotAFile) }
+}

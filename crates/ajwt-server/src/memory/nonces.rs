@@ -1,0 +1,293 @@
+use std::{collections::BTreeMap, fmt, hash::Hasher as _, time::Duration};
+
+use ajwt_core::Timestamp;
+use async_trait::async_trait;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use super::digest_set::DigestSet;
+use crate::{
+    Clock, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, StartRule, SystemClock,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Locks, so that threads seldom wait for one another.
+const SHARDS: usize = 64;
+
+/// Clocks are read in whole milliseconds, so a token is accepted until its last one is over.
+const LAST_MILLISECOND: Duration = Duration::from_millis(1);
+
+const DEFAULT_CAPACITY: u64 = 1_000_000;
+
+/// Used nonces in the memory of one process.
+///
+/// **For one process only.** Two processes with a backend each accept a token once each, and so do
+/// two services on different hosts: use a store that they share.
+///
+/// An entry takes about 23 bytes; with the default tolerance and margin it lives for 100 to 140 s, so the
+/// default capacity of a million carries 7,000 requests a second. A full backend refuses (503);
+/// it never drops a live entry. Entries of one second are kept together and dropped together, by
+/// the monotonic clock, so neither their number nor a clock that is set makes expiry slow or early.
+///
+/// After a start it follows [`StartRule::DatedBeforeStart`], which costs no outage; see there what
+/// that leaves open, and [`with_start_rule`](Self::with_start_rule) to close it.
+pub struct MemoryNonceBackend {
+    clock: Arc<dyn Clock>,
+    since: Timestamp,
+    start_rule: StartRule,
+    capacity: u64,
+    live: AtomicU64,
+    hash_key: [u8; 16],
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+impl MemoryNonceBackend {
+    /// With room for `capacity` live nonces, on the operating system's clocks.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Self::with_clock(capacity, Arc::new(SystemClock::new()))
+    }
+
+    /// With room for `capacity` live nonces, on this clock, which should be the engine's. Its
+    /// memory begins now.
+    #[must_use]
+    pub fn with_clock(capacity: u64, clock: Arc<dyn Clock>) -> Self {
+        let mut hash_key = [0; 16];
+        if getrandom::fill(&mut hash_key).is_err() {
+            // The key only spreads entries evenly whatever callers send; equality of digests does
+            // not rest on its secrecy.
+            tracing::warn!("no random bytes for the nonce backend's hash key");
+        }
+        Self {
+            since: clock.now(),
+            clock,
+            start_rule: StartRule::DatedBeforeStart,
+            capacity,
+            live: AtomicU64::new(0),
+            hash_key,
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    /// Follows this rule after a start.
+    #[must_use]
+    pub const fn with_start_rule(mut self, start_rule: StartRule) -> Self {
+        self.start_rule = start_rule;
+        self
+    }
+
+    /// Live nonces, give or take those that expired and were not dropped yet.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Whether no nonce is live.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn use_up(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        self.start_rule.check(nonce, self.since)?;
+        let now = self.clock.monotonic();
+        if !self.reserve() {
+            // What has expired in any shard makes room before anybody is turned away.
+            self.shards.iter().for_each(|shard| self.sweep(&mut lock(shard), now));
+            if !self.reserve() {
+                return Err(NonceError::Full { capacity: self.capacity });
+            }
+        }
+        let digest = self.digest(nonce.key());
+        let mut shard = lock(self.shard(digest));
+        self.sweep(&mut shard, now);
+        let expires = now.saturating_add(nonce.lifetime()).saturating_add(LAST_MILLISECOND);
+        let is_new = shard.insert(nonce.time(), digest, expires);
+        drop(shard);
+        if is_new {
+            Ok(NonceOutcome::Fresh)
+        } else {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+            Ok(NonceOutcome::Replayed)
+        }
+    }
+
+    /// Takes a place for one more entry, if there is one.
+    fn reserve(&self) -> bool {
+        let one_more = |live| (live < self.capacity).then_some(live + 1);
+        self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    fn sweep(&self, shard: &mut Shard, now: Duration) {
+        let dropped = shard.sweep(now);
+        if dropped > 0 {
+            self.live.fetch_sub(dropped, Ordering::Relaxed);
+        }
+    }
+
+    fn shard(&self, digest: u128) -> &Mutex<Shard> {
+        // The remainder is below the number of shards.
+        #[allow(clippy::indexing_slicing, reason = "a remainder of the array's own length")]
+        &self.shards[(digest % SHARDS as u128) as usize]
+    }
+
+    /// A keyed hash, so that callers cannot aim at a shard or a slot.
+    fn digest(&self, key: &NonceKey) -> u128 {
+        let mut hasher = SipHasher13::new_with_key(&self.hash_key);
+        hasher.write(key.as_bytes());
+        hasher.finish128().as_u128()
+    }
+}
+
+impl Default for MemoryNonceBackend {
+    /// With room for a million live nonces.
+    fn default() -> Self {
+        Self::new(DEFAULT_CAPACITY)
+    }
+}
+
+#[async_trait]
+impl NonceBackend for MemoryNonceBackend {
+    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        self.use_up(nonce)
+    }
+}
+
+impl fmt::Debug for MemoryNonceBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryNonceBackend")
+            .field("since", &self.since)
+            .field("start_rule", &self.start_rule)
+            .field("capacity", &self.capacity)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Buckets by the second that tokens are dated: all uses of one token meet in one bucket.
+struct Shard {
+    buckets: BTreeMap<i64, Bucket>,
+    /// No bucket expires before.
+    next_sweep: Duration,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self { buckets: BTreeMap::new(), next_sweep: Duration::MAX }
+    }
+}
+
+struct Bucket {
+    digests: DigestSet,
+    /// When the lifetime of its youngest entry is over, by the monotonic clock.
+    expires: Duration,
+}
+
+impl Shard {
+    /// Adds a digest; `false` if it is there.
+    fn insert(&mut self, time: i64, digest: u128, expires: Duration) -> bool {
+        self.next_sweep = self.next_sweep.min(expires);
+        let new = || Bucket { digests: DigestSet::default(), expires };
+        let bucket = self.buckets.entry(time).or_insert_with(new);
+        let is_new = bucket.digests.insert(digest);
+        if is_new {
+            bucket.expires = bucket.expires.max(expires);
+        }
+        is_new
+    }
+
+    /// Drops the buckets that expired; returns how many entries they had.
+    fn sweep(&mut self, now: Duration) -> u64 {
+        if now < self.next_sweep {
+            return 0;
+        }
+        let mut dropped = 0;
+        self.buckets.retain(|_, bucket| {
+            let is_live = bucket.expires > now;
+            if !is_live {
+                dropped += bucket.digests.len() as u64;
+            }
+            is_live
+        });
+        self.next_sweep = self.buckets.values().map(|bucket| bucket.expires).min().unwrap_or(Duration::MAX);
+        dropped
+    }
+}
+
+/// A panic elsewhere leaves a shard as it was: every change to it is one step.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MockClock;
+
+    const START: i64 = 1_790_000_000;
+    const TOLERANCE: Duration = Duration::from_secs(20);
+    const MARGIN: Duration = Duration::from_secs(60);
+
+    fn nonce(clock: &MockClock, number: u64, offset: i64) -> NonceUse {
+        let time = clock.now().as_secs() + offset;
+        NonceUse::new(
+            NonceKey::of_claims("u", time, &number.to_string()),
+            time,
+            clock.now(),
+            TOLERANCE,
+            MARGIN,
+        )
+    }
+
+    fn backend(clock: &MockClock, capacity: u64) -> MemoryNonceBackend {
+        MemoryNonceBackend::with_clock(capacity, Arc::new(clock.clone()))
+    }
+
+    #[test]
+    fn a_full_backend_refuses_and_keeps_every_live_entry() {
+        let clock = MockClock::new(Timestamp::from_secs(START));
+        let backend = backend(&clock, 100);
+        let uses: Vec<_> = (0..100).map(|number| nonce(&clock, number, 0)).collect();
+        for one in &uses {
+            assert_eq!(backend.use_up(one).expect("room"), NonceOutcome::Fresh);
+        }
+        assert!(matches!(backend.use_up(&nonce(&clock, 100, 0)), Err(NonceError::Full { capacity: 100 })));
+        clock.advance(Duration::from_secs(99));
+        assert!(matches!(backend.use_up(&nonce(&clock, 101, 0)), Err(NonceError::Full { .. })));
+        // Their lifetime of 2 x 20 + 60 s is over: there is room again, and they are gone.
+        clock.advance(Duration::from_millis(1001));
+        assert_eq!(backend.use_up(&nonce(&clock, 102, 0)).expect("room"), NonceOutcome::Fresh);
+        assert_eq!(backend.len(), 1);
+    }
+
+    #[test]
+    fn an_entry_lives_its_lifetime_whatever_the_time_of_day_does() {
+        let clock = MockClock::new(Timestamp::from_secs(START));
+        let backend = backend(&clock, 100);
+        let early = nonce(&clock, 1, 20);
+        assert_eq!(backend.use_up(&early).expect("room"), NonceOutcome::Fresh);
+        clock.set(Timestamp::from_secs(START + 86_400));
+        assert_eq!(backend.use_up(&nonce(&clock, 2, 0)).expect("room"), NonceOutcome::Fresh);
+        clock.set(Timestamp::from_secs(START));
+        // A server whose clock is a margin behind still accepts the token at this very moment.
+        clock.advance(Duration::from_secs(100));
+        assert_eq!(backend.use_up(&early).expect("room"), NonceOutcome::Replayed);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(backend.use_up(&early).expect("room"), NonceOutcome::Fresh);
+    }
+
+    #[test]
+    fn a_later_entry_of_one_second_outlives_the_earlier_ones() {
+        let clock = MockClock::new(Timestamp::from_secs(START));
+        let backend = backend(&clock, 100);
+        // Dated in one second, used 40 s apart: the second keeps the bucket.
+        let (first, second) = (nonce(&clock, 1, 20), nonce(&clock, 2, 20));
+        assert_eq!(backend.use_up(&first).expect("room"), NonceOutcome::Fresh);
+        clock.advance(Duration::from_secs(40));
+        assert_eq!(backend.use_up(&second).expect("room"), NonceOutcome::Fresh);
+        clock.advance(Duration::from_secs(99));
+        assert_eq!(backend.use_up(&second).expect("room"), NonceOutcome::Replayed);
+    }
+}

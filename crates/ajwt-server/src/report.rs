@@ -1,0 +1,175 @@
+//! What operators see of outcomes: trace events, counters, and hints in the log.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::{Clock, Reason, Rejection};
+
+/// Between two messages of one kind in the log.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Tokens outside of the window, in one minute, that are worth a hint.
+const MANY_OUTSIDE_WINDOW: u64 = 20;
+
+/// Counts and logs outcomes.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    store_failures: LogLimit,
+    nonce_failures: LogLimit,
+    nonce_starts: LogLimit,
+    /// Tokens outside of the window in the minute that is being counted.
+    outside_window: AtomicU64,
+    counted_minute: AtomicU64,
+    window_hint: LogLimit,
+}
+
+impl Report {
+    pub(crate) fn accepted(&self, username: &str) {
+        count("accepted", "accepted");
+        tracing::debug!(username = %LogName(username), "authenticated");
+    }
+
+    pub(crate) fn rejected(&self, rejection: Rejection, username: Option<&str>, clock: &dyn Clock) {
+        let reason = rejection.reason();
+        let outcome = match rejection.kind() {
+            crate::RejectionKind::NoCredentials => "no_credentials",
+            crate::RejectionKind::Refused => "refused",
+            crate::RejectionKind::Unavailable => "unavailable",
+        };
+        count(outcome, reason.label());
+        let username = username.map(LogName).map(tracing::field::display);
+        tracing::debug!(%reason, username, "not authenticated");
+        if reason == Reason::OutsideWindow {
+            self.hint_at_clocks(clock);
+        }
+    }
+
+    /// A store of users or keys failed: logged once, then at most once a minute with a count.
+    pub(crate) fn store_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
+        if let Some(unlogged) = self.store_failures.pass(clock) {
+            tracing::error!(error, unlogged, "the user store failed; requests are answered with 503");
+        }
+    }
+
+    /// As [`store_failed`](Self::store_failed), of the nonce store.
+    pub(crate) fn nonce_store_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
+        if let Some(unlogged) = self.nonce_failures.pass(clock) {
+            tracing::error!(error, unlogged, "the nonce store failed; requests are answered with 503");
+        }
+    }
+
+    /// A nonce store whose memory began too recently: it passes by itself, and must not keep a real
+    /// failure out of the log.
+    pub(crate) fn nonce_store_starting(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
+        if let Some(unlogged) = self.nonce_starts.pass(clock) {
+            tracing::warn!(error, unlogged, "the nonce store was just started; until then the answer is 503");
+        }
+    }
+
+    fn hint_at_clocks(&self, clock: &dyn Clock) {
+        let minute = clock.monotonic().as_secs() / QUIET.as_secs();
+        if self.counted_minute.swap(minute, Ordering::Relaxed) != minute {
+            self.outside_window.store(0, Ordering::Relaxed);
+        }
+        let seen = self.outside_window.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if seen >= MANY_OUTSIDE_WINDOW && self.window_hint.pass(clock).is_some() {
+            tracing::warn!(
+                tokens = seen,
+                "many tokens are dated outside of the time window; check NTP on this server and on its callers"
+            );
+        }
+    }
+}
+
+/// Lets one message through a minute and counts the others.
+#[derive(Debug, Default)]
+struct LogLimit {
+    /// Milliseconds of the monotonic clock, plus one; zero before the first message.
+    last: AtomicU64,
+    unlogged: AtomicU64,
+}
+
+impl LogLimit {
+    /// How many messages were held back since the last one, if this one may pass.
+    fn pass(&self, clock: &dyn Clock) -> Option<u64> {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let now = ms(clock.monotonic()).saturating_add(1);
+        let last = self.last.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.saturating_sub(last) >= ms(QUIET);
+        // Of several threads at once, one passes.
+        let passes =
+            is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if passes {
+            return Some(self.unlogged.swap(0, Ordering::Relaxed));
+        }
+        self.unlogged.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// A username that cannot break a log line: escaped, and cut to 64 characters.
+struct LogName<'a>(&'a str);
+
+impl fmt::Display for LogName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut chars = self.0.chars();
+        for c in chars.by_ref().take(64) {
+            write!(f, "{}", c.escape_debug())?;
+        }
+        if chars.next().is_some() { f.write_str("..") } else { Ok(()) }
+    }
+}
+
+#[cfg(feature = "metrics")]
+fn count(outcome: &'static str, reason: &'static str) {
+    metrics::counter!("ajwt_authentications_total", "outcome" => outcome, "reason" => reason).increment(1);
+}
+
+#[cfg(not(feature = "metrics"))]
+fn count(_: &'static str, _: &'static str) {}
+
+#[cfg(test)]
+mod tests {
+    use ajwt_core::Timestamp;
+
+    use super::*;
+    use crate::MockClock;
+
+    #[test]
+    fn one_message_a_minute_passes_and_the_rest_are_counted() {
+        let clock = MockClock::new(Timestamp::from_secs(0));
+        let limit = LogLimit::default();
+        assert_eq!(limit.pass(&clock), Some(0));
+        assert_eq!(limit.pass(&clock), None);
+        clock.advance(Duration::from_millis(59_999));
+        assert_eq!(limit.pass(&clock), None);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(limit.pass(&clock), Some(2));
+    }
+
+    #[test]
+    fn tokens_outside_of_the_window_count_by_the_minute() {
+        let clock = MockClock::new(Timestamp::from_secs(0));
+        let report = Report::default();
+        for _ in 0..100 {
+            report.hint_at_clocks(&clock);
+            clock.advance(Duration::from_secs(4));
+        }
+        assert_eq!(report.window_hint.last.load(Ordering::Relaxed), 0, "15 a minute are not many");
+        for _ in 0..20 {
+            report.hint_at_clocks(&clock);
+        }
+        assert_ne!(report.window_hint.last.load(Ordering::Relaxed), 0, "20 in one moment are");
+    }
+
+    #[test]
+    fn names_in_logs_are_escaped_and_cut() {
+        assert_eq!(LogName("a\u{202e}b\"\u{2028}").to_string(), "a\\u{202e}b\\\"\\u{2028}");
+        assert_eq!(LogName(&"x".repeat(65)).to_string(), format!("{}..", "x".repeat(64)));
+        assert_eq!(LogName(&"x".repeat(64)).to_string(), "x".repeat(64));
+    }
+}

@@ -1,0 +1,211 @@
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ajwt_core::Timestamp;
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+
+use crate::{KeySource, RepositoryError};
+
+/// Notes when a key was last used. Best effort: it neither delays nor fails a request.
+#[async_trait]
+pub trait UsageRecorder: Debug + Send + Sync + 'static {
+    /// Notes a use. Called on the request path: it must not wait.
+    fn record(&self, source: KeySource, at: Timestamp);
+
+    /// Writes what is noted and not written yet.
+    async fn flush(&self);
+}
+
+/// Notes nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoUsage;
+
+#[async_trait]
+impl UsageRecorder for NoUsage {
+    fn record(&self, _: KeySource, _: Timestamp) {}
+
+    async fn flush(&self) {}
+}
+
+/// Where [`BatchedUsage`] writes to.
+#[async_trait]
+pub trait UsageStore: Debug + Send + Sync + 'static {
+    /// Writes the last use of each row. A row that is gone is not an error, and an older time never
+    /// replaces a newer one.
+    ///
+    /// # Errors
+    /// [`RepositoryError`]; the uses are written with the next batch.
+    async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError>;
+}
+
+/// Uses in one write: a store holds its locks no longer than that takes.
+const WRITTEN_AT_ONCE: usize = 500;
+
+/// How long one write may take, or a connection that went silent would end them all.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Collects uses and writes each key's last one at most once per interval.
+#[derive(Debug)]
+pub struct BatchedUsage {
+    batch: Arc<Batch>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    store: Arc<dyn UsageStore>,
+    uses: Mutex<HashMap<KeySource, Timestamp>>,
+    /// Held while a batch is written, so that a flush also waits for the one under way.
+    writing: tokio::sync::Mutex<()>,
+}
+
+impl BatchedUsage {
+    /// How often the stores that come with ajwt are written to.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+
+    /// Starts the background task that writes every `interval`. It ends when this is dropped; call
+    /// [`flush`](UsageRecorder::flush) first, or what is not written yet is lost.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    #[must_use]
+    pub fn new(store: Arc<dyn UsageStore>, interval: Duration) -> Self {
+        let batch = Arc::new(Batch { store, uses: Mutex::default(), writing: tokio::sync::Mutex::default() });
+        let writer = Arc::clone(&batch);
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                writer.write().await;
+            }
+        });
+        Self { batch, task }
+    }
+}
+
+impl Drop for BatchedUsage {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[async_trait]
+impl UsageRecorder for BatchedUsage {
+    fn record(&self, source: KeySource, at: Timestamp) {
+        self.batch.note(source, at);
+    }
+
+    async fn flush(&self) {
+        self.batch.write().await;
+    }
+}
+
+impl Batch {
+    fn note(&self, source: KeySource, at: Timestamp) {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = uses.entry(source).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    async fn write(&self) {
+        let _writing = self.writing.lock().await;
+        let uses = std::mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
+        if uses.is_empty() {
+            return;
+        }
+        let uses: Vec<_> = uses.into_iter().collect();
+        for some in uses.chunks(WRITTEN_AT_ONCE) {
+            let writing = tokio::time::timeout(WRITE_TIMEOUT, self.store.write(some)).await;
+            if let Err(error) = writing.unwrap_or_else(|_| Err(RepositoryError::timeout("writing"))) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the last use of keys could not be written; it is tried again"
+                );
+                for (source, at) in some {
+                    self.note(*source, *at);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Store {
+        rows: Mutex<Vec<(KeySource, Timestamp)>>,
+        failures: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl UsageStore for Store {
+        async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+            if self.failures.load(Ordering::SeqCst) > 0 {
+                self.failures.fetch_sub(1, Ordering::SeqCst);
+                return Err(RepositoryError::timeout("writing"));
+            }
+            self.rows.lock().expect("lock").extend_from_slice(uses);
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_one_write_per_key_and_interval() {
+        let store = Arc::new(Store::default());
+        let usage = BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(30));
+        for at in 0..10_000 {
+            usage.record(KeySource::Key(1), Timestamp::from_millis(at));
+            usage.record(KeySource::Trust(1), Timestamp::from_millis(at));
+        }
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert!(store.rows.lock().expect("lock").is_empty());
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let mut rows = store.rows.lock().expect("lock").clone();
+        rows.sort();
+        let last = Timestamp::from_millis(9999);
+        assert_eq!(rows, [(KeySource::Key(1), last), (KeySource::Trust(1), last)]);
+    }
+
+    /// A store that takes its time.
+    #[derive(Debug, Default)]
+    struct Slow(Store);
+
+    #[async_trait]
+    impl UsageStore for Slow {
+        async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            self.0.write(uses).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_waits_for_the_batch_that_is_being_written() {
+        let store = Arc::new(Slow::default());
+        let usage = BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(30));
+        usage.record(KeySource::Key(1), Timestamp::from_millis(5));
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        // The background task has taken the batch; the process ends after this flush.
+        usage.flush().await;
+        drop(usage);
+        assert_eq!(*store.0.rows.lock().expect("lock"), [(KeySource::Key(1), Timestamp::from_millis(5))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_write_is_made_up_for_and_keeps_the_newest() {
+        let store = Arc::new(Store { failures: AtomicUsize::new(1), ..Store::default() });
+        let usage = BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(3600));
+        usage.record(KeySource::Key(1), Timestamp::from_millis(5));
+        usage.flush().await;
+        usage.record(KeySource::Key(1), Timestamp::from_millis(3));
+        usage.flush().await;
+        assert_eq!(*store.rows.lock().expect("lock"), [(KeySource::Key(1), Timestamp::from_millis(5))]);
+    }
+}

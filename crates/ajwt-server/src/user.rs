@@ -1,0 +1,279 @@
+use std::{fmt::Debug, sync::Arc};
+
+use ajwt_core::PublicKey;
+use async_trait::async_trait;
+
+use crate::{KeySource, RepositoryError, StoredKey};
+
+/// Finds users by name.
+///
+/// Users, their keys and their JWKS URLs are read together, in one query; the keys then cost the
+/// engine nothing.
+///
+/// ```
+/// use std::{collections::HashMap, sync::Arc};
+/// use ajwt_core::PublicKey;
+/// use ajwt_server::{
+///     Found, Freshness, KeySource, KeyedUser, RepositoryError, StoredKey, TrustedUrl, UserRepository,
+/// };
+/// use async_trait::async_trait;
+///
+/// /// The application's own user.
+/// #[derive(Debug)]
+/// struct Account {
+///     email: String,
+///     suspended: bool,
+///     keys: Vec<StoredKey>,
+/// }
+///
+/// impl KeyedUser for Account {
+///     fn username(&self) -> &str {
+///         &self.email
+///     }
+///
+///     fn is_active(&self) -> bool {
+///         !self.suspended
+///     }
+///
+///     fn keys(&self) -> &[StoredKey] {
+///         &self.keys
+///     }
+///
+///     fn jwks_urls(&self) -> &[TrustedUrl] {
+///         &[]
+///     }
+/// }
+///
+/// #[derive(Debug)]
+/// struct Accounts(HashMap<String, Arc<Account>>);
+///
+/// #[async_trait]
+/// impl UserRepository for Accounts {
+///     type User = Account;
+///
+///     async fn find_by_username(
+///         &self,
+///         username: &str,
+///         _freshness: Freshness,
+///     ) -> Result<Option<Found<Account>>, RepositoryError> {
+///         Ok(self.0.get(username).cloned().map(Found::current))
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait UserRepository: Debug + Send + Sync + 'static {
+    /// The application's user type.
+    type User: KeyedUser;
+
+    /// The user whose name equals `username` byte for byte. `Ok(None)`: the store was read, and
+    /// there is none; a cache never says so.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if the store failed.
+    async fn find_by_username(
+        &self,
+        username: &str,
+        freshness: Freshness,
+    ) -> Result<Option<Found<Self::User>>, RepositoryError>;
+}
+
+/// How fresh an answer must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// A cache may answer.
+    MayBeCached,
+    /// The store itself, read after the call began.
+    Current,
+}
+
+/// A user, and whether the store was read for it.
+#[derive(Debug)]
+pub struct Found<U> {
+    user: Arc<U>,
+    freshness: Freshness,
+    revision: Option<i64>,
+}
+
+impl<U> Clone for Found<U> {
+    fn clone(&self) -> Self {
+        Self { user: Arc::clone(&self.user), freshness: self.freshness, revision: self.revision }
+    }
+}
+
+impl<U> Found<U> {
+    /// Read from the store during this call.
+    #[must_use]
+    pub const fn current(user: Arc<U>) -> Self {
+        Self { user, freshness: Freshness::Current, revision: None }
+    }
+
+    /// Taken from a cache.
+    #[must_use]
+    pub const fn cached(user: Arc<U>) -> Self {
+        Self { user, freshness: Freshness::MayBeCached, revision: None }
+    }
+
+    /// With the store's revision, read in the same statement as the user: see [`RevisionSource`].
+    #[must_use]
+    pub const fn with_revision(mut self, revision: Option<i64>) -> Self {
+        self.revision = revision;
+        self
+    }
+
+    /// The user.
+    #[must_use]
+    pub const fn user(&self) -> &Arc<U> {
+        &self.user
+    }
+
+    /// Whether the store was read for it.
+    #[must_use]
+    pub const fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// The store's revision when the user was read, where the store has one.
+    #[must_use]
+    pub const fn revision(&self) -> Option<i64> {
+        self.revision
+    }
+}
+
+/// Tells whether anything has changed in a store of users, keys and trusts, at less cost than
+/// reading it.
+#[async_trait]
+pub trait RevisionSource: Debug + Send + Sync + 'static {
+    /// A number that rises with every change to users, keys and trusts (not with the note of a
+    /// key's last use), whoever makes it. `None`: this store has no such number.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if the store failed.
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError>;
+
+    /// Waits until the store says by itself that it may have changed, or that it may have been
+    /// unable to say so. A store that cannot say waits for ever.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+}
+
+/// What the engine needs of a user type.
+pub trait KeyedUser: Debug + Send + Sync + 'static {
+    /// The name as it is stored.
+    fn username(&self) -> &str;
+
+    /// Whether the user may authenticate at all.
+    fn is_active(&self) -> bool;
+
+    /// The user's own keys, newest first, the revoked left out; at most the 32 newest.
+    fn keys(&self) -> &[StoredKey];
+
+    /// The JWKS URLs that are trusted to name this user's keys.
+    fn jwks_urls(&self) -> &[TrustedUrl];
+}
+
+/// A URL whose keys count as a user's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedUrl {
+    id: i64,
+    url: Box<str>,
+}
+
+impl TrustedUrl {
+    /// `id` is the row's, for [`KeySource::Trust`].
+    #[must_use]
+    pub fn new(id: i64, url: impl Into<Box<str>>) -> Self {
+        Self { id, url: url.into() }
+    }
+
+    /// The row's id.
+    #[must_use]
+    pub const fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// The URL of a JWK Set.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// Lists the URLs that are trusted, so that their key sets can be fetched before the first request.
+#[async_trait]
+pub trait TrustedUrls: Debug + Send + Sync + 'static {
+    /// The URLs that active users trust, each once, in any order.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if the store failed.
+    async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError>;
+}
+
+/// The user type of the repositories that come with ajwt.
+#[derive(Clone, Debug)]
+pub struct User {
+    username: Box<str>,
+    active: bool,
+    keys: Vec<StoredKey>,
+    jwks_urls: Vec<TrustedUrl>,
+}
+
+impl User {
+    /// An active user without keys.
+    #[must_use]
+    pub fn new(username: impl Into<Box<str>>) -> Self {
+        Self { username: username.into(), active: true, keys: Vec::new(), jwks_urls: Vec::new() }
+    }
+
+    /// With these keys, newest first, numbered from 1.
+    #[must_use]
+    pub fn with_keys(self, keys: impl IntoIterator<Item = PublicKey>) -> Self {
+        let keys = (1..).zip(keys).map(|(id, key)| StoredKey::new(key, KeySource::Key(id)));
+        self.with_stored_keys(keys.collect())
+    }
+
+    /// With these keys, newest first.
+    #[must_use]
+    pub fn with_stored_keys(mut self, keys: Vec<StoredKey>) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// With these trusted URLs.
+    #[must_use]
+    pub fn with_jwks_urls(mut self, jwks_urls: Vec<TrustedUrl>) -> Self {
+        self.jwks_urls = jwks_urls;
+        self
+    }
+
+    /// Active or not.
+    #[must_use]
+    pub const fn with_active(mut self, active: bool) -> Self {
+        self.active = active;
+        self
+    }
+
+    /// The name as it is stored.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+}
+
+impl KeyedUser for User {
+    fn username(&self) -> &str {
+        &self.username
+    }
+
+    fn is_active(&self) -> bool {
+        self.active
+    }
+
+    fn keys(&self) -> &[StoredKey] {
+        &self.keys
+    }
+
+    fn jwks_urls(&self) -> &[TrustedUrl] {
+        &self.jwks_urls
+    }
+}

@@ -1,0 +1,49 @@
+//! What acceptance allocates, so that no allocation comes back unseen.
+
+use std::sync::Arc;
+
+use ajwt_core::{Claims, Nonce, PrivateKey, Token, Username};
+use ajwt_server::{Authenticator, Clock as _, MemoryNonceBackend, MemoryRepository, SystemClock, User};
+
+/// Header, payload and signature decoded (3), the names of members, twice, to find duplicates (2); user name,
+/// nonce, `kid`, and what shares the claims with the token (4); the list of lists of keys (1); a future
+/// for each of user, keys and nonce, which traits that are held as `dyn` return in boxes (3); the labels of a
+/// counter (1).
+const ALLOCATIONS: u64 = if cfg!(feature = "metrics") { 14 } else { 13 };
+
+#[test]
+fn acceptance_allocates_what_it_must() {
+    let key = PrivateKey::generate_ed25519().expect("a key");
+    let users = MemoryRepository::new([User::new("guido").with_keys([key.public_key().clone()])]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let nonces = Arc::new(MemoryNonceBackend::new(1 << 16));
+    let authenticator = Authenticator::builder(Arc::new(users), nonces).build().expect("built");
+    // Memory nonces refuse tokens from before the second of their start.
+    std::thread::sleep(std::time::Duration::from_millis(1010));
+    let header = || {
+        let name = Username::new("guido").expect("a name");
+        let nonce = Nonce::generate(getrandom::fill).expect("a nonce");
+        let token = Token::sign(&Claims::new(name, SystemClock::new().now(), nonce), &key).expect("signed");
+        format!("JWT {}", token.as_str())
+    };
+    // What is made once is made by the first ones.
+    let warm: Vec<_> = (0..200).map(|_| header()).collect();
+    for header in &warm {
+        assert!(runtime.block_on(authenticator.authenticate([header.as_bytes()])).is_ok());
+    }
+    let headers: Vec<_> = (0..100).map(|_| header()).collect();
+    let counted: Vec<_> = headers
+        .iter()
+        .map(|header| {
+            allocation_counter::measure(|| {
+                let accepted = runtime.block_on(authenticator.authenticate([header.as_bytes()]));
+                assert!(accepted.is_ok());
+            })
+            .count_total
+        })
+        .collect();
+    let mut sorted = counted;
+    sorted.sort_unstable();
+    // A map that grows is not the request's.
+    assert_eq!(sorted.get(50), Some(&ALLOCATIONS), "{sorted:?}");
+}

@@ -1,0 +1,192 @@
+//! The stores of one process pass the suites that every implementation runs; broken ones do not.
+
+use std::{
+    collections::HashMap,
+    env, fs, io,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ajwt_server::{
+    InsecureNoReplayProtection, MemoryNonceBackend, MemoryRepository, NonceBackend, NonceError, NonceKey,
+    NonceOutcome, NonceUse, RepositoryError, StartRule, testing,
+};
+use async_trait::async_trait;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_nonce_backend() {
+    testing::nonce_backend(Arc::new(MemoryNonceBackend::default())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_nonce_backend_just_started_under_the_strict_rule() {
+    let backend = MemoryNonceBackend::new(1000).with_start_rule(StartRule::default());
+    testing::nonce_backend(Arc::new(backend)).await;
+}
+
+#[tokio::test]
+async fn memory_repository() {
+    let repository = MemoryRepository::new([]);
+    testing::key_admin(&repository).await;
+    testing::user_repository(&repository, &repository).await;
+    testing::trusted_urls(&repository, &repository).await;
+    testing::usage(&repository, &repository).await;
+}
+
+/// A file for each nonce, made only where there is none: atomic across processes.
+#[derive(Debug)]
+struct Files(PathBuf);
+
+#[async_trait]
+impl NonceBackend for Files {
+    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        let name: String = nonce.key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        match fs::File::create_new(self.0.join(name)) {
+            Ok(_) => Ok(NonceOutcome::Fresh),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(NonceOutcome::Replayed),
+            Err(error) => Err(RepositoryError::new("making a file", error).into()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_share_a_folder_share_the_nonces() {
+    let folder = match env::var("AJWT_TEST_FOLDER") {
+        Ok(folder) if testing::is_worker() => PathBuf::from(folder),
+        _ => env::temp_dir().join(format!("ajwt-nonces-{}", std::process::id())),
+    };
+    fs::create_dir_all(&folder).expect("a folder");
+    let var = folder.to_str().expect("a folder with a name in UTF-8").to_owned();
+    testing::nonce_backend_across_processes(
+        "processes_that_share_a_folder_share_the_nonces",
+        &[("AJWT_TEST_FOLDER", &var)],
+        async { Arc::new(Files(folder.clone())) as Arc<dyn NonceBackend> },
+    )
+    .await;
+    if !testing::is_worker() {
+        fs::remove_dir_all(&folder).expect("the folder");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_with_a_memory_each_are_found_out() {
+    let suite =
+        testing::nonce_backend_across_processes("processes_with_a_memory_each_are_found_out", &[], async {
+            Arc::new(MemoryNonceBackend::default()) as Arc<dyn NonceBackend>
+        });
+    if testing::is_worker() {
+        return suite.await;
+    }
+    let told = findings(suite).await;
+    assert!(told.contains("200 of 200 rounds") && told.contains("4 uses were Fresh"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_fails_is_found_out() {
+    let suite = testing::nonce_backend_across_processes("a_process_that_fails_is_found_out", &[], async {
+        panic!("this worker fails on purpose")
+    });
+    if testing::is_worker() {
+        return suite.await;
+    }
+    let told = findings(suite).await;
+    assert!(told.contains("ended early"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_remembers_nothing_is_found_out() {
+    let told = findings(testing::nonce_backend(Arc::new(InsecureNoReplayProtection))).await;
+    for finding in
+        ["a second use is Fresh", "round 199: of 64 simultaneous uses 64 are Fresh", "to live for 3s"]
+    {
+        assert!(told.contains(finding), "no {finding:?} in {told}");
+    }
+}
+
+/// Broken in one way or another.
+#[derive(Debug)]
+struct Broken {
+    fault: Fault,
+    used: Mutex<HashMap<NonceKey, tokio::time::Instant>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// Looks first, notes later.
+    CheckThenRecord,
+    ForgetsTooSoon,
+    /// As a unique index over the date alone would be.
+    ConfusesKeys,
+    /// The store refuses some of many simultaneous uses.
+    FailsUnderLoad,
+}
+
+#[async_trait]
+impl NonceBackend for Broken {
+    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        let now = tokio::time::Instant::now();
+        let ttl = Duration::from_millis(if self.fault == Fault::ForgetsTooSoon { 2500 } else { 60_000 });
+        let key = match self.fault {
+            Fault::ConfusesKeys => *testing::nonce_use("", nonce.time(), "", nonce.now(), ttl, ttl).key(),
+            _ => *nonce.key(),
+        };
+        if self.fault == Fault::FailsUnderLoad {
+            let Ok(mut used) = self.used.try_lock() else {
+                return Err(RepositoryError::new("locking", "it is busy").into());
+            };
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(outcome(used.insert(key, now).is_none()));
+        }
+        let known = self.used.lock().expect("lock").get(&key).is_some_and(|at| now.duration_since(*at) < ttl);
+        if known {
+            return Ok(NonceOutcome::Replayed);
+        }
+        if self.fault == Fault::CheckThenRecord {
+            tokio::task::yield_now().await;
+            self.used.lock().expect("lock").insert(key, now);
+            return Ok(NonceOutcome::Fresh);
+        }
+        let last = self.used.lock().expect("lock").insert(key, now);
+        Ok(outcome(last.is_none_or(|at| now.duration_since(at) >= ttl)))
+    }
+}
+
+fn outcome(is_fresh: bool) -> NonceOutcome {
+    if is_fresh { NonceOutcome::Fresh } else { NonceOutcome::Replayed }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_backends_are_found_out() {
+    let cases = [
+        (Fault::CheckThenRecord, "simultaneous uses"),
+        (Fault::ForgetsTooSoon, "an entry is to live for 3s"),
+        (Fault::ConfusesKeys, "nonce ..\"one\" is Replayed, not Fresh"),
+        (Fault::FailsUnderLoad, "locking failed: it is busy"),
+    ];
+    let mut failures = Vec::new();
+    for (fault, finding) in cases {
+        let backend = Broken { fault, used: Mutex::default() };
+        let told = findings(testing::nonce_backend(Arc::new(backend))).await;
+        if !told.contains(finding) {
+            failures.push(format!("{fault:?}: no {finding:?} in {told}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What a suite panics with.
+async fn findings(suite: impl Future<Output = ()>) -> String {
+    let mut suite = std::pin::pin!(suite);
+    let panic = std::future::poll_fn(|context| {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| suite.as_mut().poll(context)));
+        match polled {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => std::task::Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+    .expect_err("the suite finds nothing");
+    *panic.downcast::<String>().expect("a message")
+}

@@ -1,0 +1,472 @@
+//! The decision path: what each refusal touches, what faults of stores come to, what is told.
+
+#[path = "support/engine.rs"]
+mod engine;
+#[path = "support/observe.rs"]
+mod observe;
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ajwt_core::{Claims, KeyType, Nonce, PrivateKey, PublicKey, Timestamp, Token, Username, Validation};
+use ajwt_server::{
+    Authenticator, AuthenticatorBuilder, BuildError, Found, Freshness, KeySource, MemoryNonceBackend,
+    MockClock, NonceBackend, NonceError, NonceOutcome, NonceUse, PublicKeyRepository, Reason, RejectionKind,
+    RepositoryError, StoredKey, UsageRecorder, User, UserKeys, UserRepository,
+};
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use engine::*;
+use observe::observe;
+
+const NOW: i64 = 1_790_000_000;
+
+/// How a store of these tests answers.
+#[tokio::test]
+async fn refusals_touch_the_stores_in_order_and_leave_no_trace_in_those_behind() {
+    let engine = Engine::new();
+    let mut failures = Vec::new();
+    for (due, reads_store, headers) in refused(&engine) {
+        let before = engine.users.reads.load(Ordering::SeqCst);
+        let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+        let outcome = engine.judge(&headers).await;
+        let reads = engine.users.reads.load(Ordering::SeqCst) - before;
+        let nonces = engine.nonces.uses.lock().expect("lock").len();
+        let uses = engine.usage.uses.lock().expect("lock").len();
+        if outcome != Err(due) || reads != usize::from(reads_store) || (nonces, uses) != (0, 0) {
+            failures.push(format!(
+                "{headers:?}: {outcome:?}, not {due:?}; {reads} reads, {nonces} nonces, {uses} uses"
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[tokio::test]
+async fn key_repositories_do_the_same_work_for_users_that_are_unknown_or_inactive() {
+    let engine = Engine::new();
+    for username in ["guido", "nobody", "inactive", "keyless"] {
+        let _ = engine.judge(&[&engine.header(username)]).await;
+    }
+    let asked = engine.keys.asked.lock().expect("lock").clone();
+    assert_eq!(asked, [Some("guido".to_owned()), None, None, Some("keyless".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_accepted_token_is_used_up_and_its_key_recorded_once() {
+    let engine = Engine::new();
+    let header = engine.header("guido");
+    let accepted = engine.authenticator.authenticate([header.as_bytes()]).await.expect("accepted");
+    assert_eq!(accepted.key().source(), KeySource::Key(42));
+    assert_eq!(accepted.key().key(), engine.key.public_key());
+    assert_eq!(accepted.key().key().key_type(), KeyType::Ed25519);
+    assert_eq!(engine.judge(&[&header]).await, Err(Reason::Replayed));
+
+    let uses = engine.usage.uses.lock().expect("lock").clone();
+    assert_eq!(uses, [(KeySource::Key(42), Timestamp::from_secs(NOW))]);
+    let nonces = engine.nonces.uses.lock().expect("lock");
+    assert_eq!(nonces.len(), 2);
+    assert!(nonces.iter().all(|nonce| nonce.lifetime() == Duration::from_secs(100)
+        && nonce.tolerance() == Duration::from_secs(20)
+        && nonce.time() == NOW
+        && nonce.now() == Timestamp::from_secs(NOW)));
+}
+
+#[tokio::test]
+async fn closing_flushes_usage_and_closes_the_nonce_store() {
+    let engine = Engine::new();
+    engine.authenticator.clone().close().await;
+    assert_eq!(engine.usage.flushed.load(Ordering::SeqCst), 1);
+    assert_eq!(engine.nonces.closed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_answer_is_the_same_for_all_reasons_of_a_kind() {
+    let engine = Engine::build(Store::Works, Store::Works, None, |builder| builder.scheme("Ajwt+x"));
+    let mut failures = Vec::new();
+    for &reason in Reason::ALL {
+        let answer = engine.authenticator.answer(reason.kind());
+        let due = match reason.kind() {
+            RejectionKind::NoCredentials | RejectionKind::Refused => (401, Some("Ajwt+x"), "unauthorized\n"),
+            RejectionKind::Unavailable => (503, None, "service unavailable\n"),
+        };
+        let mut headers: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        let challenge = headers.pop_if(|(name, _)| *name == "www-authenticate").map(|(_, value)| value);
+        assert_eq!(headers, [("content-type", "text/plain; charset=utf-8")], "{reason}");
+        if (answer.status, challenge, &*answer.body) != due {
+            failures.push(format!("{reason}: {answer:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[tokio::test]
+async fn the_scheme_is_compared_without_ascii_case() {
+    let engine = Engine::build(Store::Works, Store::Works, None, |builder| builder.scheme("AjWt"));
+    let mut failures = Vec::new();
+    for (scheme, due) in [
+        ("AjWt", Ok(())),
+        ("ajwt", Ok(())),
+        ("AJWT", Ok(())),
+        ("JWT", Err(Reason::NoCredentials)),
+        ("AjWt2", Err(Reason::NoCredentials)),
+        ("\u{212a}jwt", Err(Reason::NoCredentials)),
+    ] {
+        let header = engine.header("guido").replacen("JWT", scheme, 1);
+        let outcome = engine.judge(&[&header]).await;
+        if outcome != due {
+            failures.push(format!("{scheme}: {outcome:?}, not {due:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn what_cannot_be_built_is_refused() {
+    type Configure = fn(AuthenticatorBuilder) -> AuthenticatorBuilder;
+
+    let second = Duration::from_secs(1);
+    let short = Duration::from_millis(999);
+    let scheme = |found: &str| Some(BuildError::Scheme { found: found.into() });
+    let cases: [(&str, Configure, Option<BuildError>); 9] = [
+        ("as it comes", |builder| builder, None),
+        ("margin of 1 s", |builder| builder.nonce_margin(Duration::from_secs(1)), None),
+        (
+            "margin below 1 s",
+            |builder| builder.nonce_margin(Duration::from_millis(999)),
+            Some(BuildError::Margin { found: short, min: second }),
+        ),
+        ("no timeout", |builder| builder.store_timeout(Duration::ZERO), Some(BuildError::StoreTimeout)),
+        ("empty scheme", |builder| builder.scheme(""), scheme("")),
+        ("scheme of two words", |builder| builder.scheme("J WT"), scheme("J WT")),
+        ("scheme with a line end", |builder| builder.scheme("JWT\r\n"), scheme("JWT\r\n")),
+        ("scheme beyond ASCII", |builder| builder.scheme("JW\u{2c6}"), scheme("JW\u{2c6}")),
+        ("scheme of odd characters", |builder| builder.scheme("!#$%&'*+-.^_`|~9"), None),
+    ];
+    let mut failures = Vec::new();
+    for (what, configure, due) in cases {
+        let engine = Engine::new();
+        let builder = Authenticator::builder(engine.users as _, engine.nonces as _);
+        let error = configure(builder).build().err();
+        if error != due {
+            failures.push(format!("{what}: {error:?}, not {due:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_store_that_fails_or_is_slow_is_told_apart_counted_and_logged_once() {
+    let cases = [
+        ("users fail", Store::Fails, Store::Works, None, Reason::StoreUnavailable, "the disk is on fire"),
+        (
+            "users sleep",
+            Store::Sleeps,
+            Store::Works,
+            None,
+            Reason::StoreUnavailable,
+            "reading a user took too long",
+        ),
+        ("keys fail", Store::Works, Store::Fails, None, Reason::StoreUnavailable, "the disk is on fire"),
+        (
+            "keys sleep",
+            Store::Works,
+            Store::Sleeps,
+            None,
+            Reason::StoreUnavailable,
+            "reading keys took too long",
+        ),
+        (
+            "nonces full",
+            Store::Works,
+            Store::Works,
+            Some(NonceStore::Full),
+            Reason::NonceStoreFull,
+            "is full: 3 entries",
+        ),
+        (
+            "nonces starting",
+            Store::Works,
+            Store::Works,
+            Some(NonceStore::Starting),
+            Reason::NonceStoreStarting,
+            "knows nothing of tokens used before",
+        ),
+        (
+            "nonces fail",
+            Store::Works,
+            Store::Works,
+            Some(NonceStore::Store(Store::Fails)),
+            Reason::NonceStoreUnavailable,
+            "the disk is on fire",
+        ),
+        (
+            "nonces sleep",
+            Store::Works,
+            Store::Works,
+            Some(NonceStore::Store(Store::Sleeps)),
+            Reason::NonceStoreUnavailable,
+            "consuming a nonce took too long",
+        ),
+    ];
+    let mut failures = Vec::new();
+    for (what, users, keys, nonces, due, logged) in cases {
+        let (outcomes, seen) = observe(async {
+            let engine = Engine::with(users, keys, nonces);
+            let mut outcomes = Vec::new();
+            for _ in 0..5 {
+                outcomes.push(engine.judge(&[&engine.header("guido")]).await);
+            }
+            engine.clock.advance(Duration::from_secs(60));
+            let late = header(&claims("guido", NOW + 60), &engine.key);
+            outcomes.push(engine.judge(&[&late]).await);
+            assert!(engine.usage.uses.lock().expect("lock").is_empty(), "a use was recorded");
+            outcomes
+        });
+        // A start passes by itself: it is a warning, and keeps no failure out of the log.
+        let level = if due == Reason::NonceStoreStarting { "WARN" } else { "ERROR" };
+        let errors: Vec<_> = seen.log.lines().filter(|line| line.contains(level)).collect();
+        let is_logged = errors.len() == 2
+            && errors.iter().all(|line| line.contains(logged) && line.contains("503"))
+            && errors[0].contains("unlogged=0")
+            && errors[1].contains("unlogged=4");
+        let counted = BTreeMap::from([(("unavailable".to_owned(), due.label().to_owned()), 6)]);
+        if outcomes.iter().any(|outcome| *outcome != Err(due)) || due.kind() != RejectionKind::Unavailable {
+            failures.push(format!("{what}: {outcomes:?}, not {due:?}"));
+        }
+        if !is_logged {
+            failures.push(format!("{what}: not logged once a minute with {logged:?}:\n{}", seen.log));
+        }
+        if seen.counters != counted {
+            failures.push(format!("{what}: counted {:?}, not {counted:?}", seen.counters));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_behind_its_cache_refuses_nobody_for_good() {
+    let engine = Engine::with(Store::FailsBehindItsCache, Store::Works, None);
+    // What the cache is enough for is accepted; whether to refuse only the store may say.
+    assert_eq!(engine.judge(&[&engine.header("guido")]).await, Ok(()));
+    for username in ["inactive", "keyless", "other"] {
+        assert_eq!(
+            engine.judge(&[&engine.header(username)]).await,
+            Err(Reason::StoreUnavailable),
+            "{username}"
+        );
+    }
+}
+
+/// A store of users, keys and nonces in each of whose answers time passes.
+#[derive(Debug)]
+struct Slow {
+    clock: MockClock,
+    keys: Vec<PublicKey>,
+    nonces: Arc<Nonces>,
+    read: Duration,
+    consume: Duration,
+}
+
+#[async_trait]
+impl UserRepository for Slow {
+    type User = User;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        _: Freshness,
+    ) -> Result<Option<Found<User>>, RepositoryError> {
+        self.clock.advance(self.read);
+        Ok(Some(Found::current(Arc::new(User::new(username).with_keys(self.keys.clone())))))
+    }
+}
+
+#[async_trait]
+impl NonceBackend for Slow {
+    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        let answer = self.nonces.consume(nonce).await;
+        self.clock.advance(self.consume);
+        answer
+    }
+}
+
+/// An authenticator over such a store.
+fn slow(engine: &Engine, read: Duration, consume: Duration) -> Authenticator {
+    let (clock, nonces) = (engine.clock.clone(), Arc::clone(&engine.nonces));
+    let keys = vec![engine.key.public_key().clone()];
+    let store = Arc::new(Slow { clock, keys, nonces, read, consume });
+    Authenticator::builder(Arc::clone(&store) as _, store)
+        .clock(Arc::new(engine.clock.clone()))
+        .nonce_margin(Duration::from_secs(1))
+        .build()
+        .expect("an authenticator")
+}
+
+#[tokio::test]
+async fn a_use_is_told_the_time_after_a_slow_read() {
+    let engine = Engine::new();
+    let authenticator = slow(&engine, Duration::from_secs(2), Duration::ZERO);
+    authenticator.authenticate([engine.header("guido").as_bytes()]).await.expect("accepted");
+    let told = engine.nonces.uses.lock().expect("lock")[0].now();
+    assert_eq!(told, Timestamp::from_secs(NOW + 2));
+}
+
+#[tokio::test]
+async fn a_token_whose_window_closes_while_a_store_is_asked_is_refused() {
+    let ms = Duration::from_millis;
+    let cases = [(1, 0, true), (0, 1, true), (0, 0, false), (3_600_000, 0, true)];
+    for (read, consume, is_late) in cases {
+        let engine = Engine::new();
+        let authenticator = slow(&engine, ms(read), ms(consume));
+        // At the very end of its window when it comes in.
+        let token = header(&claims("guido", NOW - 20), &engine.key);
+        let answer = authenticator.authenticate([token.as_bytes()]).await;
+        let reason = answer.err().map(|rejection| rejection.reason());
+        assert_eq!(reason, is_late.then_some(Reason::OutsideWindow), "{read} ms, {consume} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_read_lets_no_token_outlive_its_nonce() {
+    // Used as early as can be, and again when it comes in at the end of its window, to a store so
+    // slow that the first use is forgotten by then.
+    let engine = Engine::new();
+    let token = header(&claims("guido", NOW + 20), &engine.key);
+    let prompt = slow(&engine, Duration::ZERO, Duration::ZERO);
+    prompt.authenticate([token.as_bytes()]).await.expect("accepted");
+    engine.clock.advance(Duration::from_secs(40));
+    let slow = slow(&engine, Duration::from_millis(1900), Duration::ZERO);
+    let again = slow.authenticate([token.as_bytes()]).await;
+    assert!(again.is_err_and(|rejection| rejection.reason() == Reason::OutsideWindow));
+}
+
+#[tokio::test]
+async fn keys_of_other_repositories_stand_beside_the_users_own() {
+    let engine = Engine::new();
+    let accepts = async |builder: ajwt_server::AuthenticatorBuilder| {
+        let authenticator = builder.clock(Arc::new(engine.clock.clone())).build().expect("built");
+        authenticator.authenticate([engine.header("guido").as_bytes()]).await.is_ok()
+    };
+    let builder = || {
+        let user = User::new("guido").with_keys([engine.key.public_key().clone()]);
+        let users = Arc::new(ajwt_server::MemoryRepository::new([user]));
+        Authenticator::builder(users, Arc::new(ajwt_server::InsecureNoReplayProtection))
+    };
+    let others = || Arc::new(Keys { store: Store::Works, asked: Mutex::default() });
+    assert!(accepts(builder()).await);
+    assert!(accepts(builder().keys(others())).await);
+    assert!(!accepts(builder().keys(others()).without_user_keys()).await);
+    assert!(accepts(builder().keys(Arc::new(UserKeys)).keys(others()).without_user_keys()).await);
+}
+
+#[test]
+fn outcomes_are_counted_by_reason() {
+    let ((), seen) = observe(async {
+        let engine = Engine::new();
+        for (_, _, headers) in refused(&engine) {
+            let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+            engine.judge(&headers).await.expect_err("refused");
+        }
+        let header = engine.header("guido");
+        engine.judge(&[&header]).await.expect("accepted");
+        engine.judge(&[&header]).await.expect_err("replayed");
+    });
+    let mut due: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for (reason, _, _) in refused(&Engine::new()) {
+        let outcome = if reason == Reason::NoCredentials { "no_credentials" } else { "refused" };
+        *due.entry((outcome.into(), reason.label().into())).or_default() += 1;
+    }
+    due.insert(("refused".into(), "replayed".into()), 1);
+    due.insert(("accepted".into(), "accepted".into()), 1);
+    assert_eq!(seen.counters, due);
+    // With the four of stores that fail these are all there are.
+    assert_eq!(due.len(), Reason::ALL.len() - 4 + 1);
+}
+
+#[test]
+fn many_tokens_outside_of_the_window_hint_at_ntp_once_a_minute() {
+    let ((), seen) = observe(async {
+        let engine = Engine::new();
+        let late = |passed| header(&claims("guido", NOW + passed - 3600), &engine.key);
+        for _ in 0..19 {
+            assert_eq!(engine.judge(&[&late(0)]).await, Err(Reason::OutsideWindow));
+        }
+        tracing::info!("after 19");
+        assert_eq!(engine.judge(&[&late(0)]).await, Err(Reason::OutsideWindow));
+        tracing::info!("after 20");
+        for _ in 0..99 {
+            assert_eq!(engine.judge(&[&late(0)]).await, Err(Reason::OutsideWindow));
+        }
+        tracing::info!("after 119");
+        engine.clock.advance(Duration::from_secs(60));
+        for _ in 0..100 {
+            assert_eq!(engine.judge(&[&late(60)]).await, Err(Reason::OutsideWindow));
+        }
+    });
+    let hints = |log: &str| log.lines().filter(|line| line.contains("WARN") && line.contains("NTP")).count();
+    let (first, rest) = seen.log.split_once("after 19").expect("the first part");
+    let (second, rest) = rest.split_once("after 20").expect("the second part");
+    let (third, fourth) = rest.split_once("after 119").expect("the other parts");
+    assert_eq!([first, second, third, fourth].map(hints), [0, 1, 0, 1], "{}", seen.log);
+}
+
+#[tokio::test]
+async fn audiences_and_tolerance_are_those_configured() {
+    let validation = Validation::default()
+        .with_tolerance(Duration::from_secs(5))
+        .and_then(|validation| validation.with_audience("api"))
+        .expect("a validation");
+    let engine = Engine::build(Store::Works, Store::Works, None, |builder| builder.validation(validation));
+    let judge = async |time, audience: Option<&str>| {
+        let claims = claims("guido", time);
+        let claims = match audience {
+            Some(audience) => claims.with_audience(audience),
+            None => claims,
+        };
+        engine.judge(&[&header(&claims, &engine.key)]).await
+    };
+    assert_eq!(judge(NOW - 5, Some("api")).await, Ok(()));
+    assert_eq!(judge(NOW - 6, Some("api")).await, Err(Reason::OutsideWindow));
+    assert_eq!(judge(NOW, Some("other")).await, Err(Reason::WrongAudience));
+    assert_eq!(judge(NOW, None).await, Err(Reason::WrongAudience));
+    let lifetime = engine.nonces.uses.lock().expect("lock")[0].lifetime();
+    assert_eq!(lifetime, Duration::from_secs(70));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn of_64_simultaneous_requests_with_one_token_one_is_accepted() {
+    let engine = Engine::new();
+    let mut failures = Vec::new();
+    for round in 0..200 {
+        let header = Arc::new(engine.header("guido"));
+        let start = Arc::new(tokio::sync::Barrier::new(64));
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..64 {
+            let (authenticator, header, start) =
+                (engine.authenticator.clone(), Arc::clone(&header), Arc::clone(&start));
+            requests.spawn(async move {
+                start.wait().await;
+                authenticator.authenticate([header.as_bytes()]).await.map(drop)
+            });
+        }
+        let outcomes = requests.join_all().await;
+        let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        let replayed = outcomes
+            .iter()
+            .filter(|outcome| outcome.is_err_and(|rejection| rejection.reason() == Reason::Replayed))
+            .count();
+        if (accepted, replayed) != (1, 63) {
+            failures.push(format!("round {round}: {accepted} accepted, {replayed} replayed"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!(engine.usage.uses.lock().expect("lock").len(), 200);
+}

@@ -1,0 +1,78 @@
+use std::error::Error;
+
+use thiserror::Error;
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// The database could not be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL is not one of this database.
+    #[error("the database URL is not usable; expected {expected}")]
+    Url {
+        /// What a URL looks like.
+        expected: &'static str,
+        /// Why it is not usable.
+        source: Source,
+    },
+    /// Opening failed.
+    #[error("the database cannot be opened")]
+    Open {
+        /// Why not.
+        source: Source,
+    },
+}
+
+/// The migrations did not run. The database is as it was; on MySQL and MariaDB, where changes of
+/// tables are not transactional, running them again goes on from there.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MigrationError {
+    /// The database has migrations that this version of ajwt does not know.
+    #[error(
+        "the database was migrated by a newer version of ajwt (migration {version}); update this program"
+    )]
+    Newer {
+        /// The unknown migration.
+        version: i64,
+    },
+    /// A migration was changed after it ran.
+    #[error("migration {version} of the database is not the one of this version of ajwt; was it edited?")]
+    Changed {
+        /// The migration.
+        version: i64,
+    },
+    /// The server forbids the triggers that raise the revision.
+    #[error(
+        "the server lets this account make no triggers; have it set log_bin_trust_function_creators, or migrate without them"
+    )]
+    NoTriggers {
+        /// What the server says.
+        source: Source,
+    },
+    /// A statement failed.
+    #[error("migrating the database failed")]
+    Failed {
+        /// Why.
+        source: Source,
+    },
+}
+
+impl From<sqlx::migrate::MigrateError> for MigrationError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        use sqlx::migrate::MigrateError;
+
+        match error {
+            MigrateError::VersionMissing(version) => Self::Newer { version },
+            MigrateError::VersionMismatch(version) => Self::Changed { version },
+            other => Self::Failed { source: other.into() },
+        }
+    }
+}
+
+impl From<sqlx::Error> for MigrationError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed { source: error.into() }
+    }
+}

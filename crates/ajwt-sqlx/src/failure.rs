@@ -1,0 +1,27 @@
+use ajwt_server::RepositoryError;
+use thiserror::Error;
+
+/// What a failure is likely due to, in words of what to do, before the database's own.
+#[derive(Debug, Error)]
+#[error("the tables of ajwt are missing or of another version; run the migrations")]
+struct MissingTables(#[source] sqlx::Error);
+
+/// Wraps a database's error for the engine.
+pub(crate) fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> RepositoryError {
+    move |error| {
+        if is_of_missing_tables(&error) {
+            RepositoryError::new(what, MissingTables(error))
+        } else {
+            RepositoryError::new(what, error)
+        }
+    }
+}
+
+/// PostgreSQL and MySQL have codes for it, SQLite has not.
+fn is_of_missing_tables(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    let code = error.code();
+    ["42P01", "42703", "42883", "42S02", "42S22"].contains(&code.as_deref().unwrap_or_default())
+        || error.message().starts_with("no such table")
+        || error.message().starts_with("no such column")
+}

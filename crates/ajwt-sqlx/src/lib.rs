@@ -1,0 +1,100 @@
+//! Users, keys, trusts and used nonces in SQL.
+//!
+//! | feature | repository | nonce backend |
+//! |---|---|---|
+//! | `postgres` | [`PostgresRepository`] | [`PostgresNonceBackend`] |
+//! | `mysql` (MariaDB too) | [`MySqlRepository`] | [`MySqlNonceBackend`] |
+//! | `sqlite` | [`SqliteRepository`] | [`SqliteNonceBackend`] |
+//!
+//! The tables are named `ajwt_*`; the migrations that make them are embedded
+//! ([`SqliteRepository::migrate`]) and keep their own table, so that they stand beside those of the
+//! application. No runtime or TLS feature of sqlx is chosen for you. Users may be in a table of the
+//! application's own ([`Schema::with_users`]), and Django's tables will do as well ([`Schema::django`]).
+//!
+//! ```no_run
+//! # #[cfg(feature = "sqlite")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use ajwt_server::Authenticator;
+//! use ajwt_sqlx::{SqliteNonceBackend, SqliteRepository};
+//!
+//! let repository = SqliteRepository::connect("sqlite://ajwt.db").await?;
+//! repository.migrate().await?;
+//! let nonces = SqliteNonceBackend::new(repository.pool().clone());
+//! let usage = repository.batched_usage();
+//! let authenticator =
+//!     Authenticator::builder(Arc::new(repository), Arc::new(nonces)).usage(Arc::new(usage)).build()?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
+)]
+
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod audit;
+mod error;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod failure;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod key_cache;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod migrations;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "mysql")]
+mod mysql_django;
+#[cfg(feature = "mysql")]
+mod mysql_migrations;
+#[cfg(feature = "mysql")]
+mod mysql_nonce;
+#[cfg(feature = "mysql")]
+mod mysql_tables;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod nonce_table;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod pool;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_django;
+#[cfg(feature = "postgres")]
+mod postgres_nonce;
+#[cfg(feature = "postgres")]
+mod postgres_tables;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod schema;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "sqlite")]
+mod sqlite_django;
+#[cfg(feature = "sqlite")]
+mod sqlite_nonce;
+#[cfg(feature = "sqlite")]
+mod sqlite_tables;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod user_rows;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod user_table;
+
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use audit::AuditRecord;
+pub use error::{ConnectError, MigrationError};
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlRepository;
+#[cfg(feature = "mysql")]
+pub use mysql_nonce::MySqlNonceBackend;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresRepository;
+#[cfg(feature = "postgres")]
+pub use postgres_nonce::PostgresNonceBackend;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use schema::Schema;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteRepository;
+#[cfg(feature = "sqlite")]
+pub use sqlite_nonce::SqliteNonceBackend;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use user_table::UserTable;

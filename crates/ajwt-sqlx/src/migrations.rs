@@ -1,0 +1,65 @@
+use std::borrow::Cow;
+
+use sqlx::{
+    SqlSafeStr as _,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+use crate::schema::{Owner, Schema};
+
+/// The migrations of a database, as its folder has them.
+pub(crate) struct Files {
+    pub(crate) tables: &'static str,
+    pub(crate) revision: &'static str,
+    /// Beside tables of others.
+    pub(crate) nonce: &'static str,
+    /// Beside users of the application's own.
+    pub(crate) audit: &'static str,
+}
+
+/// Embeds a folder of migrations.
+macro_rules! files {
+    ($database:literal) => {
+        $crate::migrations::Files {
+            tables: include_str!(concat!("../migrations/", $database, "/0001_tables.sql")),
+            revision: include_str!(concat!("../migrations/", $database, "/0002_revision.sql")),
+            nonce: include_str!(concat!("../migrations/", $database, "/beside/0001_nonce.sql")),
+            audit: include_str!(concat!("../migrations/", $database, "/beside/0002_audit.sql")),
+        }
+    };
+}
+
+pub(crate) use files;
+
+/// The number of the migration of ajwt's own tables that makes triggers.
+pub(crate) const TRIGGERS: i64 = 2;
+
+/// The table in which it is noted which migrations were made.
+pub(crate) const fn table(schema: &Schema) -> &'static str {
+    match schema.owner() {
+        Owner::Ajwt => "ajwt_migrations",
+        Owner::Application => "ajwt_beside_migrations",
+        Owner::Django => "ajwt_django_migrations",
+    }
+}
+
+/// sqlx's locks are off: some databases have none, and for the others there are better ones.
+pub(crate) fn migrator(schema: &Schema, files: &Files) -> Migrator {
+    let migrations = match schema.owner() {
+        Owner::Ajwt => {
+            vec![migration(1, "tables", files.tables), migration(TRIGGERS, "revision", files.revision)]
+        }
+        Owner::Application => {
+            vec![migration(1, "nonce", files.nonce), migration(2, "audit", files.audit)]
+        }
+        Owner::Django => vec![migration(1, "nonce", files.nonce)],
+    };
+    let mut migrator = Migrator::with_migrations(migrations);
+    migrator.dangerous_set_table_name(table(schema));
+    migrator.set_locking(false);
+    migrator
+}
+
+fn migration(version: i64, name: &'static str, sql: &'static str) -> Migration {
+    Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+}

@@ -1,0 +1,595 @@
+use std::{str, str::FromStr as _, sync::Arc};
+
+use ajwt_core::{Timestamp, Username};
+use ajwt_server::{
+    AdminError, BatchedUsage, Clock, Found, Freshness, KeyAdmin, KeyRecord, KeySource, NewKey,
+    RepositoryError, RevisionSource, SystemClock, TrustRecord, TrustedUrls, UsageStore, User, UserRecord,
+    UserRepository,
+};
+use async_trait::async_trait;
+use sqlx::{
+    Executor as _, MySql, MySqlConnection, MySqlPool, Row as _, SqlStr,
+    mysql::{
+        MySqlArguments, MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult, MySqlRow,
+    },
+    query::Query,
+};
+
+use crate::{
+    audit::{self, AuditRecord, Entry, RowChange},
+    error::{ConnectError, MigrationError},
+    failure::failed,
+    key_cache::KeyCache,
+    migrations::TRIGGERS,
+    mysql_django, mysql_migrations, mysql_tables,
+    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_broken},
+    schema::{self, Owner, REVISION, Schema, Statements},
+    user_rows::{self, UserRow},
+};
+
+/// For connections of pools that we open. A statement that the engine has given up waits for a lock no
+/// longer than the engine would, or such statements would take all of the server's connections. What
+/// is read is committed, and what is written is so at once, whatever the server's defaults.
+const SESSION: [&str; 2] = [
+    "SET autocommit = 1, innodb_lock_wait_timeout = 1, lock_wait_timeout = 2",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+];
+
+/// `ER_CANT_AGGREGATE_2COLLATIONS`, and MySQL's own `ER_IMPOSSIBLE_STRING_CONVERSION`.
+const NOT_COMPARABLE: [u16; 2] = [1267, 3988];
+
+/// Users, keys and trusts in MySQL or MariaDB. Cheap to clone; clones share the pool, the parsed keys and
+/// the connection that looks for changes.
+#[derive(Clone, Debug)]
+pub struct MySqlRepository {
+    pool: MySqlPool,
+    clock: Arc<dyn Clock>,
+    actor: Arc<str>,
+    keys: Arc<KeyCache>,
+    schema: Schema,
+    sql: Arc<Statements>,
+    polling: Arc<Reserved<MySql>>,
+}
+
+impl MySqlRepository {
+    /// Connects to a database by its URL, as in `mysql://user:password@host/database`, with
+    /// settings for a service: at most ten connections, and no wait for one that is longer than
+    /// 1.5 s. For other settings make a pool and use [`new`](Self::new), preferably with
+    /// `test_before_acquire(false)`: a ping before each statement is half its cost, and a read is
+    /// tried again when its connection turns out to have broken.
+    ///
+    /// # Errors
+    /// [`ConnectError`] that says whether the URL or the server is at fault.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        let not_usable =
+            |source| ConnectError::Url { expected: "mysql://USER:PASSWORD@HOST/DATABASE", source };
+        if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
+            return Err(not_usable("it does not begin with mysql://".into()));
+        }
+        let options = MySqlConnectOptions::from_str(url).map_err(|error| not_usable(error.into()))?;
+        let pool = MySqlPoolOptions::new()
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    for sql in SESSION {
+                        connection.execute(sql).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_with(options)
+            .await
+            .map_err(|error| ConnectError::Open { source: error.into() })?;
+        Ok(Self::new(pool))
+    }
+
+    /// Over a pool of the application's own.
+    #[must_use]
+    pub fn new(pool: MySqlPool) -> Self {
+        let schema = Schema::default();
+        Self {
+            pool,
+            clock: Arc::new(SystemClock::new()),
+            actor: audit::UNKNOWN_ACTOR.into(),
+            keys: Arc::default(),
+            sql: statements(&schema),
+            schema,
+            polling: Arc::default(),
+        }
+    }
+
+    /// On these tables. Without it they are ajwt's own.
+    #[must_use]
+    pub fn with_schema(mut self, schema: Schema) -> Self {
+        self.sql = statements(&schema);
+        self.schema = schema;
+        self
+    }
+
+    /// On this clock, which dates changes.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// On behalf of this person or program, cut to 150 characters: who made a change, in the
+    /// [audit](Self::audit) table. Without it that is `unknown`. Clones may have different ones.
+    #[must_use]
+    pub fn with_actor(mut self, actor: &str) -> Self {
+        self.actor = audit::actor(actor).into();
+        self
+    }
+
+    /// The pool.
+    #[must_use]
+    pub const fn pool(&self) -> &MySqlPool {
+        &self.pool
+    }
+
+    /// Makes or updates the tables. Any number of processes may do so at once.
+    ///
+    /// # Errors
+    /// [`MigrationError::NoTriggers`] if the server forbids triggers: see
+    /// [`migrate_without_triggers`](Self::migrate_without_triggers); other [`MigrationError`]s.
+    /// Changes of tables are not transactional here: run it again, and it goes on from there.
+    pub async fn migrate(&self) -> Result<(), MigrationError> {
+        mysql_migrations::run(&self.pool, &self.schema, None).await
+    }
+
+    /// As [`migrate`](Self::migrate), without the triggers that raise the revision, for servers that
+    /// forbid them (a binary log, no `log_bin_trust_function_creators`, and an account without
+    /// `SUPER`). There is no revision then, unless an earlier `migrate` has made the triggers. A
+    /// later `migrate` makes them.
+    ///
+    /// # Errors
+    /// As `migrate`.
+    pub async fn migrate_without_triggers(&self) -> Result<(), MigrationError> {
+        mysql_migrations::run(&self.pool, &self.schema, Some(TRIGGERS - 1)).await
+    }
+
+    /// Notes uses of keys in these tables, each key at most once per 30 s.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    #[must_use]
+    pub fn batched_usage(&self) -> BatchedUsage {
+        BatchedUsage::new(Arc::new(self.clone()), BatchedUsage::DEFAULT_INTERVAL)
+    }
+
+    /// The last changes that were made through [`KeyAdmin`], newest first.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if the database failed, and over Django's tables, which have no audit.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
+        self.schema.check_audit("reading the audit table")?;
+        let failed = failed("reading the audit table");
+        let rows = sqlx::query(mysql_tables::AUDIT)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(&failed)?;
+        rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn user_rows(&self, username: &str) -> Result<Vec<MySqlRow>, sqlx::Error> {
+        let read = async |connection: &mut MySqlConnection| {
+            let mut find = sqlx::query(self.sql.find_user.clone());
+            for _ in 0..3 {
+                find = self.bind_name(find, username);
+            }
+            if_storable(find.fetch_all(connection).await)
+        };
+        Lease::of(&self.pool).await?.run(read).await
+    }
+
+    async fn url_rows(&self) -> Result<Vec<MySqlRow>, sqlx::Error> {
+        let read = async |connection: &mut MySqlConnection| {
+            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
+        };
+        Lease::of(&self.pool).await?.run(read).await
+    }
+
+    async fn check_user(
+        &self,
+        connection: &mut MySqlConnection,
+        sql: &SqlStr,
+        username: &Username,
+    ) -> Result<(), AdminError> {
+        let find = self.bind_name(sqlx::query(sql.clone()), username.as_str());
+        match if_storable(find.fetch_optional(connection).await).map_err(failed("reading a user"))? {
+            Some(_) => Ok(()),
+            None => Err(AdminError::unknown_user(username)),
+        }
+    }
+
+    /// Binds a name for the two comparisons that it takes: of texts, so that an index may serve, where
+    /// the column is another's; and of bytes, which is all that our own column of bytes needs.
+    fn bind_name<'q>(
+        &self,
+        query: Query<'q, MySql, MySqlArguments>,
+        name: &'q str,
+    ) -> Query<'q, MySql, MySqlArguments> {
+        let query = match self.schema.owner() {
+            Owner::Ajwt => query.bind(name.as_bytes()),
+            Owner::Application | Owner::Django => query.bind(name),
+        };
+        query.bind(name.as_bytes())
+    }
+
+    async fn list_keys(
+        &self,
+        connection: &mut MySqlConnection,
+        username: &Username,
+    ) -> Result<Vec<KeyRecord>, sqlx::Error> {
+        let list = self.bind_name(sqlx::query(self.sql.list_keys.clone()), username.as_str());
+        let rows = list.fetch_all(connection).await?;
+        let records = rows.iter().map(key_record).collect::<Result<_, _>>()?;
+        Ok(self.schema.complete(records, &self.keys))
+    }
+
+    async fn list_trusts(
+        &self,
+        connection: &mut MySqlConnection,
+        username: &Username,
+    ) -> Result<Vec<TrustRecord>, sqlx::Error> {
+        let list = self.bind_name(sqlx::query(self.sql.list_trusts.clone()), username.as_str());
+        let rows = list.fetch_all(connection).await?;
+        let record = |row| Ok(TrustRecord::new(get(row, 0)?, text(row, 1)?, time(row, 2)?));
+        rows.iter().map(record).collect()
+    }
+
+    /// Django's tables do not themselves keep a key from being there twice. The user is locked.
+    async fn check_not_there(
+        &self,
+        connection: &mut MySqlConnection,
+        username: &Username,
+        key: &NewKey,
+    ) -> Result<(), AdminError> {
+        if self.schema.is_django() {
+            let fingerprint = key.key().fingerprint().as_str();
+            let records = self.list_keys(connection, username).await.map_err(failed("listing keys"))?;
+            if records.iter().any(|record| record.fingerprint == fingerprint) {
+                return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a change in its own transaction.
+    async fn note(
+        &self,
+        connection: &mut MySqlConnection,
+        username: &Username,
+        at: Timestamp,
+        entry: &Entry,
+    ) -> Result<(), sqlx::Error> {
+        if self.schema.is_django() {
+            return Ok(());
+        }
+        let note =
+            sqlx::query(mysql_tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
+        note.bind(username.as_str().as_bytes()).bind(&entry.detail).execute(connection).await.map(drop)
+    }
+
+    async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
+        let failed = failed("changing a key or trust");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let mut query = sqlx::query(change.sql);
+        if let Some(argument) = change.argument {
+            query = query.bind(argument.map(Timestamp::as_millis));
+        }
+        let query = self.bind_name(query, username.as_str()).bind(change.id);
+        let changed = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
+        if changed == 0 {
+            return Err(change.missing);
+        }
+        let now = self.clock.now();
+        self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+}
+
+#[async_trait]
+impl UserRepository for MySqlRepository {
+    type User = User;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        _: Freshness,
+    ) -> Result<Option<Found<User>>, RepositoryError> {
+        let failed = failed("reading a user");
+        let mut rows = self.user_rows(username).await;
+        if is_broken(&rows) {
+            drop_broken(&self.pool).await;
+            rows = self.user_rows(username).await;
+        }
+        let rows = rows.map_err(&failed)?;
+        user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
+    }
+}
+
+#[async_trait]
+impl RevisionSource for MySqlRepository {
+    /// On a connection of its own: a flood of requests must not keep changes from being noticed.
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        if !self.schema.has_revision() {
+            return Ok(None);
+        }
+        let read = async |connection: &mut MySqlConnection| {
+            sqlx::query_scalar(REVISION).fetch_optional(connection).await
+        };
+        self.polling.run(&self.pool, read).await.map_err(failed("reading the revision"))
+    }
+}
+
+#[async_trait]
+impl TrustedUrls for MySqlRepository {
+    async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
+        let failed = failed("listing trusted URLs");
+        let mut rows = self.url_rows().await;
+        if is_broken(&rows) {
+            drop_broken(&self.pool).await;
+            rows = self.url_rows().await;
+        }
+        let rows = rows.map_err(&failed)?;
+        user_rows::trusted_urls(rows.iter().map(|row| get(row, 0))).map_err(failed)
+    }
+}
+
+#[async_trait]
+impl UsageStore for MySqlRepository {
+    async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+        let failed = failed("noting the use of keys");
+        let mut uses = uses.to_vec();
+        // In one order in every process, or two of them may wait for each other.
+        uses.sort_unstable();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        for (source, at) in uses {
+            let (sql, id) = match source {
+                KeySource::Key(id) => (&self.sql.key_used, id),
+                KeySource::Trust(id) => (&self.sql.trust_used, id),
+            };
+            let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
+            update.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+}
+
+#[async_trait]
+impl KeyAdmin for MySqlRepository {
+    async fn add_user(&self, username: &Username) -> Result<(), AdminError> {
+        self.schema.check_add_user()?;
+        let failed = failed("adding a user");
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let add =
+            sqlx::query(mysql_tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
+        let added = add.execute(&mut *transaction).await;
+        if is_duplicate(&added) {
+            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+        }
+        added.map_err(&failed)?;
+        let entry = Entry::of_user("add_user");
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
+        self.schema.check_set_user_active()?;
+        let failed = failed("changing a user");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let change = sqlx::query(self.sql.set_user_active.clone()).bind(active);
+        let change = self.bind_name(change, username.as_str());
+        change.execute(&mut *transaction).await.map_err(&failed)?;
+        let entry = Entry::activation(active);
+        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
+        self.schema.check_remove_user()?;
+        let failed = failed("removing a user");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        for sql in mysql_tables::REMOVE_USER {
+            sqlx::query(sql)
+                .bind(username.as_str().as_bytes())
+                .execute(&mut *transaction)
+                .await
+                .map_err(&failed)?;
+        }
+        let entry = Entry::of_user("remove_user");
+        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
+        let failed = failed("listing users");
+        let rows = sqlx::query(self.sql.list_users.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
+        let records: Result<Vec<_>, _> = rows.iter().map(user_record).collect();
+        let mut records = records.map_err(failed)?;
+        // Not by the database, whose collation need not be that of bytes.
+        records.sort();
+        Ok(records)
+    }
+
+    async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
+        self.schema.check_new_key(key)?;
+        let failed = failed("adding a key");
+        let now = self.clock.now();
+        let fingerprint = key.key().fingerprint().as_str();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        self.check_not_there(&mut transaction, username, key).await?;
+        let add = self.bind_name(sqlx::query(self.sql.add_key.clone()), username.as_str());
+        let mut add = add.bind(key.text()).bind(key.comment());
+        if !self.schema.is_django() {
+            add = add.bind(fingerprint.as_bytes()).bind(now.as_millis());
+            add = add.bind(key.not_before().map(Timestamp::as_millis));
+            add = add.bind(key.expires_at().map(Timestamp::as_millis));
+        }
+        let added = add.execute(&mut *transaction).await;
+        if is_duplicate(&added) {
+            return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
+        }
+        let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
+        let entry = Entry::added_key(id, fingerprint);
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+        Ok(KeyRecord::new(id, key, created_at))
+    }
+
+    async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
+        let failed = failed("listing keys");
+        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        self.check_user(&mut connection, &self.sql.user_exists, username).await?;
+        Ok(self.list_keys(&mut connection, username).await.map_err(failed)?)
+    }
+
+    async fn set_key_expiry(
+        &self,
+        username: &Username,
+        key_id: i64,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), AdminError> {
+        let sql = self.sql.set_key_expiry.clone().ok_or_else(schema::no_expiry)?;
+        self.change_row(username, RowChange::key_expiry(sql, key_id, expires_at)).await
+    }
+
+    async fn revoke_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+        let sql = self.sql.revoke_key.clone().ok_or_else(schema::no_revocation)?;
+        self.change_row(username, RowChange::key_revocation(sql, key_id, self.clock.now())).await
+    }
+
+    async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+        self.change_row(username, RowChange::key_removal(self.sql.remove_key.clone(), key_id)).await
+    }
+
+    async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError> {
+        AdminError::check_trust_url(url)?;
+        self.schema.check_new_trust(url)?;
+        let failed = failed("adding a trust");
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let add = self.bind_name(sqlx::query(self.sql.add_trust.clone()), username.as_str());
+        let mut add = add.bind(url);
+        if !self.schema.is_django() {
+            add = add.bind(now.as_millis());
+        }
+        let added = add.execute(&mut *transaction).await;
+        if is_duplicate(&added) {
+            let trusts = self.list_trusts(&mut transaction, username).await.map_err(&failed)?;
+            return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
+        }
+        let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
+        let entry = Entry::added_trust(id, url);
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        Ok(TrustRecord::new(id, url, None))
+    }
+
+    async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
+        let failed = failed("listing trusts");
+        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        self.check_user(&mut connection, &self.sql.user_exists, username).await?;
+        Ok(self.list_trusts(&mut connection, username).await.map_err(failed)?)
+    }
+
+    async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
+        self.change_row(username, RowChange::trust_removal(self.sql.remove_trust.clone(), trust_id)).await
+    }
+}
+
+fn statements(schema: &Schema) -> Arc<Statements> {
+    schema.statements(&mysql_tables::DIALECT, &mysql_tables::STATEMENTS, &mysql_django::STATEMENTS)
+}
+
+fn user_row(row: &MySqlRow) -> Result<UserRow<'_>, sqlx::Error> {
+    Ok(UserRow {
+        kind: text(row, 0)?,
+        id: get(row, 1)?,
+        text: get(row, 2)?,
+        active: get::<Option<i64>>(row, 3)?.map(|active| active != 0),
+        not_before: get(row, 4)?,
+        expires_at: get(row, 5)?,
+        revision: get(row, 6)?,
+    })
+}
+
+fn user_record(row: &MySqlRow) -> Result<UserRecord, sqlx::Error> {
+    Ok(UserRecord { username: text(row, 0)?.to_owned(), active: get::<i64>(row, 1)? != 0 })
+}
+
+fn key_record(row: &MySqlRow) -> Result<KeyRecord, sqlx::Error> {
+    Ok(KeyRecord {
+        id: get(row, 0)?,
+        text: text(row, 1)?.to_owned(),
+        fingerprint: text(row, 2)?.to_owned(),
+        comment: text(row, 3)?.to_owned(),
+        created_at: Timestamp::from_millis(get(row, 4)?),
+        not_before: time(row, 5)?,
+        expires_at: time(row, 6)?,
+        revoked_at: time(row, 7)?,
+        last_used_on: time(row, 8)?,
+    })
+}
+
+fn audit_record(row: &MySqlRow) -> Result<AuditRecord, sqlx::Error> {
+    Ok(AuditRecord {
+        id: get(row, 0)?,
+        at: Timestamp::from_millis(get(row, 1)?),
+        actor: text(row, 2)?.to_owned(),
+        action: text(row, 3)?.to_owned(),
+        username: text(row, 4)?.to_owned(),
+        detail: text(row, 5)?.to_owned(),
+    })
+}
+
+fn get<'r, T>(row: &'r MySqlRow, column: usize) -> Result<T, sqlx::Error>
+where
+    T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
+{
+    row.try_get(column)
+}
+
+fn time(row: &MySqlRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
+}
+
+/// Names are bytes here, and a column of names and other texts is one of bytes.
+fn text(row: &MySqlRow, column: usize) -> Result<&str, sqlx::Error> {
+    str::from_utf8(get(row, column)?).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// Whether a row was refused because there is one like it.
+fn is_duplicate<T>(result: &Result<T, sqlx::Error>) -> bool {
+    matches!(result, Err(sqlx::Error::Database(error)) if error.is_unique_violation())
+}
+
+fn new_id(added: &MySqlQueryResult) -> Result<i64, sqlx::Error> {
+    i64::try_from(added.last_insert_id()).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// What was found, which is nothing where the name has characters that the column's character set has
+/// not: there the server will not even compare.
+fn if_storable<T: Default>(found: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    match found {
+        Err(error) if mysql_number(&error).is_some_and(|number| NOT_COMPARABLE.contains(&number)) => {
+            Ok(T::default())
+        }
+        found => found,
+    }
+}
+
+pub(crate) fn mysql_number(error: &sqlx::Error) -> Option<u16> {
+    let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(error.number())
+}

@@ -1,0 +1,61 @@
+//! Changes of tables are not transactional in MySQL and MariaDB: one process at a time makes them, each
+//! step can be repeated, and one that was cut short is run again.
+
+use sqlx::{AssertSqlSafe, MySqlPool, migrate::MigrateError};
+
+use crate::{
+    error::MigrationError,
+    migrations::{self, TRIGGERS},
+    mysql::mysql_number,
+    schema::Schema,
+};
+
+const WAIT_TO_MIGRATE: &str = "SET innodb_lock_wait_timeout = 60, lock_wait_timeout = 600";
+
+/// Held by the one process that migrates a database; locks are the server's. Waits for ten minutes:
+/// that a negative time is for ever is not so on MariaDB.
+const LOCK_MIGRATIONS: &str = "SELECT GET_LOCK(concat('ajwt_migrations ', sha1(database())), 600)";
+
+const MIGRATIONS: migrations::Files = migrations::files!("mysql");
+
+/// What a server says that forbids triggers: `ER_BINLOG_CREATE_ROUTINE_NEED_SUPER`.
+const TRIGGERS_FORBIDDEN: u16 = 1419;
+
+/// All of them, or none after the `last`.
+pub(crate) async fn run(pool: &MySqlPool, schema: &Schema, last: Option<i64>) -> Result<(), MigrationError> {
+    let migrator = migrations::migrator(schema, &MIGRATIONS);
+    let mut connection = pool.acquire().await?;
+    // The lock is the session's, and ends with it whatever happens here.
+    connection.close_on_drop();
+    sqlx::query(WAIT_TO_MIGRATE).execute(&mut *connection).await?;
+    let locked: Option<i64> = sqlx::query_scalar(LOCK_MIGRATIONS).fetch_one(&mut *connection).await?;
+    if locked != Some(1) {
+        return Err(sqlx::Error::PoolTimedOut.into());
+    }
+    // One that was cut short is marked as failed. Each of its steps can be repeated.
+    let forget = format!("DELETE FROM {} WHERE NOT success", migrations::table(schema));
+    let forget = sqlx::query(AssertSqlSafe(forget)).execute(&mut *connection).await;
+    match forget {
+        Err(error)
+            if error.as_database_error().and_then(|error| error.code()).as_deref() != Some("42S02") =>
+        {
+            return Err(error.into());
+        }
+        // No table: nothing has run yet.
+        _ => {}
+    }
+    let result = match last {
+        None => migrator.run(&mut *connection).await,
+        Some(last) => migrator.run_to(last, &mut *connection).await,
+    };
+    result.map_err(|error| match error {
+        MigrateError::ExecuteMigration(error, TRIGGERS) if forbids_triggers(&error) => {
+            MigrationError::NoTriggers { source: error.into() }
+        }
+        error => error.into(),
+    })
+}
+
+fn forbids_triggers(error: &sqlx::Error) -> bool {
+    mysql_number(error) == Some(TRIGGERS_FORBIDDEN)
+}

@@ -1,0 +1,164 @@
+use std::sync::Arc;
+
+use ajwt_server::{
+    Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
+};
+use async_trait::async_trait;
+use sqlx::{MySqlConnection, MySqlPool, QueryBuilder, mysql::MySqlDatabaseError};
+
+use crate::{
+    nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
+    pool::{Lease, drop_broken, is_broken},
+};
+
+/// Adds a nonce while the row that says since when the table is whole stands as it was read. That
+/// row is locked against one that empties the table meanwhile.
+///
+/// Not `INSERT IGNORE`, which makes warnings of errors. An error is none but an error, except for
+/// that of a row which is there.
+const CONSUME: &str = "
+INSERT INTO ajwt_nonce (`key`, expires_at)
+SELECT ?, ? FROM ajwt_nonce
+WHERE `key` = REPEAT(x'00', 32) AND expires_at = ? AND @@autocommit = 1 LOCK IN SHARE MODE";
+/// Without it nothing is committed, and a nonce would end with its connection.
+const AUTOCOMMIT: &str = "SELECT CAST(@@autocommit AS SIGNED)";
+const NO_AUTOCOMMIT: &str = "nonces need autocommit: SET autocommit = 1 in the connections of the pool";
+const SINCE: &str = "SELECT expires_at FROM ajwt_nonce WHERE `key` = REPEAT(x'00', 32)";
+const BEGIN_MEMORY: &str = "
+INSERT INTO ajwt_nonce (`key`, expires_at) VALUES (REPEAT(x'00', 32), ?)
+ON DUPLICATE KEY UPDATE expires_at = expires_at";
+/// Read without locks and then removed one by one of the primary key: a removal by range would lock
+/// the gaps that requests insert into.
+const EXPIRED: &str = "
+SELECT `key` FROM ajwt_nonce
+WHERE expires_at < ? AND `key` <> REPEAT(x'00', 32) ORDER BY expires_at LIMIT ?";
+
+/// What MySQL says of a row that is there: `ER_DUP_ENTRY`. The primary key is the only unique one.
+const DUPLICATE: u16 = 1062;
+
+/// Used nonces in MySQL or MariaDB: for any number of processes, and it survives restarts.
+///
+/// One statement decides. Expired rows are removed in the background, a thousand at a time, never
+/// by a request. A table that was emptied is noticed by the loss of one row: from then on the
+/// strict [`StartRule`] applies, so that what was used before is not good
+/// again. A database that is put back from a backup, or a replica that was behind when it took
+/// over, cannot be told from one that was never away: empty `ajwt_nonce` after that
+/// (`DELETE FROM ajwt_nonce`), and the same rule applies.
+#[derive(Debug)]
+pub struct MySqlNonceBackend(Nonces<MySqlPool>);
+
+impl MySqlNonceBackend {
+    /// Over a pool whose database is migrated. Starts the background task that removes expired
+    /// rows.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    #[must_use]
+    pub fn new(pool: MySqlPool) -> Self {
+        Self::with_clock(pool, Arc::new(SystemClock::new()))
+    }
+
+    /// As [`new`](Self::new), on this clock, which should be the engine's.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    #[must_use]
+    pub fn with_clock(pool: MySqlPool, clock: Arc<dyn Clock>) -> Self {
+        Self(Nonces::new(pool, clock))
+    }
+
+    /// Refuses by this rule what may have been used before the table was whole. Default: strict, with
+    /// a server skew of 5 s.
+    #[must_use]
+    pub fn with_start_rule(self, start_rule: StartRule) -> Self {
+        Self(self.0.with_start_rule(start_rule))
+    }
+
+    /// Marks a table that was just made as new, on your word that no token was used before: else the
+    /// first tokens are answered with 503, for the tolerance and the server skew (25 s by default).
+    /// A table that is in use stays as it is. `true`: it is so marked now.
+    ///
+    /// Do this once, when a service is set up. A service that did it at every start would make used
+    /// tokens good again whenever its database is lost.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if the database failed.
+    pub async fn initialise(&self) -> Result<bool, RepositoryError> {
+        self.0.initialise().await
+    }
+
+    /// Removes the rows that have expired now, as the background task does every 10 s.
+    pub async fn sweep(&self) {
+        self.0.sweep().await;
+    }
+}
+
+#[async_trait]
+impl NonceBackend for MySqlNonceBackend {
+    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        self.0.consume(nonce).await
+    }
+
+    async fn close(&self) {
+        self.0.stop();
+    }
+}
+
+#[async_trait]
+impl NonceTable for MySqlPool {
+    async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
+        let add = async |connection: &mut MySqlConnection| {
+            let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
+            let added = add.execute(&mut *connection).await?;
+            if added.rows_affected() == 0 {
+                let commits: i64 = sqlx::query_scalar(AUTOCOMMIT).fetch_one(connection).await?;
+                if commits == 0 {
+                    return Err(sqlx::Error::Configuration(NO_AUTOCOMMIT.into()));
+                }
+            }
+            Ok(added)
+        };
+        let added = Lease::of(self).await?.run(add).await;
+        if is_broken(&added) {
+            // Not tried again: it would meet its own row.
+            drop_broken(self).await;
+        }
+        match added {
+            Ok(result) if result.rows_affected() == 1 => Ok(Added::Yes),
+            Ok(_) => Ok(Added::WasThereOrEmptied),
+            Err(error) if is_duplicate(&error) => Ok(Added::WasThere),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
+        sqlx::query_scalar(SINCE).fetch_optional(self).await
+    }
+
+    async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
+        sqlx::query(BEGIN_MEMORY).bind(since).execute(self).await.map(drop)
+    }
+
+    async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
+        let mut expired: Vec<Vec<u8>> =
+            sqlx::query_scalar(EXPIRED).bind(now).bind(SWEEP_BATCH).fetch_all(self).await?;
+        if expired.is_empty() {
+            return Ok(0);
+        }
+        // In one order in every process, or two of them may wait for each other.
+        expired.sort_unstable();
+        let mut removal = QueryBuilder::new("DELETE FROM ajwt_nonce WHERE `key` IN (");
+        let mut keys = removal.separated(", ");
+        for key in expired {
+            keys.push_bind(key);
+        }
+        removal.push(") AND expires_at < ").push_bind(now);
+        // Of changing length: not worth a place among the prepared ones.
+        Ok(removal.build().persistent(false).execute(self).await?.rows_affected())
+    }
+}
+
+fn is_duplicate(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+    error.is_some_and(|error| error.number() == DUPLICATE)
+}

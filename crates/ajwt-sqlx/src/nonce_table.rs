@@ -1,0 +1,191 @@
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use ajwt_core::Timestamp;
+use ajwt_server::{Clock, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule};
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+
+use crate::failure::failed;
+
+/// Between two removals of expired rows.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Rows that one statement removes: locks are held no longer than that takes.
+pub(crate) const SWEEP_BATCH: u16 = 1000;
+
+/// Between two batches: other writers get their turn.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long one removal may take, or a connection that went silent would end them all.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Stands for "not read yet".
+const UNKNOWN: i64 = i64::MIN;
+
+/// The statements of one database. One row of the table, the mark, says since when it is whole.
+#[async_trait]
+pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
+    /// Adds a nonce while the mark stands as it was read: one statement.
+    async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error>;
+
+    /// Since when the table is whole, in milliseconds; `None` if the mark is gone.
+    async fn since(&self) -> Result<Option<i64>, sqlx::Error>;
+
+    /// Sets the mark, unless there is one.
+    async fn begin(&self, since: i64) -> Result<(), sqlx::Error>;
+
+    /// Removes at most [`SWEEP_BATCH`] rows that expired before `now`; says how many.
+    async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error>;
+}
+
+/// What became of a nonce that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It was not there, and now it is.
+    Yes,
+    /// It was there.
+    #[cfg(feature = "mysql")]
+    WasThere,
+    /// It was there, or the mark is another.
+    WasThereOrEmptied,
+}
+
+/// A nonce backend over such a table: the rule of the mark, and the removal of expired rows.
+#[derive(Debug)]
+pub(crate) struct Nonces<T> {
+    shared: Arc<Shared<T>>,
+    start_rule: StartRule,
+    sweeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    table: T,
+    clock: Arc<dyn Clock>,
+    /// Milliseconds since the Unix epoch, or [`UNKNOWN`].
+    since: AtomicI64,
+}
+
+impl<T: NonceTable> Nonces<T> {
+    /// Panics outside of a tokio runtime with its timer enabled.
+    pub(crate) fn new(table: T, clock: Arc<dyn Clock>) -> Self {
+        let since = AtomicI64::new(UNKNOWN);
+        let shared = Arc::new(Shared { table, clock, since });
+        let swept = Arc::clone(&shared);
+        let sweeper = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+                swept.sweep().await;
+            }
+        });
+        Self { shared, start_rule: StartRule::default(), sweeper: Mutex::new(Some(sweeper)) }
+    }
+
+    pub(crate) fn with_start_rule(mut self, start_rule: StartRule) -> Self {
+        self.start_rule = start_rule;
+        self
+    }
+
+    pub(crate) async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        self.shared.consume(nonce, self.start_rule).await
+    }
+
+    /// Marks a table without a mark as whole since ever; whether it is so marked now.
+    pub(crate) async fn initialise(&self) -> Result<bool, RepositoryError> {
+        let failed = failed("marking the nonce table as new");
+        self.shared.table.begin(0).await.map_err(&failed)?;
+        let since = self.shared.read_since().await?;
+        Ok(since == Timestamp::from_millis(0))
+    }
+
+    pub(crate) async fn sweep(&self) {
+        self.shared.sweep().await;
+    }
+}
+
+impl<T> Nonces<T> {
+    /// Ends the background task.
+    pub(crate) fn stop(&self) {
+        let sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sweeper) = sweeper {
+            sweeper.abort();
+        }
+    }
+}
+
+impl<T> Drop for Nonces<T> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<T: NonceTable> Shared<T> {
+    async fn consume(&self, nonce: &NonceUse, start_rule: StartRule) -> Result<NonceOutcome, NonceError> {
+        let since = self.since().await?;
+        start_rule.check(nonce, since)?;
+        let expires_at = nonce.now().saturating_add(nonce.lifetime()).as_millis();
+        let added = self.table.add(nonce.key().as_bytes(), expires_at, since.as_millis()).await;
+        match added.map_err(failed("consuming a nonce"))? {
+            Added::Yes => return Ok(NonceOutcome::Fresh),
+            #[cfg(feature = "mysql")]
+            Added::WasThere => return Ok(NonceOutcome::Replayed),
+            Added::WasThereOrEmptied => {}
+        }
+        let now_since = self.read_since().await?;
+        if now_since == since {
+            return Ok(NonceOutcome::Replayed);
+        }
+        // The table was emptied under us. Whether this token was in it is not known.
+        Err(NonceError::MayHaveBeenUsed { since: now_since })
+    }
+
+    /// Since when the table is whole.
+    async fn since(&self) -> Result<Timestamp, RepositoryError> {
+        match self.since.load(Ordering::Relaxed) {
+            UNKNOWN => self.read_since().await,
+            known => Ok(Timestamp::from_millis(known)),
+        }
+    }
+
+    /// Reads it anew. A table that lost the mark is whole from now on.
+    async fn read_since(&self) -> Result<Timestamp, RepositoryError> {
+        let failed = failed("reading since when the nonce table is whole");
+        let mut since = self.table.since().await.map_err(&failed)?;
+        if since.is_none() {
+            tracing::warn!(
+                "the table of used nonces is new or was emptied; tokens from before are refused until they expire"
+            );
+            self.table.begin(self.clock.now().as_millis()).await.map_err(&failed)?;
+            since = self.table.since().await.map_err(&failed)?;
+        }
+        let since = since.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+        self.since.store(since, Ordering::Relaxed);
+        Ok(Timestamp::from_millis(since))
+    }
+
+    async fn sweep(&self) {
+        loop {
+            let removing = self.table.remove_expired(self.clock.now().as_millis());
+            let removed = tokio::time::timeout(SWEEP_TIMEOUT, removing).await;
+            match removed.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+                Ok(removed) if removed >= u64::from(SWEEP_BATCH) => tokio::time::sleep(SWEEP_PAUSE).await,
+                Ok(_) => return,
+                Err(error) => {
+                    let error = failed("removing expired nonces")(error);
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "expired nonces are removed later"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+}

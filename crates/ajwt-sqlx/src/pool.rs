@@ -1,0 +1,116 @@
+//! What databases behind a network need beside SQL: connections break, and stop answering.
+
+use std::{fmt, time::Duration};
+
+use sqlx::{Connection as _, Database, Pool, pool::PoolConnection};
+use tokio::sync::Mutex;
+
+/// How long a request waits for a connection of a pool that we open: less than the engine waits
+/// for a store by default.
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How long a connection may take to say that it is there.
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A connection that goes back to the pool only when its statement came to an end.
+///
+/// The engine gives up on a store that does not answer, and drops the statement under way. sqlx
+/// would then wait for the connection to answer before another takes its place; here it is closed,
+/// so that a server that hung leaves no pool of hanging connections behind.
+pub(crate) struct Lease<DB: Database>(Option<PoolConnection<DB>>);
+
+impl<DB: Database> Lease<DB> {
+    pub(crate) async fn of(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
+        Ok(Self(Some(pool.acquire().await?)))
+    }
+
+    /// Runs a statement to its end.
+    pub(crate) async fn run<T>(
+        mut self,
+        statement: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let Some(connection) = &mut self.0 else { return Err(sqlx::Error::PoolClosed) };
+        let result = statement(connection).await;
+        // Back to the pool, which takes no broken one.
+        self.0 = None;
+        result
+    }
+}
+
+impl<DB: Database> Drop for Lease<DB> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// A connection that is kept out of the pool for one purpose, which then never waits behind requests.
+/// It is taken from the pool, so that whatever an application does to its connections was done to it.
+pub(crate) struct Reserved<DB: Database>(Mutex<Option<DB::Connection>>);
+
+impl<DB: Database> Reserved<DB> {
+    /// Runs a read, and again on a new connection if the kept one has broken.
+    pub(crate) async fn run<T>(
+        &self,
+        pool: &Pool<DB>,
+        read: impl AsyncFn(&mut DB::Connection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let mut slot = self.0.lock().await;
+        // Taken out: a read that is given up leaves no connection behind that has not answered.
+        if let Some(mut connection) = slot.take() {
+            let result = read(&mut connection).await;
+            if !is_broken(&result) {
+                *slot = Some(connection);
+                return result;
+            }
+            drop_broken(pool).await;
+        }
+        let mut connection = pool.acquire().await?.detach();
+        let result = read(&mut connection).await;
+        if !is_broken(&result) {
+            *slot = Some(connection);
+        }
+        result
+    }
+}
+
+impl<DB: Database> Default for Reserved<DB> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<DB: Database> fmt::Debug for Reserved<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserved").finish_non_exhaustive()
+    }
+}
+
+/// Whether a statement failed because its connection had broken: a read may be tried again then.
+pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
+    match result {
+        Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
+        Err(sqlx::Error::Database(error)) => {
+            let code = error.code();
+            let code = code.as_deref().unwrap_or_default();
+            // Connection exceptions, and PostgreSQL's shutdown, crash and start (its appendix A);
+            // MySQL's 1927 "connection was killed" and 4031 "disconnected because of inactivity".
+            code.starts_with("08")
+                || ["57P01", "57P02", "57P03", "70100"].contains(&code)
+                || error.message().contains("inactivity")
+        }
+        _ => false,
+    }
+}
+
+/// Closes the idle connections that have broken, before they meet a request. One that broke is
+/// seldom alone: the server was restarted, or went away.
+pub(crate) async fn drop_broken<DB: Database>(pool: &Pool<DB>) {
+    for _ in 0..pool.num_idle() {
+        let Some(mut connection) = pool.try_acquire() else { return };
+        if !matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
+            drop(connection.detach());
+        }
+    }
+}

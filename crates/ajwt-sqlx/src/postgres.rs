@@ -1,0 +1,593 @@
+use std::{str::FromStr as _, sync::Arc, time::Duration};
+
+use ajwt_core::{Timestamp, Username};
+use ajwt_server::{
+    AdminError, BatchedUsage, Clock, Found, Freshness, KeyAdmin, KeyRecord, KeySource, NewKey,
+    RepositoryError, RevisionSource, SystemClock, TrustRecord, TrustedUrls, UsageStore, User, UserRecord,
+    UserRepository,
+};
+use async_trait::async_trait;
+use sqlx::{
+    Executor as _, PgConnection, PgPool, Postgres, Row as _, SqlStr,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+};
+use tokio::sync::Mutex;
+
+use crate::{
+    audit::{self, AuditRecord, Entry, RowChange},
+    error::{ConnectError, MigrationError},
+    failure::failed,
+    key_cache::KeyCache,
+    migrations,
+    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_broken},
+    postgres_django, postgres_tables,
+    schema::{self, REVISION, Schema, Statements},
+    user_rows::{self, UserRow},
+};
+
+/// For connections of pools that we open. A statement that the engine has given up waits for a lock no
+/// longer than the engine would, or such statements would take all of the server's connections. The
+/// nonce's statement must see what others commit while it waits.
+const SESSION: &str = "
+SET lock_timeout = '1500ms';
+SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+const WAIT_TO_MIGRATE: &str = "SET LOCAL lock_timeout = 0";
+
+/// Held by the one process that migrates. The number says nothing; all versions use the same.
+const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(4165487734)";
+
+const MIGRATIONS: migrations::Files = migrations::files!("postgres");
+
+/// What the trigger notifies.
+const REVISION_CHANNEL: &str = "ajwt_revision";
+
+/// After so long without a word a new connection listens: the old one may have gone silent.
+const LISTEN_ANEW: Duration = Duration::from_secs(300);
+
+/// Between two attempts to listen for changes.
+const LISTEN_RETRY: Duration = Duration::from_secs(1);
+
+/// Users, keys and trusts in PostgreSQL. Cheap to clone; clones share the pool, the parsed keys and the
+/// connection that looks for changes. Each listens for changes by itself, on a connection of its own once
+/// it is asked for them.
+#[derive(Clone, Debug)]
+pub struct PostgresRepository {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    actor: Arc<str>,
+    keys: Arc<KeyCache>,
+    schema: Schema,
+    sql: Arc<Statements>,
+    polling: Arc<Reserved<Postgres>>,
+    listener: Listener,
+}
+
+impl PostgresRepository {
+    /// Connects to a database by its URL, as in `postgres://user:password@host/database`, with
+    /// settings for a service: at most ten connections, and no wait for one that is longer than
+    /// 1.5 s. For other settings make a pool and use [`new`](Self::new), preferably with
+    /// `test_before_acquire(false)`: a ping before each statement is half its cost, and a read is
+    /// tried again when its connection turns out to have broken.
+    ///
+    /// # Errors
+    /// [`ConnectError`] that says whether the URL or the server is at fault.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        let not_usable =
+            |source| ConnectError::Url { expected: "postgres://USER:PASSWORD@HOST/DATABASE", source };
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(not_usable("it does not begin with postgres://".into()));
+        }
+        let options = PgConnectOptions::from_str(url).map_err(|error| not_usable(error.into()))?;
+        let pool = PgPoolOptions::new()
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| {
+                Box::pin(async move { connection.execute(SESSION).await.map(drop) })
+            })
+            .connect_with(options)
+            .await
+            .map_err(|error| ConnectError::Open { source: error.into() })?;
+        Ok(Self::new(pool))
+    }
+
+    /// Over a pool of the application's own.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        let schema = Schema::default();
+        Self {
+            pool,
+            clock: Arc::new(SystemClock::new()),
+            actor: audit::UNKNOWN_ACTOR.into(),
+            keys: Arc::default(),
+            sql: statements(&schema),
+            schema,
+            polling: Arc::default(),
+            listener: Listener::default(),
+        }
+    }
+
+    /// On these tables. Without it they are ajwt's own.
+    #[must_use]
+    pub fn with_schema(mut self, schema: Schema) -> Self {
+        self.sql = statements(&schema);
+        self.schema = schema;
+        self
+    }
+
+    /// On this clock, which dates changes.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// On behalf of this person or program, cut to 150 characters: who made a change, in the
+    /// [audit](Self::audit) table. Without it that is `unknown`. Clones may have different ones.
+    #[must_use]
+    pub fn with_actor(mut self, actor: &str) -> Self {
+        self.actor = audit::actor(actor).into();
+        self
+    }
+
+    /// The pool.
+    #[must_use]
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Makes or updates the tables, in the first schema of the search path. Any number of processes
+    /// may do so at once.
+    ///
+    /// # Errors
+    /// [`MigrationError`]; the database is as it was.
+    pub async fn migrate(&self) -> Result<(), MigrationError> {
+        let migrator = migrations::migrator(&self.schema, &MIGRATIONS);
+        // sqlx's own lock belongs to a session. This one ends with the transaction around it all.
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(WAIT_TO_MIGRATE).execute(&mut *transaction).await?;
+        sqlx::query(MIGRATION_LOCK).execute(&mut *transaction).await?;
+        migrator.run(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Notes uses of keys in these tables, each key at most once per 30 s.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    #[must_use]
+    pub fn batched_usage(&self) -> BatchedUsage {
+        BatchedUsage::new(Arc::new(self.clone()), BatchedUsage::DEFAULT_INTERVAL)
+    }
+
+    /// The last changes that were made through [`KeyAdmin`], newest first.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if the database failed, and over Django's tables, which have no audit.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
+        self.schema.check_audit("reading the audit table")?;
+        let failed = failed("reading the audit table");
+        let rows = sqlx::query(postgres_tables::AUDIT)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(&failed)?;
+        rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn user_rows(&self, username: &str) -> Result<Vec<PgRow>, sqlx::Error> {
+        let read = async |connection: &mut PgConnection| {
+            sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await
+        };
+        Lease::of(&self.pool).await?.run(read).await
+    }
+
+    async fn url_rows(&self) -> Result<Vec<PgRow>, sqlx::Error> {
+        let read = async |connection: &mut PgConnection| {
+            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
+        };
+        Lease::of(&self.pool).await?.run(read).await
+    }
+
+    /// A connection that hears of changes, besides the pool's: it is held for good.
+    async fn listen(&self) -> Result<PgListener, sqlx::Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with((*self.pool.connect_options()).clone())
+            .await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
+        // A connection that was made anew has missed what happened meanwhile: that must be told.
+        listener.eager_reconnect(false);
+        listener.listen(REVISION_CHANNEL).await?;
+        Ok(listener)
+    }
+
+    async fn list_keys(
+        &self,
+        connection: &mut PgConnection,
+        username: &Username,
+    ) -> Result<Vec<KeyRecord>, sqlx::Error> {
+        let rows =
+            sqlx::query(self.sql.list_keys.clone()).bind(username.as_str()).fetch_all(connection).await?;
+        let records = rows.iter().map(key_record).collect::<Result<_, _>>()?;
+        Ok(self.schema.complete(records, &self.keys))
+    }
+
+    async fn list_trusts(
+        &self,
+        connection: &mut PgConnection,
+        username: &Username,
+    ) -> Result<Vec<TrustRecord>, sqlx::Error> {
+        let rows =
+            sqlx::query(self.sql.list_trusts.clone()).bind(username.as_str()).fetch_all(connection).await?;
+        let record = |row| Ok(TrustRecord::new(get(row, 0)?, get::<String>(row, 1)?, time(row, 2)?));
+        rows.iter().map(record).collect()
+    }
+
+    /// Django's tables do not themselves keep a key from being there twice. The user is locked.
+    async fn check_not_there(
+        &self,
+        connection: &mut PgConnection,
+        username: &Username,
+        key: &NewKey,
+    ) -> Result<(), AdminError> {
+        if self.schema.is_django() {
+            let fingerprint = key.key().fingerprint().as_str();
+            let records = self.list_keys(connection, username).await.map_err(failed("listing keys"))?;
+            if records.iter().any(|record| record.fingerprint == fingerprint) {
+                return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a change in its own transaction.
+    async fn note(
+        &self,
+        connection: &mut PgConnection,
+        username: &Username,
+        at: Timestamp,
+        entry: &Entry,
+    ) -> Result<(), sqlx::Error> {
+        if self.schema.is_django() {
+            return Ok(());
+        }
+        let note = sqlx::query(postgres_tables::ADD_AUDIT)
+            .bind(at.as_millis())
+            .bind(&*self.actor)
+            .bind(entry.action);
+        note.bind(username.as_str()).bind(&entry.detail).execute(connection).await.map(drop)
+    }
+
+    async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
+        let failed = failed("changing a key or trust");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
+        if let Some(argument) = change.argument {
+            query = query.bind(argument.map(Timestamp::as_millis));
+        }
+        let changed = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
+        if changed == 0 {
+            return Err(change.missing);
+        }
+        let now = self.clock.now();
+        self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+}
+
+/// What listens, once something does. A notification is heard by one that waits for it, so a clone has
+/// its own.
+#[derive(Debug, Default)]
+struct Listener(Mutex<Option<PgListener>>);
+
+impl Clone for Listener {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+#[async_trait]
+impl UserRepository for PostgresRepository {
+    type User = User;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        _: Freshness,
+    ) -> Result<Option<Found<User>>, RepositoryError> {
+        let failed = failed("reading a user");
+        let mut rows = self.user_rows(username).await;
+        if is_broken(&rows) {
+            drop_broken(&self.pool).await;
+            rows = self.user_rows(username).await;
+        }
+        let rows = rows.map_err(&failed)?;
+        user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
+    }
+}
+
+#[async_trait]
+impl RevisionSource for PostgresRepository {
+    /// On a connection of its own: a flood of requests must not keep changes from being noticed.
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        if !self.schema.has_revision() {
+            return Ok(None);
+        }
+        let read = async |connection: &mut PgConnection| {
+            sqlx::query_scalar(REVISION).fetch_optional(connection).await
+        };
+        self.polling.run(&self.pool, read).await.map_err(failed("reading the revision"))
+    }
+
+    /// Listens for the notification that comes with each change. It also returns when listening
+    /// has just begun, and when it cannot: changes may have gone unheard.
+    async fn changed(&self) {
+        if !self.schema.has_revision() {
+            return std::future::pending().await;
+        }
+        let mut slot = self.listener.0.lock().await;
+        let Some(listener) = &mut *slot else {
+            match self.listen().await {
+                Ok(listener) => *slot = Some(listener),
+                Err(error) => {
+                    let error = failed("listening for changes")(error);
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "changes are noticed by polling only, until listening works"
+                    );
+                    tokio::time::sleep(LISTEN_RETRY).await;
+                }
+            }
+            return;
+        };
+        let heard = tokio::time::timeout(LISTEN_ANEW, listener.try_recv()).await;
+        if !matches!(heard, Ok(Ok(Some(_)))) {
+            *slot = None;
+        }
+    }
+}
+
+#[async_trait]
+impl TrustedUrls for PostgresRepository {
+    async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
+        let failed = failed("listing trusted URLs");
+        let mut rows = self.url_rows().await;
+        if is_broken(&rows) {
+            drop_broken(&self.pool).await;
+            rows = self.url_rows().await;
+        }
+        let rows = rows.map_err(&failed)?;
+        user_rows::trusted_urls(rows.iter().map(|row| get::<&str>(row, 0).map(str::as_bytes))).map_err(failed)
+    }
+}
+
+#[async_trait]
+impl UsageStore for PostgresRepository {
+    async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+        let failed = failed("noting the use of keys");
+        let mut uses = uses.to_vec();
+        // In one order in every process, or two of them may wait for each other.
+        uses.sort_unstable();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        for (source, at) in uses {
+            let (sql, id) = match source {
+                KeySource::Key(id) => (&self.sql.key_used, id),
+                KeySource::Trust(id) => (&self.sql.trust_used, id),
+            };
+            let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
+            update.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+}
+
+#[async_trait]
+impl KeyAdmin for PostgresRepository {
+    async fn add_user(&self, username: &Username) -> Result<(), AdminError> {
+        self.schema.check_add_user()?;
+        let failed = failed("adding a user");
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let add = sqlx::query(postgres_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
+        let added = add.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
+        if added == 0 {
+            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+        }
+        let entry = Entry::of_user("add_user");
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
+        self.schema.check_set_user_active()?;
+        let failed = failed("changing a user");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
+        change.execute(&mut *transaction).await.map_err(&failed)?;
+        let entry = Entry::activation(active);
+        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
+        self.schema.check_remove_user()?;
+        let failed = failed("removing a user");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        for sql in postgres_tables::REMOVE_USER {
+            sqlx::query(sql).bind(username.as_str()).execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        let entry = Entry::of_user("remove_user");
+        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
+        let failed = failed("listing users");
+        let rows = sqlx::query(self.sql.list_users.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
+        let records: Result<Vec<_>, _> = rows.iter().map(user_record).collect();
+        let mut records = records.map_err(failed)?;
+        // Not by the database, whose collation need not be that of bytes.
+        records.sort();
+        Ok(records)
+    }
+
+    async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
+        self.schema.check_new_key(key)?;
+        let failed = failed("adding a key");
+        let now = self.clock.now();
+        let fingerprint = key.key().fingerprint().as_str();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        self.check_not_there(&mut transaction, username, key).await?;
+        let mut add = sqlx::query_scalar(self.sql.add_key.clone())
+            .bind(username.as_str())
+            .bind(key.text())
+            .bind(key.comment());
+        if !self.schema.is_django() {
+            add = add.bind(fingerprint).bind(now.as_millis());
+            add = add.bind(key.not_before().map(Timestamp::as_millis));
+            add = add.bind(key.expires_at().map(Timestamp::as_millis));
+        }
+        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
+        let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
+        let entry = Entry::added_key(id, fingerprint);
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+        Ok(KeyRecord::new(id, key, created_at))
+    }
+
+    async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
+        let failed = failed("listing keys");
+        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        check_user(&mut connection, &self.sql.user_exists, username).await?;
+        Ok(self.list_keys(&mut connection, username).await.map_err(failed)?)
+    }
+
+    async fn set_key_expiry(
+        &self,
+        username: &Username,
+        key_id: i64,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), AdminError> {
+        let sql = self.sql.set_key_expiry.clone().ok_or_else(schema::no_expiry)?;
+        self.change_row(username, RowChange::key_expiry(sql, key_id, expires_at)).await
+    }
+
+    async fn revoke_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+        let sql = self.sql.revoke_key.clone().ok_or_else(schema::no_revocation)?;
+        self.change_row(username, RowChange::key_revocation(sql, key_id, self.clock.now())).await
+    }
+
+    async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+        self.change_row(username, RowChange::key_removal(self.sql.remove_key.clone(), key_id)).await
+    }
+
+    async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError> {
+        AdminError::check_trust_url(url)?;
+        self.schema.check_new_trust(url)?;
+        let failed = failed("adding a trust");
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
+        if !self.schema.is_django() {
+            add = add.bind(now.as_millis());
+        }
+        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
+        let Some(id) = id else {
+            let trusts = self.list_trusts(&mut transaction, username).await.map_err(&failed)?;
+            return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
+        };
+        let entry = Entry::added_trust(id, url);
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        Ok(TrustRecord::new(id, url, None))
+    }
+
+    async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
+        let failed = failed("listing trusts");
+        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        check_user(&mut connection, &self.sql.user_exists, username).await?;
+        Ok(self.list_trusts(&mut connection, username).await.map_err(failed)?)
+    }
+
+    async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
+        self.change_row(username, RowChange::trust_removal(self.sql.remove_trust.clone(), trust_id)).await
+    }
+}
+
+fn statements(schema: &Schema) -> Arc<Statements> {
+    schema.statements(&postgres_tables::DIALECT, &postgres_tables::STATEMENTS, &postgres_django::STATEMENTS)
+}
+
+async fn check_user(
+    connection: &mut PgConnection,
+    sql: &SqlStr,
+    username: &Username,
+) -> Result<(), AdminError> {
+    let found = sqlx::query(sql.clone()).bind(username.as_str()).fetch_optional(connection).await;
+    match found.map_err(failed("reading a user"))? {
+        Some(_) => Ok(()),
+        None => Err(AdminError::unknown_user(username)),
+    }
+}
+
+fn user_row(row: &PgRow) -> Result<UserRow<'_>, sqlx::Error> {
+    Ok(UserRow {
+        kind: get(row, 0)?,
+        id: get(row, 1)?,
+        text: get::<&str>(row, 2)?.as_bytes(),
+        active: get(row, 3)?,
+        not_before: get(row, 4)?,
+        expires_at: get(row, 5)?,
+        revision: get(row, 6)?,
+    })
+}
+
+fn user_record(row: &PgRow) -> Result<UserRecord, sqlx::Error> {
+    Ok(UserRecord { username: get(row, 0)?, active: get(row, 1)? })
+}
+
+fn key_record(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {
+    Ok(KeyRecord {
+        id: get(row, 0)?,
+        text: get(row, 1)?,
+        fingerprint: get(row, 2)?,
+        comment: get(row, 3)?,
+        created_at: Timestamp::from_millis(get(row, 4)?),
+        not_before: time(row, 5)?,
+        expires_at: time(row, 6)?,
+        revoked_at: time(row, 7)?,
+        last_used_on: time(row, 8)?,
+    })
+}
+
+fn audit_record(row: &PgRow) -> Result<AuditRecord, sqlx::Error> {
+    Ok(AuditRecord {
+        id: get(row, 0)?,
+        at: Timestamp::from_millis(get(row, 1)?),
+        actor: get(row, 2)?,
+        action: get(row, 3)?,
+        username: get(row, 4)?,
+        detail: get(row, 5)?,
+    })
+}
+
+fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T, sqlx::Error>
+where
+    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    row.try_get(column)
+}
+
+fn time(row: &PgRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
+}

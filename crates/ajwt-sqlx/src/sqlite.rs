@@ -1,0 +1,521 @@
+use std::{str::FromStr as _, sync::Arc, time::Duration};
+
+use ajwt_core::{Timestamp, Username};
+use ajwt_server::{
+    AdminError, BatchedUsage, Clock, Found, Freshness, KeyAdmin, KeyRecord, KeySource, NewKey,
+    RepositoryError, RevisionSource, SystemClock, TrustRecord, TrustedUrls, UsageStore, User, UserRecord,
+    UserRepository,
+};
+use async_trait::async_trait;
+use sqlx::{
+    Connection as _, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow},
+};
+
+use crate::{
+    audit::{self, AuditRecord, Entry, RowChange},
+    error::{ConnectError, MigrationError},
+    failure::failed,
+    key_cache::KeyCache,
+    migrations,
+    schema::{self, REVISION, Schema, Statements},
+    sqlite_django, sqlite_tables,
+    user_rows::{self, UserRow},
+};
+
+/// How long a statement waits for another process's write: less than the engine waits for a store by
+/// default, so that no connection of the pool is left waiting for nobody.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// What SQLite says where another connection has the write lock.
+const SQLITE_BUSY: &str = "5";
+
+/// With the busy timeout, half a minute and more.
+const MIGRATION_ATTEMPTS: usize = 20;
+
+const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
+
+const MIGRATIONS: migrations::Files = migrations::files!("sqlite");
+
+/// Takes the write lock at once: nothing that was read in the transaction can change under it.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// Users, keys and trusts in SQLite. Cheap to clone; clones share the pool and the parsed keys.
+#[derive(Clone, Debug)]
+pub struct SqliteRepository {
+    pool: SqlitePool,
+    clock: Arc<dyn Clock>,
+    actor: Arc<str>,
+    keys: Arc<KeyCache>,
+    schema: Schema,
+    sql: Arc<Statements>,
+}
+
+impl SqliteRepository {
+    /// Opens a database by its URL, as in `sqlite://ajwt.db`, with settings for a service: the
+    /// file is made if it is missing, and readers and the writer do not wait for one another (WAL).
+    ///
+    /// # Errors
+    /// [`ConnectError`] that says whether the URL or the file is at fault.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        let not_usable = |source| ConnectError::Url { expected: "sqlite://PATH", source };
+        if !url.starts_with("sqlite:") {
+            // sqlx would take anything else for the name of a file.
+            return Err(not_usable("it does not begin with sqlite:".into()));
+        }
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|error| not_usable(error.into()))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .map_err(|error| ConnectError::Open { source: error.into() })?;
+        Ok(Self::new(pool))
+    }
+
+    /// Over a pool of the application's own.
+    #[must_use]
+    pub fn new(pool: SqlitePool) -> Self {
+        let schema = Schema::default();
+        Self {
+            pool,
+            clock: Arc::new(SystemClock::new()),
+            actor: audit::UNKNOWN_ACTOR.into(),
+            keys: Arc::default(),
+            sql: statements(&schema),
+            schema,
+        }
+    }
+
+    /// On these tables. Without it they are ajwt's own.
+    #[must_use]
+    pub fn with_schema(mut self, schema: Schema) -> Self {
+        self.sql = statements(&schema);
+        self.schema = schema;
+        self
+    }
+
+    /// On this clock, which dates changes.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// On behalf of this person or program, cut to 150 characters: who made a change, in the
+    /// [audit](Self::audit) table. Without it that is `unknown`. Clones may have different ones.
+    #[must_use]
+    pub fn with_actor(mut self, actor: &str) -> Self {
+        self.actor = audit::actor(actor).into();
+        self
+    }
+
+    /// The pool.
+    #[must_use]
+    pub const fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
+    /// Makes or updates the tables. Any number of processes may do so at once.
+    ///
+    /// # Errors
+    /// [`MigrationError`]; the database is as it was.
+    pub async fn migrate(&self) -> Result<(), MigrationError> {
+        let migrator = migrations::migrator(&self.schema, &MIGRATIONS);
+        // The write lock of one transaction around it all.
+        let mut transaction = self.begin_migration().await?;
+        migrator.run(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// A connection that can begin a transaction. A full disk ends one by itself; sqlx takes no notice,
+    /// and could begin none on that connection any more.
+    async fn writing(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+        loop {
+            let connection = self.pool.acquire().await?;
+            if !connection.is_in_transaction() {
+                return Ok(connection);
+            }
+            drop(connection.detach());
+        }
+    }
+
+    /// Waits longer for others that migrate than a request would.
+    async fn begin_migration(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        for _ in 0..MIGRATION_ATTEMPTS {
+            match self.pool.begin_with(BEGIN).await {
+                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(SQLITE_BUSY) => {
+                    tokio::time::sleep(MIGRATION_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+        self.pool.begin_with(BEGIN).await
+    }
+
+    /// Notes uses of keys in these tables, each key at most once per 30 s.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    #[must_use]
+    pub fn batched_usage(&self) -> BatchedUsage {
+        BatchedUsage::new(Arc::new(self.clone()), BatchedUsage::DEFAULT_INTERVAL)
+    }
+
+    /// The last changes that were made through [`KeyAdmin`], newest first.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if the database failed, and over Django's tables, which have no audit.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
+        self.schema.check_audit("reading the audit table")?;
+        let failed = failed("reading the audit table");
+        let rows =
+            sqlx::query(sqlite_tables::AUDIT).bind(limit).fetch_all(&self.pool).await.map_err(&failed)?;
+        rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn list_keys(
+        &self,
+        connection: &mut SqliteConnection,
+        username: &Username,
+    ) -> Result<Vec<KeyRecord>, sqlx::Error> {
+        let rows =
+            sqlx::query(self.sql.list_keys.clone()).bind(username.as_str()).fetch_all(connection).await?;
+        let records = rows.iter().map(key_record).collect::<Result<_, _>>()?;
+        Ok(self.schema.complete(records, &self.keys))
+    }
+
+    async fn list_trusts(
+        &self,
+        connection: &mut SqliteConnection,
+        username: &Username,
+    ) -> Result<Vec<TrustRecord>, sqlx::Error> {
+        let rows =
+            sqlx::query(self.sql.list_trusts.clone()).bind(username.as_str()).fetch_all(connection).await?;
+        let record = |row| Ok(TrustRecord::new(get(row, 0)?, get::<String>(row, 1)?, time(row, 2)?));
+        rows.iter().map(record).collect()
+    }
+
+    /// Django's tables do not themselves keep a key from being there twice. The user is locked.
+    async fn check_not_there(
+        &self,
+        connection: &mut SqliteConnection,
+        username: &Username,
+        key: &NewKey,
+    ) -> Result<(), AdminError> {
+        if self.schema.is_django() {
+            let fingerprint = key.key().fingerprint().as_str();
+            let records = self.list_keys(connection, username).await.map_err(failed("listing keys"))?;
+            if records.iter().any(|record| record.fingerprint == fingerprint) {
+                return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a change in its own transaction.
+    async fn note(
+        &self,
+        connection: &mut SqliteConnection,
+        username: &Username,
+        at: Timestamp,
+        entry: &Entry,
+    ) -> Result<(), sqlx::Error> {
+        if self.schema.is_django() {
+            return Ok(());
+        }
+        let note =
+            sqlx::query(sqlite_tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
+        note.bind(username.as_str()).bind(&entry.detail).execute(connection).await.map(drop)
+    }
+
+    async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
+        let failed = failed("changing a key or trust");
+        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
+        if let Some(argument) = change.argument {
+            query = query.bind(argument.map(Timestamp::as_millis));
+        }
+        let changed = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
+        if changed == 0 {
+            return Err(change.missing);
+        }
+        let now = self.clock.now();
+        self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+}
+
+#[async_trait]
+impl UserRepository for SqliteRepository {
+    type User = User;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        _: Freshness,
+    ) -> Result<Option<Found<User>>, RepositoryError> {
+        let failed = failed("reading a user");
+        let rows = sqlx::query(self.sql.find_user.clone())
+            .bind(username)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(&failed)?;
+        user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
+    }
+}
+
+#[async_trait]
+impl RevisionSource for SqliteRepository {
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        if !self.schema.has_revision() {
+            return Ok(None);
+        }
+        let revision = sqlx::query_scalar(REVISION).fetch_optional(&self.pool).await;
+        revision.map_err(failed("reading the revision"))
+    }
+}
+
+#[async_trait]
+impl TrustedUrls for SqliteRepository {
+    async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
+        let failed = failed("listing trusted URLs");
+        let rows = sqlx::query(self.sql.trusted_urls.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
+        user_rows::trusted_urls(rows.iter().map(|row| get(row, 0))).map_err(failed)
+    }
+}
+
+#[async_trait]
+impl UsageStore for SqliteRepository {
+    async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+        let failed = failed("noting the use of keys");
+        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+        for (source, at) in uses {
+            let (sql, id) = match source {
+                KeySource::Key(id) => (&self.sql.key_used, id),
+                KeySource::Trust(id) => (&self.sql.trust_used, id),
+            };
+            let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
+            update.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+}
+
+#[async_trait]
+impl KeyAdmin for SqliteRepository {
+    async fn add_user(&self, username: &Username) -> Result<(), AdminError> {
+        self.schema.check_add_user()?;
+        let failed = failed("adding a user");
+        let now = self.clock.now();
+        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+        let add = sqlx::query(sqlite_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
+        let added = add.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
+        if added == 0 {
+            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+        }
+        let entry = Entry::of_user("add_user");
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
+        self.schema.check_set_user_active()?;
+        let failed = failed("changing a user");
+        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
+        change.execute(&mut *transaction).await.map_err(&failed)?;
+        let entry = Entry::activation(active);
+        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
+        self.schema.check_remove_user()?;
+        let failed = failed("removing a user");
+        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        for sql in sqlite_tables::REMOVE_USER {
+            sqlx::query(sql).bind(username.as_str()).execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        let entry = Entry::of_user("remove_user");
+        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
+        Ok(transaction.commit().await.map_err(&failed)?)
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
+        let failed = failed("listing users");
+        let rows = sqlx::query(self.sql.list_users.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
+        let records: Result<Vec<_>, _> = rows.iter().map(user_record).collect();
+        let mut records = records.map_err(failed)?;
+        // Not by the database, whose collation need not be that of bytes.
+        records.sort();
+        Ok(records)
+    }
+
+    async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
+        self.schema.check_new_key(key)?;
+        let failed = failed("adding a key");
+        let now = self.clock.now();
+        let fingerprint = key.key().fingerprint().as_str();
+        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        self.check_not_there(&mut transaction, username, key).await?;
+        let mut add = sqlx::query_scalar(self.sql.add_key.clone())
+            .bind(username.as_str())
+            .bind(key.text())
+            .bind(key.comment());
+        if !self.schema.is_django() {
+            add = add.bind(fingerprint).bind(now.as_millis());
+            add = add.bind(key.not_before().map(Timestamp::as_millis));
+            add = add.bind(key.expires_at().map(Timestamp::as_millis));
+        }
+        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
+        let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
+        let entry = Entry::added_key(id, fingerprint);
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+        Ok(KeyRecord::new(id, key, created_at))
+    }
+
+    async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
+        let failed = failed("listing keys");
+        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        check_user(&mut connection, &self.sql.user_exists, username).await?;
+        Ok(self.list_keys(&mut connection, username).await.map_err(failed)?)
+    }
+
+    async fn set_key_expiry(
+        &self,
+        username: &Username,
+        key_id: i64,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), AdminError> {
+        let sql = self.sql.set_key_expiry.clone().ok_or_else(schema::no_expiry)?;
+        self.change_row(username, RowChange::key_expiry(sql, key_id, expires_at)).await
+    }
+
+    async fn revoke_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+        let sql = self.sql.revoke_key.clone().ok_or_else(schema::no_revocation)?;
+        self.change_row(username, RowChange::key_revocation(sql, key_id, self.clock.now())).await
+    }
+
+    async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+        self.change_row(username, RowChange::key_removal(self.sql.remove_key.clone(), key_id)).await
+    }
+
+    async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError> {
+        AdminError::check_trust_url(url)?;
+        self.schema.check_new_trust(url)?;
+        let failed = failed("adding a trust");
+        let now = self.clock.now();
+        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+        check_user(&mut transaction, &self.sql.lock_user, username).await?;
+        let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
+        if !self.schema.is_django() {
+            add = add.bind(now.as_millis());
+        }
+        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
+        let Some(id) = id else {
+            let trusts = self.list_trusts(&mut transaction, username).await.map_err(&failed)?;
+            return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
+        };
+        let entry = Entry::added_trust(id, url);
+        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        Ok(TrustRecord::new(id, url, None))
+    }
+
+    async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
+        let failed = failed("listing trusts");
+        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        check_user(&mut connection, &self.sql.user_exists, username).await?;
+        Ok(self.list_trusts(&mut connection, username).await.map_err(failed)?)
+    }
+
+    async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
+        self.change_row(username, RowChange::trust_removal(self.sql.remove_trust.clone(), trust_id)).await
+    }
+}
+
+fn statements(schema: &Schema) -> Arc<Statements> {
+    schema.statements(&sqlite_tables::DIALECT, &sqlite_tables::STATEMENTS, &sqlite_django::STATEMENTS)
+}
+
+async fn check_user(
+    connection: &mut SqliteConnection,
+    sql: &SqlStr,
+    username: &Username,
+) -> Result<(), AdminError> {
+    let found = sqlx::query(sql.clone()).bind(username.as_str()).fetch_optional(connection).await;
+    match found.map_err(failed("reading a user"))? {
+        Some(_) => Ok(()),
+        None => Err(AdminError::unknown_user(username)),
+    }
+}
+
+fn user_row(row: &SqliteRow) -> Result<UserRow<'_>, sqlx::Error> {
+    Ok(UserRow {
+        kind: get(row, 0)?,
+        id: get(row, 1)?,
+        text: get(row, 2)?,
+        active: get(row, 3)?,
+        not_before: get(row, 4)?,
+        expires_at: get(row, 5)?,
+        revision: get(row, 6)?,
+    })
+}
+
+fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
+    Ok(UserRecord { username: get(row, 0)?, active: get(row, 1)? })
+}
+
+fn key_record(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {
+    Ok(KeyRecord {
+        id: get(row, 0)?,
+        text: get(row, 1)?,
+        fingerprint: get(row, 2)?,
+        comment: get(row, 3)?,
+        created_at: Timestamp::from_millis(get(row, 4)?),
+        not_before: time(row, 5)?,
+        expires_at: time(row, 6)?,
+        revoked_at: time(row, 7)?,
+        last_used_on: time(row, 8)?,
+    })
+}
+
+fn audit_record(row: &SqliteRow) -> Result<AuditRecord, sqlx::Error> {
+    Ok(AuditRecord {
+        id: get(row, 0)?,
+        at: Timestamp::from_millis(get(row, 1)?),
+        actor: get(row, 2)?,
+        action: get(row, 3)?,
+        username: get(row, 4)?,
+        detail: get(row, 5)?,
+    })
+}
+
+fn get<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T, sqlx::Error>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(column)
+}
+
+fn time(row: &SqliteRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
+}

@@ -1,0 +1,253 @@
+//! The MySQL stores on a real server, MariaDB, which `scripts/test` starts.
+#![cfg(feature = "mysql")]
+
+#[path = "support/mysql_store.rs"]
+mod mysql_store;
+#[path = "support/scale.rs"]
+mod scale;
+#[path = "support/store.rs"]
+mod store;
+
+use std::{sync::Arc, time::Duration};
+
+use ajwt_server::{
+    Clock as _, Freshness, KeyAdmin as _, KeyedUser as _, NonceBackend as _, NonceError, NonceOutcome,
+    NonceUse, Reason, RevisionSource as _, SystemClock, UserRepository as _, testing,
+};
+use ajwt_sqlx::{ConnectError, MigrationError, MySqlNonceBackend, MySqlRepository};
+use ajwt_test_servers::sql::{self, Kind, Server};
+use mysql_store::SERVER;
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _, mysql::MySqlPoolOptions};
+use store::{Store, add_guido, database, name};
+use tokio::task::JoinSet;
+
+store_tests!(MySqlRepository);
+
+#[tokio::test]
+async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
+    store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<MySqlRepository>(false).await;
+}
+
+#[tokio::test]
+async fn a_bad_url_or_server_is_told() {
+    let error = MySqlRepository::connect("sqlite://x").await.expect_err("no such URL");
+    assert!(matches!(error, ConnectError::Url { .. }) && error.to_string().contains("mysql://"), "{error}");
+    let error = MySqlRepository::connect("mysql://ajwt@127.0.0.1:1/x").await.expect_err("no server");
+    assert!(matches!(error, ConnectError::Open { .. }), "{error:?}");
+    let url = format!("{}/nowhere", sql::shared(SERVER));
+    let error = MySqlRepository::connect(&url).await.expect_err("no database");
+    assert!(matches!(error, ConnectError::Open { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_forbids_triggers_is_told_and_does_without() {
+    let server = Server::start(Kind::MySql, &["--log-bin=binlog", "--server-id=1"]);
+    let mut admin = MySqlConnection::connect(&server.url("mysql")).await.expect("connected");
+    for sql in
+        ["CREATE DATABASE ajwt", "CREATE USER app@'127.0.0.1'", "GRANT ALL ON ajwt.* TO app@'127.0.0.1'"]
+    {
+        sqlx::query(sql).execute(&mut admin).await.expect("done");
+    }
+    let url = server.url("ajwt");
+    let store = MySqlRepository::open(&url.replace("root@", "app@")).await;
+    for _ in 0..2 {
+        let error = store.migrate().await.expect_err("triggers are forbidden");
+        assert!(matches!(error, MigrationError::NoTriggers { .. }), "{error:?}");
+    }
+    store.migrate_without_triggers().await.expect("migrated");
+    store.migrate_without_triggers().await.expect("nothing to do");
+    add_guido(&store).await;
+    assert_eq!(store.revision().await.expect("read"), None);
+    let found = store.find_by_username("guido", Freshness::Current).await.expect("read").expect("a user");
+    assert_eq!((found.revision(), found.user().keys().len()), (None, 1));
+
+    // Once they are allowed the same tables have a revision.
+    sqlx::query("SET GLOBAL log_bin_trust_function_creators = 1").execute(&mut admin).await.expect("set");
+    store.migrate().await.expect("migrated");
+    let before = store.revision().await.expect("read").expect("a revision");
+    store.set_user_active(&name("guido"), false).await.expect("changed");
+    assert!(store.revision().await.expect("read") > Some(before));
+    // And what has them keeps them.
+    store.migrate_without_triggers().await.expect("nothing to do");
+    assert!(store.revision().await.expect("read") > Some(before));
+}
+
+/// Tables cannot be changed in a transaction here, so a migration that was cut short runs again.
+#[tokio::test]
+async fn a_migration_that_was_cut_short_goes_on() {
+    let (_database, store) = MySqlRepository::create().await;
+    store.execute("CREATE TABLE ajwt_audit (mine INTEGER)").await;
+    store.migrate_without_triggers().await.expect("a table that is there is left");
+    store.execute("DROP TABLE ajwt_audit").await;
+    store.execute("UPDATE ajwt_migrations SET success = FALSE").await;
+    store.migrate().await.expect("migrated");
+    assert_eq!(store.number("SELECT count(*) FROM ajwt_migrations WHERE success").await, 2);
+    store.execute("UPDATE ajwt_migrations SET success = FALSE WHERE version = 2").await;
+    store.execute("DROP TRIGGER ajwt_public_key_updated").await;
+    let before = store.revision().await.expect("read");
+    store.migrate().await.expect("migrated");
+    assert!(store.revision().await.expect("read") > before, "what was read in between is not current");
+    add_guido(&store).await;
+    let before = store.revision().await.expect("read");
+    store.execute("UPDATE ajwt_public_key SET revoked_at = 1").await;
+    assert!(store.revision().await.expect("read") > before);
+}
+
+/// Neither the server's default collation nor the connection's says which names are equal.
+#[tokio::test]
+async fn collations_of_server_and_connection_do_not_matter() {
+    let (database, store) = database::<MySqlRepository>().await;
+    for option in ["charset=latin1", "collation=utf8mb4_general_ci", "charset=binary"] {
+        let other = MySqlRepository::open(&format!("{}?{option}", MySqlRepository::url(&database))).await;
+        testing::user_repository(&other, &other).await;
+    }
+    store.add_user(&name("guido")).await.expect("added");
+    assert!(store.find_by_username("GUIDO", Freshness::Current).await.expect("read").is_none());
+}
+
+#[tokio::test]
+async fn many_users_cost_no_more_than_few_and_statements_search() {
+    let (_database, store) = scale::many_users_cost_no_more_than_few::<MySqlRepository>().await;
+    // Table, how it is read, by which index, and what is done besides.
+    let plan = async |query: sqlx::query::Query<'static, sqlx::MySql, sqlx::mysql::MySqlArguments>| {
+        let plan = query.fetch_all(store.pool()).await.expect("a plan");
+        let plan: Vec<String> = plan
+            .iter()
+            .map(|row| {
+                let text = |column| row.get::<Option<String>, _>(column).unwrap_or_default();
+                format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
+            })
+            .collect();
+        for step in [" ALL ", " index ", "filesort"] {
+            let read = |line: &&String| line.starts_with("ajwt_") && line.contains(step);
+            assert!(!plan.iter().any(|line| read(&line)), "{step}: {plan:#?}");
+        }
+        plan
+    };
+    let explain = |source, name| AssertSqlSafe(format!("EXPLAIN {}", scale::statement(source, name)));
+    let sql = explain(include_str!("../src/mysql_tables.rs"), "FIND_USER");
+    let mut find = sqlx::query(sql);
+    for _ in 0..6 {
+        find = find.bind(b"user777".as_slice());
+    }
+    let found = plan(find).await;
+    for index in [
+        "ajwt_user const ajwt_user_username",
+        "ajwt_public_key ref ajwt_public_key_live",
+        "ajwt_jwks_endpoint_trust ref ajwt_jwks_endpoint_trust_user",
+    ] {
+        assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
+    }
+    let sql = explain(include_str!("../src/mysql_nonce.rs"), "CONSUME");
+    let consumed = plan(sqlx::query(sql).bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64)).await;
+    assert!(consumed.iter().any(|step| step.contains("ajwt_nonce const PRIMARY")), "{consumed:#?}");
+}
+
+/// The backend and uses of one nonce, on connections that begin with this statement.
+async fn nonces(url: &str, setup: &'static str) -> (Arc<MySqlNonceBackend>, NonceUse, sqlx::MySqlPool) {
+    let pool = MySqlPoolOptions::new().after_connect(move |connection, _| {
+        Box::pin(async move { sqlx::query(setup).execute(connection).await.map(drop) })
+    });
+    let pool = pool.connect(url).await.expect("connected");
+    let now = SystemClock::new().now();
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    let one = testing::nonce_use("guido", now.as_secs() + 60, "a", now, tolerance, margin);
+    (Arc::new(MySqlNonceBackend::new(pool.clone())), one, pool)
+}
+
+const INSERT: &str = "INSERT INTO ajwt_nonce (`key`, expires_at) VALUES (?, 1)";
+
+/// Waits until as many statements on this database's nonces are under way, which are those that wait
+/// for a lock. As plain text: MariaDB 10.11 has crashed on these tables as a prepared statement.
+async fn wait_for_waiting(store: &MySqlRepository, statements: usize) {
+    let waiting = "SELECT id FROM information_schema.processlist
+        WHERE db = database() AND info LIKE '%INSERT INTO ajwt_nonce%' AND id <> connection_id()";
+    let mut seen = 0;
+    while seen < 3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let rows = sqlx::raw_sql(waiting).fetch_all(store.pool()).await.expect("read");
+        seen = if rows.len() == statements { seen + 1 } else { 0 };
+    }
+}
+
+/// The mark is locked against one that empties the table at the same time, whatever the isolation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_waits_for_an_emptying_is_not_fresh() {
+    for setup in [
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    ] {
+        let (database, store) = database::<MySqlRepository>().await;
+        let (backend, used, pool) = nonces(&MySqlRepository::url(&database), setup).await;
+        assert!(backend.consume(&used).await.is_ok());
+        let mut emptying = pool.begin().await.expect("begun");
+        sqlx::query("DELETE FROM ajwt_nonce").execute(&mut *emptying).await.expect("emptied");
+        let replay = tokio::spawn(async move { backend.consume(&used).await });
+        wait_for_waiting(&store, 1).await;
+        emptying.commit().await.expect("emptied");
+        let answer = replay.await.expect("answered");
+        assert!(matches!(answer, Err(NonceError::MayHaveBeenUsed { .. })), "{setup}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_not_had_in_time_is_an_error() {
+    let (database, store) = database::<MySqlRepository>().await;
+    let url = MySqlRepository::url(&database);
+    let (backend, one, pool) = nonces(&url, "SET SESSION innodb_lock_wait_timeout = 1").await;
+    for committed in [false, true] {
+        let mut other = pool.begin().await.expect("begun");
+        sqlx::query(INSERT).bind(one.key().as_bytes().as_slice()).execute(&mut *other).await.expect("added");
+        let answer = backend.consume(&one).await;
+        assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
+        if committed {
+            other.commit().await.expect("committed");
+        } else {
+            other.rollback().await.expect("rolled back");
+        }
+        assert_eq!(store.number("SELECT count(*) FROM ajwt_nonce").await, 1 + i64::from(committed));
+    }
+    assert_eq!(backend.consume(&one).await.expect("an answer"), NonceOutcome::Replayed);
+}
+
+/// All that wait for a row that is then taken back lock one another out, and the server ends some.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_in_a_deadlock_at_most_one_is_fresh() {
+    let (database, store) = database::<MySqlRepository>().await;
+    let (backend, one, pool) = nonces(&MySqlRepository::url(&database), "SET SESSION autocommit = 1").await;
+    let mut other = pool.begin().await.expect("begun");
+    sqlx::query(INSERT).bind(one.key().as_bytes().as_slice()).execute(&mut *other).await.expect("added");
+    let mut waiting = JoinSet::new();
+    for _ in 0..4 {
+        let (backend, one) = (Arc::clone(&backend), one.clone());
+        waiting.spawn(async move { backend.consume(&one).await });
+    }
+    wait_for_waiting(&store, 4).await;
+    other.rollback().await.expect("rolled back");
+    let answers = waiting.join_all().await;
+    let fresh = answers.iter().filter(|answer| matches!(answer, Ok(NonceOutcome::Fresh))).count();
+    assert_eq!(fresh, 1, "{answers:?}");
+    assert!(
+        answers.iter().any(|answer| matches!(answer, Err(NonceError::Store(_)))),
+        "no deadlock: {answers:?}"
+    );
+    assert_eq!(backend.consume(&one).await.expect("an answer"), NonceOutcome::Replayed);
+}
+
+/// The engine gives up on them, and they must not pile up on the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_are_given_up_do_not_wait_for_ever() {
+    let (database, store) = database::<MySqlRepository>().await;
+    let key = store::add_guido(&store).await;
+    let operator = MySqlRepository::open(&MySqlRepository::url(&database)).await;
+    let mut lock = operator.pool().acquire().await.expect("a connection");
+    sqlx::raw_sql("LOCK TABLES ajwt_nonce WRITE").execute(&mut *lock).await.expect("locked");
+    let authenticator = Arc::new(store::authenticator(&store));
+    for outcome in store::at_once(&authenticator, &key, 30).await {
+        assert_eq!(outcome, Err(Reason::NonceStoreUnavailable));
+    }
+    let waiting = "SELECT CAST(count(*) AS SIGNED) FROM information_schema.processlist
+        WHERE db = database() AND state LIKE 'Waiting for%lock'";
+    store::none_is_left(&operator, waiting).await;
+    sqlx::raw_sql("UNLOCK TABLES").execute(&mut *lock).await.expect("unlocked");
+}

@@ -1,0 +1,225 @@
+//! The PostgreSQL stores on a real server, which `scripts/test` starts.
+#![cfg(feature = "postgres")]
+
+#[path = "support/postgres_store.rs"]
+mod postgres_store;
+#[path = "support/scale.rs"]
+mod scale;
+#[path = "support/store.rs"]
+mod store;
+
+use std::{sync::Arc, time::Duration};
+
+use ajwt_server::{
+    Clock as _, KeyAdmin as _, NewKey, NonceBackend as _, NonceError, Reason, RevisionSource as _,
+    SystemClock, UserRepository as _,
+};
+use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
+use ajwt_test_servers::sql;
+use postgres_store::SERVER;
+use sqlx::{AssertSqlSafe, Row as _};
+use store::{Store, add_guido, database, key, name};
+
+store_tests!(PostgresRepository);
+
+#[tokio::test]
+async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
+    store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<PostgresRepository>(true).await;
+}
+
+#[tokio::test]
+async fn a_bad_url_or_server_is_told() {
+    let error = PostgresRepository::connect("sqlite://x").await.expect_err("no such URL");
+    assert!(
+        matches!(error, ConnectError::Url { .. }) && error.to_string().contains("postgres://"),
+        "{error}"
+    );
+    let error = PostgresRepository::connect("postgres://ajwt@127.0.0.1:1/x").await.expect_err("no server");
+    assert!(matches!(error, ConnectError::Open { .. }), "{error:?}");
+    let url = format!("{}/nowhere", sql::shared(SERVER));
+    let error = PostgresRepository::connect(&url).await.expect_err("no database");
+    assert!(matches!(error, ConnectError::Open { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn tables_live_in_any_schema_by_its_search_path() {
+    let (database, public) = PostgresRepository::create().await;
+    public.execute("CREATE SCHEMA \"Auth x\"").await;
+    public.execute("CREATE SCHEMA other").await;
+    let url = |schema| format!("{}?options=-c%20search_path%3D{schema}", PostgresRepository::url(&database));
+    let auth = PostgresRepository::open(&url("%22Auth%5C%20x%22")).await;
+    let other = PostgresRepository::open(&url("other")).await;
+    auth.migrate().await.expect("migrated");
+    other.migrate().await.expect("migrated");
+    let schemas = "SELECT DISTINCT table_schema::TEXT FROM information_schema.tables
+        WHERE table_name LIKE 'ajwt_%' ORDER BY 1";
+    assert_eq!(public.texts(schemas).await, ["Auth x", "other"]);
+
+    add_guido(&auth).await;
+    assert!(other.find_by_username("guido", ajwt_server::Freshness::Current).await.expect("read").is_none());
+    // Written with another search path: the right revision is raised.
+    let (before, others) = (auth.revision().await.expect("read"), other.revision().await.expect("read"));
+    public.execute("UPDATE \"Auth x\".ajwt_user SET active = FALSE").await;
+    assert!(auth.revision().await.expect("read") > before);
+    assert_eq!(other.revision().await.expect("read"), others);
+    let nonces = auth.nonces(Arc::new(SystemClock::new()));
+    ajwt_server::testing::nonce_backend(Arc::new(nonces)).await;
+}
+
+#[tokio::test]
+async fn a_change_is_heard_of_by_the_event() {
+    let (database, store) = database::<PostgresRepository>().await;
+    // Not a clone, which listens by itself.
+    let store = Arc::new(store);
+    add_guido(&*store).await;
+    // Once when it begins to listen: what was before went unheard.
+    store.changed().await;
+    let writer = PostgresRepository::open(&PostgresRepository::url(&database)).await;
+    let heard = |store: Arc<PostgresRepository>| tokio::spawn(async move { store.changed().await });
+
+    for sql in [
+        "UPDATE ajwt_user SET active = FALSE",
+        "UPDATE ajwt_public_key SET revoked_at = 1",
+        "TRUNCATE ajwt_jwks_endpoint_trust",
+    ] {
+        let waiting = heard(Arc::clone(&store));
+        writer.execute("UPDATE ajwt_public_key SET last_used_on = 1").await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!waiting.is_finished(), "nothing has changed");
+        writer.execute(sql).await;
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect(sql).expect("heard");
+    }
+
+    // What happens while nobody waits is not lost, and a wait that was given up takes nothing away.
+    writer.execute("UPDATE ajwt_user SET active = TRUE").await;
+    store.changed().await;
+    assert!(tokio::time::timeout(Duration::from_millis(100), store.changed()).await.is_err());
+    writer.execute("UPDATE ajwt_user SET active = TRUE").await;
+    tokio::time::timeout(Duration::from_secs(10), store.changed()).await.expect("heard");
+}
+
+#[tokio::test]
+async fn a_listener_that_is_cut_off_says_so_and_listens_again() {
+    let (database, store) = database::<PostgresRepository>().await;
+    add_guido(&store).await;
+    store.changed().await;
+    let writer = PostgresRepository::open(&PostgresRepository::url(&database)).await;
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.changed().await }
+    });
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE query LIKE 'LISTEN%' AND datname = current_database()";
+    assert_eq!(writer.number(cut).await, 1);
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("told").expect("told");
+    tokio::time::timeout(Duration::from_secs(10), store.changed()).await.expect("listening again is told");
+    writer.execute("UPDATE ajwt_user SET active = FALSE").await;
+    tokio::time::timeout(Duration::from_secs(10), store.changed()).await.expect("heard");
+}
+
+/// The row is locked against one that empties the table at the same time, in whichever level of
+/// isolation the application's pool works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_waits_for_an_emptying_is_not_fresh() {
+    for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let (database, store) = database::<PostgresRepository>().await;
+        let pool = pool_at(&PostgresRepository::url(&database), level).await;
+        waits_for_an_emptying(store, pool, level).await;
+    }
+}
+
+async fn pool_at(url: &str, level: &'static str) -> sqlx::PgPool {
+    let set = format!("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {level}");
+    let options = sqlx::postgres::PgPoolOptions::new().after_connect(move |connection, _| {
+        let set = sqlx::query(sqlx::AssertSqlSafe(set.clone()));
+        Box::pin(async move { set.execute(connection).await.map(drop) })
+    });
+    options.connect(url).await.expect("connected")
+}
+
+async fn waits_for_an_emptying(store: PostgresRepository, pool: sqlx::PgPool, level: &str) {
+    let clock = Arc::new(SystemClock::new());
+    let now = clock.now();
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    let used = ajwt_server::testing::nonce_use("guido", now.as_secs(), "a", now, tolerance, margin);
+    let first = PostgresNonceBackend::with_clock(store.pool().clone(), clock.clone());
+    assert!(first.consume(&used).await.is_ok());
+    let nonces = PostgresNonceBackend::with_clock(pool, clock.clone());
+    let other = ajwt_server::testing::nonce_use("guido", now.as_secs(), "b", now, tolerance, margin);
+    let answer = nonces.consume(&other).await;
+    // A level that cannot see what it must is told, and accepts nothing.
+    assert_eq!(answer.is_ok(), level == "READ COMMITTED", "{level}: {answer:?}");
+
+    let mut emptying = store.pool().begin().await.expect("begun");
+    sqlx::query("DELETE FROM ajwt_nonce").execute(&mut *emptying).await.expect("emptied");
+    let replay = tokio::spawn(async move { nonces.consume(&used).await });
+    // Until the replay waits for the row that is being deleted.
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while store.number(waiting).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    emptying.commit().await.expect("emptied");
+    let answer = replay.await.expect("answered");
+    assert!(answer.is_err(), "{level}: {answer:?}");
+    if level == "READ COMMITTED" {
+        assert!(matches!(answer, Err(NonceError::MayHaveBeenUsed { .. })), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_leaves_nothing() {
+    let (_database, store) = PostgresRepository::create().await;
+    store.execute("CREATE TABLE ajwt_nonce (mine INTEGER)").await;
+    assert!(store.migrate().await.is_err());
+    assert_eq!(store.texts(PostgresRepository::TABLES).await, ["ajwt_nonce"]);
+    store.execute("DROP TABLE ajwt_nonce").await;
+    store.migrate().await.expect("migrated");
+    store.add_user(&name("guido")).await.expect("added");
+    store.add_key(&name("guido"), &NewKey::of_key(key().public_key().clone())).await.expect("added");
+}
+
+#[tokio::test]
+async fn many_users_cost_no_more_than_few_and_statements_search() {
+    let (_database, store) = scale::many_users_cost_no_more_than_few::<PostgresRepository>().await;
+    let plan = async |query: sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>| {
+        let plan: Vec<String> =
+            query.fetch_all(store.pool()).await.expect("a plan").iter().map(|row| row.get(0)).collect();
+        for step in [
+            "Seq Scan on ajwt_user",
+            "Seq Scan on ajwt_public",
+            "Seq Scan on ajwt_jwks",
+            "Seq Scan on ajwt_nonce",
+        ] {
+            assert!(!plan.iter().any(|line| line.contains(step)), "{step}: {plan:#?}");
+        }
+        plan
+    };
+    let explain = |source, name| AssertSqlSafe(format!("EXPLAIN {}", scale::statement(source, name)));
+    let sql = explain(include_str!("../src/postgres_tables.rs"), "FIND_USER");
+    let found = plan(sqlx::query(sql).bind("user777")).await;
+    for index in ["ajwt_user_username_key", "ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {
+        assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
+    }
+    let sql = explain(include_str!("../src/postgres_nonce.rs"), "CONSUME");
+    let consumed = plan(sqlx::query(sql).bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64)).await;
+    assert!(consumed.iter().any(|step| step.contains("ajwt_nonce_pkey")), "{consumed:#?}");
+}
+
+/// The engine gives up on them, and they must not pile up on the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_are_given_up_do_not_wait_for_ever() {
+    let (database, store) = database::<PostgresRepository>().await;
+    let key = add_guido(&store).await;
+    let operator = PostgresRepository::open(&PostgresRepository::url(&database)).await;
+    let mut lock = operator.pool().begin().await.expect("begun");
+    sqlx::query("LOCK TABLE ajwt_nonce").execute(&mut *lock).await.expect("locked");
+    let authenticator = Arc::new(store::authenticator(&store));
+    for outcome in store::at_once(&authenticator, &key, 30).await {
+        assert_eq!(outcome, Err(Reason::NonceStoreUnavailable));
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    store::none_is_left(&operator, waiting).await;
+    lock.rollback().await.expect("unlocked");
+}

@@ -1,0 +1,65 @@
+//! The PostgreSQL stores on servers that stop, hang and fill up.
+#![cfg(feature = "postgres")]
+
+#[path = "support/faults.rs"]
+mod faults;
+#[path = "support/postgres_store.rs"]
+mod postgres_store;
+#[path = "support/store.rs"]
+mod store;
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use ajwt_server::{Clock as _, RevisionSource as _, SystemClock};
+use ajwt_sqlx::PostgresRepository;
+use ajwt_test_servers::sql::{Kind, Server};
+use faults::Served;
+use sqlx::{Connection as _, PgConnection};
+use store::Store;
+
+fault_tests!(PostgresRepository);
+
+impl Served for PostgresRepository {
+    const KIND: Kind = Kind::Postgres;
+    const TWENTY_CONNECTIONS: &'static [&'static str] = &["-c", "max_connections=20"];
+    const MAINTENANCE: &'static str = "postgres";
+    const ITS_CONNECTIONS: &'static str = "SELECT pid::TEXT FROM pg_stat_activity WHERE datname = 'ajwt'";
+
+    fn cut_off(id: &str) -> String {
+        format!("SELECT pg_terminate_backend({id})")
+    }
+
+    async fn connection(url: &str) -> Option<Box<dyn Any>> {
+        PgConnection::connect(url).await.ok().map(|connection| Box::new(connection) as _)
+    }
+}
+
+/// Without its server it says at once that it cannot tell, then once a second, and hears of changes
+/// again when the server is back.
+#[tokio::test]
+async fn a_listener_without_its_server_does_not_spin_and_recovers() {
+    let mut server = Server::start(Kind::Postgres, &[]);
+    // Not a clone, which listens by itself.
+    let store = Arc::new(PostgresRepository::open(&server.url("postgres")).await);
+    store.migrate().await.expect("migrated");
+    store.changed().await;
+    let waiting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.changed().await }
+    });
+    server.stop();
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, waiting).await.expect("told").expect("told");
+    let clock = SystemClock::new();
+    let start = clock.monotonic();
+    tokio::time::timeout(limit, store.changed()).await.expect("told again");
+    let elapsed = clock.monotonic() - start;
+    assert!(elapsed >= Duration::from_secs(1), "after {elapsed:?}");
+
+    server.start_again();
+    tokio::time::timeout(limit, store.changed()).await.expect("listening again is told");
+    assert!(tokio::time::timeout(Duration::from_millis(300), store.changed()).await.is_err());
+    let writer = PostgresRepository::open(&server.url("postgres")).await;
+    writer.execute("UPDATE ajwt_user SET active = FALSE").await;
+    tokio::time::timeout(limit, store.changed()).await.expect("heard");
+}

@@ -1,0 +1,156 @@
+//! The user cache over this store, while another process writes.
+#![cfg(feature = "postgres")]
+
+#[path = "support/postgres_store.rs"]
+mod postgres_store;
+#[path = "support/store.rs"]
+mod store;
+#[path = "support/user_cache.rs"]
+mod user_cache;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ajwt_server::{
+    Authenticator, CachedUserRepository, Clock as _, InsecureNoReplayProtection, RepositoryError,
+    RevisionSource, SystemClock, UserCacheOptions,
+};
+use ajwt_sqlx::PostgresRepository;
+use ajwt_test_servers::sql::{Kind, Server};
+use async_trait::async_trait;
+use store::{Store as _, authenticate, sign};
+
+#[tokio::test]
+async fn changes_of_another_process_are_effective_in_time() {
+    let test = "changes_of_another_process_are_effective_in_time";
+    user_cache::changes_of_another_process_are_effective_in_time::<PostgresRepository>(test, true).await;
+}
+
+#[tokio::test]
+async fn a_trust_removed_by_another_process_is_gone_in_time() {
+    let test = "a_trust_removed_by_another_process_is_gone_in_time";
+    user_cache::a_trust_removed_by_another_process_is_gone_in_time::<PostgresRepository>(test).await;
+}
+
+#[tokio::test]
+async fn a_key_added_by_another_process_works_on_its_first_use() {
+    let test = "a_key_added_by_another_process_works_on_its_first_use";
+    user_cache::a_key_added_by_another_process_works_on_its_first_use::<PostgresRepository>(test).await;
+}
+
+#[tokio::test]
+async fn notes_of_use_leave_entries_in_the_cache() {
+    user_cache::notes_of_use_leave_entries_in_the_cache::<PostgresRepository>().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_is_503_once_the_staleness_is_over() {
+    user_cache::a_store_that_is_gone_is_503_once_the_staleness_is_over::<PostgresRepository>().await;
+}
+
+/// The same store without its notifications.
+#[derive(Debug)]
+struct PollOnly(PostgresRepository);
+
+#[async_trait]
+impl RevisionSource for PollOnly {
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        self.0.revision().await
+    }
+}
+
+/// A listener that hears nothing, as behind a network that dropped its connection: the poll alone
+/// notices changes.
+#[tokio::test]
+async fn with_a_listener_that_hears_nothing_the_poll_notices_changes() {
+    let (_database, store) = store::database::<PostgresRepository>().await;
+    let key = store::add_guido(&store).await;
+    let (users, revisions) = (Arc::new(store.clone()), Arc::new(PollOnly(store.clone())));
+    let cache = CachedUserRepository::new(users, revisions, UserCacheOptions::default());
+    let nonces = Arc::new(InsecureNoReplayProtection);
+    let authenticator = Authenticator::builder(Arc::new(cache), nonces).build().expect("built");
+    assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+    store.execute("UPDATE ajwt_user SET active = FALSE").await;
+    let clock = SystemClock::new();
+    let changed = clock.monotonic();
+    while authenticate(&authenticator, &sign("guido", &key)).await.is_ok() {
+        let elapsed = clock.monotonic() - changed;
+        assert!(elapsed <= Duration::from_millis(1500), "not noticed after {elapsed:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The listener's connection is cut, and not told of a change: the poll notices it.
+#[tokio::test]
+async fn without_its_listener_the_poll_notices_changes() {
+    let (_database, store) = store::database::<PostgresRepository>().await;
+    let key = store::add_guido(&store).await;
+    let (users, revisions) = (Arc::new(store.clone()), Arc::new(store.clone()));
+    let cache = CachedUserRepository::new(users, revisions, UserCacheOptions::default());
+    let nonces = Arc::new(InsecureNoReplayProtection);
+    let authenticator = Authenticator::builder(Arc::new(cache), nonces).build().expect("built");
+    let clock = SystemClock::new();
+    for round in 0..3 {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+        let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+        let cuts = store.number(cut).await;
+        assert!(cuts >= 1, "round {round}: nobody listened");
+        store.execute(&format!("UPDATE ajwt_user SET active = {}", round % 2 == 1)).await;
+        let changed = clock.monotonic();
+        while authenticate(&authenticator, &sign("guido", &key)).await.is_ok() != (round % 2 == 1) {
+            let elapsed = clock.monotonic() - changed;
+            assert!(elapsed <= Duration::from_millis(1500), "round {round}: not noticed after {elapsed:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        store.execute("UPDATE ajwt_user SET active = TRUE").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_is_503_after_the_staleness() {
+    let server = Mutex::new(Server::start(Kind::Postgres, &[]));
+    let url = |database| server.lock().expect("lock").url(database);
+    PostgresRepository::open(&url("postgres")).await.execute("CREATE DATABASE ajwt").await;
+    let store = PostgresRepository::open(&url("ajwt")).await;
+    let stop = || server.lock().expect("lock").stop();
+    let start = || server.lock().expect("lock").start_again();
+    user_cache::a_server_that_stops_is_503_after_the_staleness(stop, start, &store).await;
+}
+
+/// As when a flood of requests has all of the pool's connections.
+#[tokio::test]
+async fn the_revision_is_read_while_the_pool_is_used_up() {
+    let (database, store) = store::database::<PostgresRepository>().await;
+    let writer = PostgresRepository::open(&PostgresRepository::url(&database)).await;
+    let before = store.revision().await.expect("read").expect("a revision");
+    let mut held = Vec::new();
+    while held.len() < store.pool().options().get_max_connections() as usize {
+        held.push(store.pool().acquire().await.expect("a connection"));
+    }
+    store::add_guido(&writer).await;
+    assert!(store.revision().await.expect("read").expect("a revision") > before);
+}
+
+#[tokio::test]
+async fn each_clone_hears_of_a_change() {
+    let (_database, store) = store::database::<PostgresRepository>().await;
+    let clones = [store.clone(), store.clone()];
+    for clone in &clones {
+        // Says that it has just begun to listen.
+        clone.changed().await;
+    }
+    let [first, second] = &clones;
+    let heard = async { tokio::join!(first.changed(), second.changed()) };
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        store::add_guido(&store).await
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(heard, change) }).await;
+    assert!(heard.is_ok(), "one of them did not hear of it");
+}

@@ -1,0 +1,251 @@
+//! The SQLite stores on real files: conformance, migrations, statements, and faults.
+#![cfg(feature = "sqlite")]
+
+#[path = "support/scale.rs"]
+mod scale;
+#[path = "support/sqlite_store.rs"]
+mod sqlite_store;
+#[path = "support/store.rs"]
+mod store;
+
+use std::{
+    env, fs, io::Write as _, os::unix::fs::MetadataExt as _, path::Path, process::Command, sync::Arc,
+    time::Duration,
+};
+
+use ajwt_server::{
+    AdminError, Authenticator, CachedUserRepository, Clock as _, KeyAdmin as _, MemoryNonceBackend, NewKey,
+    Reason, SystemClock, UserCacheOptions,
+};
+use ajwt_sqlx::{ConnectError, SqliteRepository};
+use sqlite_store::url;
+use sqlx::{
+    AssertSqlSafe, Row as _,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+use store::{Store, authenticate, authenticator, name, service, sign};
+
+store_tests!(SqliteRepository);
+
+async fn open(folder: &Path) -> SqliteRepository {
+    <SqliteRepository as Store>::open(&url(folder)).await
+}
+
+#[tokio::test]
+async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
+    store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<SqliteRepository>(false).await;
+}
+
+#[tokio::test]
+async fn a_bad_url_or_file_is_told() {
+    let error = SqliteRepository::connect("postgres://x").await.expect_err("no SQLite URL");
+    assert!(matches!(error, ConnectError::Url { .. }) && error.to_string().contains("sqlite://"), "{error}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let error = SqliteRepository::connect(&url(&folder.path().join("nowhere"))).await.expect_err("no folder");
+    assert!(matches!(error, ConnectError::Open { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn many_users_cost_no_more_than_few_and_statements_search() {
+    let (_folder, repository) = scale::many_users_cost_no_more_than_few::<SqliteRepository>().await;
+    let plan = async |source, name, binds: &[&str]| {
+        let sql = format!("EXPLAIN QUERY PLAN {}", scale::statement(source, name));
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for bind in binds {
+            query = query.bind(*bind);
+        }
+        let plan = query.fetch_all(repository.pool()).await.expect("a plan");
+        let plan: Vec<String> = plan.iter().map(|row| row.get::<String, _>("detail")).collect();
+        assert!(!plan.iter().any(|step| step.starts_with("SCAN ajwt_")), "{plan:#?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:#?}");
+        plan
+    };
+    let found = plan(include_str!("../src/sqlite_tables.rs"), "FIND_USER", &["user777"]).await;
+    for index in ["ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {
+        assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
+    }
+    let consumed = plan(include_str!("../src/sqlite_nonce.rs"), "CONSUME", &["key", "1", "0"]).await;
+    assert!(consumed.iter().any(|step| step.contains("SEARCH ajwt_nonce")), "{consumed:#?}");
+}
+
+#[tokio::test]
+async fn a_locked_database_is_503_in_time_and_service_resumes() {
+    let (folder, _, authenticator, key) = service::<SqliteRepository>().await;
+    let locker = open(folder.path()).await;
+    let lock = locker.pool().begin_with("BEGIN EXCLUSIVE").await.expect("locked");
+    let token = sign("guido", &key);
+    let clock = SystemClock::new();
+    let start = clock.monotonic();
+    // WAL readers are not held up by it; the nonce's write is.
+    assert_eq!(authenticate(&authenticator, &token).await, Err(Reason::NonceStoreUnavailable));
+    let elapsed = clock.monotonic() - start;
+    assert!(elapsed < Duration::from_secs(4), "{elapsed:?}");
+    lock.rollback().await.expect("unlocked");
+    // Whether the first attempt's insert went through after all is not known: never accepted twice.
+    let late = authenticate(&authenticator, &token).await;
+    assert!(late.is_ok() || late == Err(Reason::Replayed), "{late:?}");
+    assert_eq!(authenticate(&authenticator, &token).await, Err(Reason::Replayed));
+    assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+}
+
+#[tokio::test]
+async fn expired_rows_go_by_themselves() {
+    let (_database, store, authenticator, key) = store::service::<SqliteRepository>().await;
+    assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+    store.execute("UPDATE ajwt_nonce SET expires_at = 1 WHERE expires_at <> 0").await;
+    let rows = async || store.number("SELECT count(*) FROM ajwt_nonce").await;
+    assert_eq!(rows().await, 2);
+    // The background task removes them every 10 s.
+    for _ in 0..150 {
+        if rows().await == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("nothing was removed in 15 s");
+}
+
+#[tokio::test]
+async fn a_row_that_is_no_text_is_skipped() {
+    let (_database, store, authenticator, key) = store::service::<SqliteRepository>().await;
+    for sql in [
+        "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at) VALUES (1, CAST(x'FF' AS TEXT), 'x', 0)",
+        "INSERT INTO ajwt_jwks_endpoint_trust (user_id, jwks_url, created_at) VALUES (1, CAST(x'FF' AS TEXT), 0)",
+    ] {
+        store.execute(sql).await;
+        let outcome = authenticate(&authenticator, &sign("guido", &key)).await;
+        assert_eq!(outcome.as_deref(), Ok("guido"), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_database_loses_nothing() {
+    let (folder, repository, _, key) = service::<SqliteRepository>().await;
+    repository.pool().close().await;
+    let options = SqliteConnectOptions::new().filename(folder.path().join("ajwt.db")).read_only(true);
+    let read_only =
+        SqliteRepository::new(SqlitePoolOptions::new().connect_with(options).await.expect("opened"));
+    assert_eq!(
+        authenticate(&authenticator(&read_only), &sign("guido", &key)).await,
+        Err(Reason::NonceStoreUnavailable)
+    );
+    let new = NewKey::of_key(store::key().public_key().clone());
+    assert!(matches!(read_only.add_key(&name("guido"), &new).await, Err(AdminError::Repository(_))));
+    assert!(matches!(read_only.remove_user(&name("guido")).await, Err(AdminError::Repository(_))));
+    assert!(matches!(read_only.add_user(&name("eve")).await, Err(AdminError::Repository(_))));
+    read_only.pool().close().await;
+
+    let repository = open(folder.path()).await;
+    assert_eq!(repository.keys(&name("guido")).await.expect("listed").len(), 1);
+    let authenticator = store::authenticator(&repository);
+    assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+}
+
+/// On a file system of its own, of a megabyte, in a namespace of its own.
+#[tokio::test]
+async fn a_full_disk_loses_nothing() {
+    const FOLDER: &str = "AJWT_TEST_SMALL_DISK";
+    const MOUNT: &str = r#"mount -t tmpfs -o size=1m tmpfs "$AJWT_TEST_SMALL_DISK" && exec "$0" "$@""#;
+
+    let Ok(folder) = env::var(FOLDER) else {
+        let folder = tempfile::tempdir().expect("a folder");
+        let may_mount = Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0);
+        let output = Command::new("unshare")
+            .args(if may_mount { &["--mount"][..] } else { &["--mount", "--map-root-user"] })
+            .args(["sh", "-c", MOUNT])
+            .arg(env::current_exe().expect("this program"))
+            .args(["--exact", "a_full_disk_loses_nothing"])
+            .env(FOLDER, folder.path())
+            .output()
+            .expect("unshare, of util-linux");
+        let said = |stream: &[u8]| String::from_utf8_lossy(stream).into_owned();
+        assert!(output.status.success(), "{}{}", said(&output.stdout), said(&output.stderr));
+        return;
+    };
+    let repository = open(Path::new(&folder)).await;
+    store::set_up(&repository).await;
+    let key = store::add_guido(&repository).await;
+    let authenticator = authenticator(&repository);
+    assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+    let ballast = Path::new(&folder).join("ballast");
+    let mut file = fs::File::create(&ballast).expect("created");
+    while file.write_all(&[0; 4096]).is_ok() {}
+
+    let mut outcomes = Vec::new();
+    while outcomes.last() != Some(&Err(Reason::NonceStoreUnavailable)) {
+        // What the files of the database have room for already is accepted, once.
+        let token = sign("guido", &key);
+        outcomes.push(authenticate(&authenticator, &token).await);
+        assert!(authenticate(&authenticator, &token).await.is_err(), "{outcomes:?}");
+        assert!(outcomes.len() < 1000, "it never fills up");
+    }
+    // More than the pool has connections: none may be left in a transaction that a full disk has ended.
+    let new = || NewKey::of_key(store::key().public_key().clone());
+    for _ in 0..20 {
+        assert!(matches!(repository.add_key(&name("guido"), &new()).await, Err(AdminError::Repository(_))));
+    }
+    assert_eq!(repository.keys(&name("guido")).await.expect("listed").len(), 1);
+
+    fs::remove_file(&ballast).expect("removed");
+    drop(file);
+    assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+    for _ in 0..20 {
+        repository.add_key(&name("guido"), &new()).await.expect("room again");
+    }
+}
+
+/// Counted by a trigger, so that no write goes unseen.
+#[tokio::test]
+async fn ten_thousand_requests_write_a_last_use_a_handful_of_times() {
+    let (_folder, store) = store::database::<SqliteRepository>().await;
+    let key = store::add_guido(&store).await;
+    store.execute("CREATE TABLE writes (n INTEGER)").await;
+    store
+        .execute(
+            "CREATE TRIGGER counted AFTER UPDATE ON ajwt_public_key
+            BEGIN INSERT INTO writes VALUES (1); END",
+        )
+        .await;
+    let users = Arc::new(store.clone());
+    let cache = CachedUserRepository::new(users.clone(), users, UserCacheOptions::default());
+    let nonces = Arc::new(MemoryNonceBackend::new(1 << 20));
+    let usage = Arc::new(store.batched_usage());
+    let authenticator = Authenticator::builder(Arc::new(cache), nonces).usage(usage).build().expect("built");
+    for _ in 0..10_000 {
+        assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+    }
+    authenticator.close().await;
+    let writes = store.number("SELECT count(*) FROM writes").await;
+    assert!((1..=5).contains(&writes), "{writes}");
+    assert!(store.keys(&name("guido")).await.expect("listed")[0].last_used_on.is_some());
+}
+
+#[tokio::test]
+async fn a_full_database_loses_nothing() {
+    let (folder, repository, _, key) = service::<SqliteRepository>().await;
+    repository.pool().close().await;
+    let options = SqliteConnectOptions::new().filename(folder.path().join("ajwt.db"));
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opened");
+    // SQLite's own limit: it fails with "database or disk is full", as on a full disk.
+    sqlx::query("PRAGMA max_page_count = 1").execute(&pool).await.expect("set");
+    let full = SqliteRepository::new(pool.clone());
+    let authenticator = store::authenticator(&full);
+    let mut outcomes = Vec::new();
+    while outcomes.last() != Some(&Err(Reason::NonceStoreUnavailable)) {
+        outcomes.push(authenticate(&authenticator, &sign("guido", &key)).await);
+        assert!(outcomes.len() < 1000, "it never fills up");
+    }
+    let new = NewKey::of_key(store::key().public_key().clone());
+    let mut refused = 0;
+    for _ in 0..100 {
+        let key = NewKey::of_key(store::key().public_key().clone());
+        refused += usize::from(full.add_key(&name("guido"), &key).await.is_err());
+    }
+    assert!(refused > 0);
+    let stored = full.keys(&name("guido")).await.expect("listed").len();
+    assert_eq!(stored, 1 + 100 - refused, "an error wrote nothing, a success is there");
+
+    sqlx::query("PRAGMA max_page_count = 1000000").execute(&pool).await.expect("set");
+    full.add_key(&name("guido"), &new).await.expect("room again");
+    assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+}

@@ -1,0 +1,341 @@
+//! Servers that stop, hang and fill up: the answer is 503 in time, never an accept, and service
+//! resumes by itself.
+
+use std::{
+    any::Any,
+    io::{Read as _, Write as _},
+    marker::PhantomData,
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use ajwt_core::{PrivateKey, SignedToken};
+use ajwt_server::{Authenticator, Clock as _, Reason, RejectionKind, SystemClock};
+use ajwt_test_servers::sql::{Kind, Server};
+use tokio::task::JoinSet;
+
+use crate::store::{self, Store, add_guido, authenticate, sign};
+
+/// The engine waits 2 s for a store; the rest is for a busy machine.
+const IN_TIME: Duration = Duration::from_secs(3);
+
+/// What these tests ask of a database besides.
+pub(crate) trait Served: Store {
+    const KIND: Kind;
+    /// Arguments of a server that takes twenty connections.
+    const TWENTY_CONNECTIONS: &'static [&'static str];
+    /// A database that every server has.
+    const MAINTENANCE: &'static str;
+    /// SQL that lists the connections of the tested service.
+    const ITS_CONNECTIONS: &'static str;
+
+    /// SQL that ends a connection.
+    fn cut_off(id: &str) -> String;
+    /// A connection, if the server has one left. It ends when dropped.
+    async fn connection(url: &str) -> Option<Box<dyn Any>>;
+}
+
+/// A server of the test's own with a user, and what authenticates it.
+struct Service<S> {
+    server: Server,
+    /// Which store is tested.
+    _store: PhantomData<S>,
+    authenticator: Arc<Authenticator>,
+    key: Arc<PrivateKey>,
+}
+
+async fn service<S: Served>(arguments: &[&str]) -> Service<S> {
+    let server = Server::start(S::KIND, arguments);
+    S::open(&server.url(S::MAINTENANCE)).await.execute("CREATE DATABASE ajwt").await;
+    let store = S::open(&server.url("ajwt")).await;
+    store::set_up(&store).await;
+    let key = Arc::new(add_guido(&store).await);
+    let authenticator = Arc::new(store::authenticator(&store));
+    let service = Service::<S> { server, _store: PhantomData, authenticator, key };
+    // As many connections as the pool will have, all idle.
+    for outcome in service.at_once(40).await {
+        assert_eq!(outcome, Ok("guido".to_owned()));
+    }
+    service
+}
+
+impl<S: Served> Service<S> {
+    fn token(&self) -> SignedToken {
+        sign("guido", &self.key)
+    }
+
+    /// One request, answered in time.
+    async fn request(&self, token: &SignedToken) -> Result<String, Reason> {
+        in_time(&self.authenticator, token).await
+    }
+
+    /// As many requests at once, each with a token of its own.
+    async fn at_once(&self, requests: usize) -> Vec<Result<String, Reason>> {
+        let mut set = JoinSet::new();
+        for _ in 0..requests {
+            let (authenticator, token) = (Arc::clone(&self.authenticator), self.token());
+            set.spawn(async move { in_time(&authenticator, &token).await });
+        }
+        set.join_all().await
+    }
+
+    /// Within a moment, in which it may still be unavailable.
+    async fn resumes(&self) {
+        for _ in 0..50 {
+            let outcome = self.request(&self.token()).await;
+            if outcome.is_ok() {
+                return;
+            }
+            assert!(is_unavailable(&outcome), "{outcome:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("service does not resume");
+    }
+
+    async fn all_are_unavailable(&self, requests: usize) {
+        for outcome in self.at_once(requests).await {
+            assert!(is_unavailable(&outcome), "{outcome:?}");
+        }
+    }
+}
+
+async fn in_time(authenticator: &Authenticator, token: &SignedToken) -> Result<String, Reason> {
+    let clock = SystemClock::new();
+    let start = clock.monotonic();
+    let outcome = authenticate(authenticator, token).await;
+    let elapsed = clock.monotonic() - start;
+    assert!(elapsed < IN_TIME, "answered {outcome:?} after {elapsed:?}");
+    outcome
+}
+
+fn is_unavailable<T>(outcome: &Result<T, Reason>) -> bool {
+    outcome.as_ref().is_err_and(|reason| reason.kind() == RejectionKind::Unavailable)
+}
+
+/// The pool is full of connections that the server closed meanwhile: nobody notices.
+pub(crate) async fn a_restart_between_requests_is_not_noticed<S: Served>() {
+    let mut service = service::<S>(&[]).await;
+    let used = service.token();
+    assert!(service.request(&used).await.is_ok());
+    for crash in [false, true] {
+        if crash {
+            service.server.kill();
+        } else {
+            service.server.stop();
+        }
+        service.server.start_again();
+        assert_eq!(service.request(&service.token()).await.as_deref(), Ok("guido"), "crash: {crash}");
+        assert_eq!(service.request(&used).await, Err(Reason::Replayed), "crash: {crash}");
+        for outcome in service.at_once(40).await {
+            assert_eq!(outcome.as_deref(), Ok("guido"), "crash: {crash}");
+        }
+    }
+}
+
+/// The server goes away under a load of requests, whose tokens work at most once altogether.
+pub(crate) async fn a_server_that_stops_in_mid_request_is_503<S: Served>() {
+    let mut service = service::<S>(&[]).await;
+    for crash in [false, true] {
+        let mut load = JoinSet::new();
+        for _ in 0..8 {
+            let (authenticator, key) = (Arc::clone(&service.authenticator), Arc::clone(&service.key));
+            load.spawn(async move {
+                let mut seen = Vec::new();
+                loop {
+                    let token = sign("guido", &key);
+                    let outcome = in_time(&authenticator, &token).await;
+                    let ends = outcome.is_err();
+                    seen.push((token, outcome));
+                    if ends {
+                        return seen;
+                    }
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if crash {
+            service.server.kill();
+        } else {
+            service.server.stop();
+        }
+        let seen: Vec<_> = load.join_all().await.into_iter().flatten().collect();
+        for (_, outcome) in seen.iter().filter(|(_, outcome)| outcome.is_err()) {
+            assert!(is_unavailable(outcome), "{outcome:?}");
+        }
+        service.all_are_unavailable(20).await;
+
+        service.server.start_again();
+        assert_eq!(service.request(&service.token()).await.as_deref(), Ok("guido"));
+        for (token, outcome) in seen.iter().rev().take(100) {
+            let again = service.request(token).await;
+            if outcome.is_ok() {
+                assert_eq!(again, Err(Reason::Replayed), "it was accepted before");
+            } else {
+                // Whether the server had noted it before it stopped is not known: once at most.
+                assert!(again.is_ok() || again == Err(Reason::Replayed), "{again:?}");
+                assert_eq!(service.request(token).await, Err(Reason::Replayed));
+            }
+        }
+    }
+}
+
+/// The server hangs and keeps its connections: more requests than the pool has connections are
+/// answered in time, and the first one after it is back works.
+pub(crate) async fn a_server_that_hangs_is_503_in_time<S: Served>() {
+    let service = service::<S>(&[]).await;
+    let token = service.token();
+    service.server.pause();
+    let outcome = service.request(&token).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    for _ in 0..3 {
+        service.all_are_unavailable(30).await;
+    }
+    service.server.resume();
+    assert_eq!(service.request(&service.token()).await.as_deref(), Ok("guido"));
+    let late = service.request(&token).await;
+    assert!(late.is_ok() || late == Err(Reason::Replayed), "{late:?}");
+    assert_eq!(service.request(&token).await, Err(Reason::Replayed));
+    for outcome in service.at_once(40).await {
+        assert_eq!(outcome.as_deref(), Ok("guido"));
+    }
+}
+
+/// The server hangs between the read of the user and the nonce: under load, at any point.
+pub(crate) async fn a_server_that_hangs_in_mid_request_accepts_nothing_twice<S: Served>() {
+    let service = service::<S>(&[]).await;
+    for _ in 0..3 {
+        let tokens: Vec<_> = (0..200).map(|_| service.token()).collect();
+        let mut load = JoinSet::new();
+        for token in tokens {
+            let authenticator = Arc::clone(&service.authenticator);
+            load.spawn(async move {
+                let outcome = in_time(&authenticator, &token).await;
+                (token, outcome)
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        service.server.pause();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        service.server.resume();
+        for (token, outcome) in load.join_all().await {
+            if outcome.is_ok() {
+                assert_eq!(service.request(&token).await, Err(Reason::Replayed), "it was accepted before");
+            } else {
+                assert!(is_unavailable(&outcome), "{outcome:?}");
+            }
+        }
+        assert_eq!(service.request(&service.token()).await.as_deref(), Ok("guido"));
+    }
+}
+
+/// Connections go silent without being closed, as when a host vanishes or a firewall forgets them;
+/// new ones work. Those of the pool are given up one by one, not kept for ever.
+pub(crate) async fn connections_that_go_silent_are_replaced<S: Served>() {
+    let server = Server::start(S::KIND, &[]);
+    S::open(&server.url(S::MAINTENANCE)).await.execute("CREATE DATABASE ajwt").await;
+    let proxy = Proxy::start(server.port());
+    let store = S::open(&server.url_at(proxy.port, "ajwt")).await;
+    store::set_up(&store).await;
+    let key = Arc::new(add_guido(&store).await);
+    let authenticator = Arc::new(store::authenticator(&store));
+    let service = Service::<S> { server, _store: PhantomData, authenticator, key };
+    assert!(service.at_once(40).await.iter().all(Result::is_ok));
+
+    proxy.silence();
+    let silent = service.at_once(40).await;
+    assert!(silent.iter().any(is_unavailable), "the pool's connections were in use");
+    service.resumes().await;
+    for outcome in service.at_once(40).await {
+        assert_eq!(outcome.as_deref(), Ok("guido"));
+    }
+}
+
+/// Passes bytes between clients and a server, until it is told to go silent.
+struct Proxy {
+    port: u16,
+    /// Connections of an earlier generation are silent.
+    generation: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let generation = Arc::new(AtomicUsize::new(0));
+        let current = Arc::clone(&generation);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else {
+                    continue;
+                };
+                let born = current.load(Ordering::Relaxed);
+                let back = (server.try_clone().expect("cloned"), client.try_clone().expect("cloned"));
+                for (from, to) in [(client, server), back] {
+                    let current = Arc::clone(&current);
+                    thread::spawn(move || pass(from, to, || current.load(Ordering::Relaxed) == born));
+                }
+            }
+        });
+        Self { port, generation }
+    }
+
+    fn silence(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, speaks: impl Fn() -> bool) {
+    let mut bytes = [0; 4096];
+    while let Ok(1..) = from
+        .read(&mut bytes)
+        .map(|read| if speaks() && to.write_all(&bytes[..read]).is_err() { 0 } else { read })
+    {}
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// All connections of the server are taken by others.
+pub(crate) async fn exhausted_connections_are_503<S: Served>() {
+    let service = service::<S>(S::TWENTY_CONNECTIONS).await;
+    let other = S::open(&service.server.url(S::MAINTENANCE)).await;
+    for id in other.texts(S::ITS_CONNECTIONS).await {
+        other.execute(&S::cut_off(&id)).await;
+    }
+    // Others take each place that becomes free, which may take a moment.
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        while let Some(taken) = S::connection(&service.server.url(S::MAINTENANCE)).await {
+            others.push(taken);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(others.len() >= 10, "they took {} places", others.len());
+    service.all_are_unavailable(20).await;
+    drop(others);
+    service.resumes().await;
+}
+
+/// The tests of one store, by name.
+#[macro_export]
+macro_rules! fault_tests {
+    ($store:ty; $($test:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            faults::$test::<$store>().await;
+        })*
+    };
+    ($store:ty) => {
+        $crate::fault_tests! { $store;
+            a_restart_between_requests_is_not_noticed
+            a_server_that_stops_in_mid_request_is_503
+            a_server_that_hangs_is_503_in_time
+            a_server_that_hangs_in_mid_request_accepts_nothing_twice
+            connections_that_go_silent_are_replaced
+            exhausted_connections_are_503
+        }
+    };
+}

@@ -1,0 +1,101 @@
+//! The MySQL stores as a [`Store`].
+
+use std::sync::Arc;
+
+use ajwt_server::{BatchedUsage, Clock, RepositoryError};
+use ajwt_sqlx::{AuditRecord, MigrationError, MySqlNonceBackend, MySqlRepository, Schema};
+use ajwt_test_servers::sql;
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
+
+use crate::store::Store;
+
+pub(crate) const SERVER: &str = "AJWT_TEST_MYSQL";
+
+/// A database of the shared server.
+pub(crate) struct Database {
+    url: String,
+}
+
+impl Store for MySqlRepository {
+    type Nonces = MySqlNonceBackend;
+    type Database = Database;
+
+    const KEY: &'static str = "`key`";
+    const HASH_OF_N: &'static str = "unhex(sha2(n, 256))";
+    const TABLES: &'static str =
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = database()";
+
+    async fn create() -> (Database, Self) {
+        let server = sql::shared(SERVER);
+        let name = sql::new_database();
+        let mut connection = MySqlConnection::connect(&format!("{server}/mysql")).await.expect("connected");
+        let create = format!("CREATE DATABASE {name}");
+        sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
+        let url = format!("{server}/{name}");
+        let store = Self::open(&url).await;
+        (Database { url }, store)
+    }
+
+    fn url(database: &Database) -> String {
+        database.url.clone()
+    }
+
+    async fn open(url: &str) -> Self {
+        Self::connect(url).await.expect("connected")
+    }
+
+    async fn migrate(&self) -> Result<(), MigrationError> {
+        Self::migrate(self).await
+    }
+
+    async fn migrate_to_be_filled(&self) -> Result<(), MigrationError> {
+        self.migrate_without_triggers().await
+    }
+
+    async fn close(&self) {
+        self.pool().close().await;
+    }
+
+    fn nonces(&self, clock: Arc<dyn Clock>) -> MySqlNonceBackend {
+        MySqlNonceBackend::with_clock(self.pool().clone(), clock)
+    }
+
+    async fn initialise(nonces: &Self::Nonces) -> bool {
+        nonces.initialise().await.expect("marked")
+    }
+
+    async fn sweep(nonces: &MySqlNonceBackend) {
+        nonces.sweep().await;
+    }
+
+    fn batched_usage(&self) -> BatchedUsage {
+        Self::batched_usage(self)
+    }
+
+    fn with_schema(self, schema: Schema) -> Self {
+        Self::with_schema(self, schema)
+    }
+
+    fn with_actor(self, actor: &str) -> Self {
+        Self::with_actor(self, actor)
+    }
+
+    async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
+        Self::audit(self, limit).await
+    }
+
+    async fn execute(&self, sql: &str) -> u64 {
+        let result = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await;
+        result.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        let number = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(self.pool()).await;
+        number.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn texts(&self, sql: &str) -> Vec<String> {
+        let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool()).await;
+        texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+}

@@ -1,0 +1,98 @@
+//! The PostgreSQL stores as a [`Store`].
+
+use std::sync::Arc;
+
+use ajwt_server::{BatchedUsage, Clock, RepositoryError};
+use ajwt_sqlx::{AuditRecord, MigrationError, PostgresNonceBackend, PostgresRepository, Schema};
+use ajwt_test_servers::sql;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use crate::store::Store;
+
+pub(crate) const SERVER: &str = "AJWT_TEST_POSTGRES";
+
+/// A database of the shared server.
+pub(crate) struct Database {
+    url: String,
+}
+
+impl Store for PostgresRepository {
+    type Nonces = PostgresNonceBackend;
+    type Database = Database;
+
+    const ZERO: &'static str = "'\\x00'";
+    const TRUE: &'static str = "TRUE";
+    const HASH_OF_N: &'static str = "sha256(concat(n)::BYTEA)";
+    const TABLES: &'static str = "
+        SELECT tablename::TEXT FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+
+    async fn create() -> (Database, Self) {
+        let server = sql::shared(SERVER);
+        let name = sql::new_database();
+        let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
+        let create = format!("CREATE DATABASE {name}");
+        sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
+        let url = format!("{server}/{name}");
+        let store = Self::open(&url).await;
+        (Database { url }, store)
+    }
+
+    fn url(database: &Database) -> String {
+        database.url.clone()
+    }
+
+    async fn open(url: &str) -> Self {
+        Self::connect(url).await.expect("connected")
+    }
+
+    async fn migrate(&self) -> Result<(), MigrationError> {
+        Self::migrate(self).await
+    }
+
+    async fn close(&self) {
+        self.pool().close().await;
+    }
+
+    fn nonces(&self, clock: Arc<dyn Clock>) -> PostgresNonceBackend {
+        PostgresNonceBackend::with_clock(self.pool().clone(), clock)
+    }
+
+    async fn initialise(nonces: &Self::Nonces) -> bool {
+        nonces.initialise().await.expect("marked")
+    }
+
+    async fn sweep(nonces: &PostgresNonceBackend) {
+        nonces.sweep().await;
+    }
+
+    fn batched_usage(&self) -> BatchedUsage {
+        Self::batched_usage(self)
+    }
+
+    fn with_schema(self, schema: Schema) -> Self {
+        Self::with_schema(self, schema)
+    }
+
+    fn with_actor(self, actor: &str) -> Self {
+        Self::with_actor(self, actor)
+    }
+
+    async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
+        Self::audit(self, limit).await
+    }
+
+    async fn execute(&self, sql: &str) -> u64 {
+        let result = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await;
+        result.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        let number = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(self.pool()).await;
+        number.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn texts(&self, sql: &str) -> Vec<String> {
+        let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool()).await;
+        texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+}

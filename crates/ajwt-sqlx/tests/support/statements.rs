@@ -1,0 +1,103 @@
+//! How many statements a request costs, as sqlx itself counts them.
+//!
+//! A test that uses this needs a file, and so a process, of its own: the log is the global one.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use ajwt_server::{
+    Authenticator, CachedUserRepository, InsecureNoReplayProtection, NewKey, UserCacheOptions,
+};
+
+use crate::store::{self, Store, authenticate, name, sign};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Statements logged since the last call.
+    fn statements(&self) -> Vec<String> {
+        let text = std::mem::take(&mut *self.0.lock().expect("lock"));
+        let text = String::from_utf8(text).expect("text");
+        // What a new connection of the pool begins with is no part of a request.
+        let setup =
+            ["SET sql_mode", "SET autocommit", "SET SESSION", "SET lock_timeout", "PRAGMA journal_mode"];
+        let is_setup = |line: &str| setup.iter().any(|sql| line.contains(sql));
+        let statements = text.lines().filter(|line| line.contains("sqlx::query") && !is_setup(line));
+        statements.map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) async fn a_request_is_one_query_and_one_insert<S: Store>() {
+    let (_database, store, authenticator, key) = store::service::<S>().await;
+    for (username, others) in [("many", 40), ("none", 0)] {
+        store.add_user(&name(username)).await.expect("added");
+        for _ in 0..others {
+            let other = NewKey::of_key(store::key().public_key().clone());
+            store.add_key(&name(username), &other).await.expect("added");
+        }
+        store.add_trust(&name(username), "https://a.example/jwks.json").await.expect("added");
+    }
+
+    let log = Log::default();
+    let writer = log.clone();
+    let builder = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+    tracing::subscriber::set_global_default(builder.with_max_level(tracing::Level::DEBUG).finish())
+        .expect("the first");
+
+    assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+    let first = log.statements();
+    assert_eq!(first.len(), 3, "the first request also reads since when the nonces are whole: {first:#?}");
+    for _ in 0..3 {
+        assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+        let statements = log.statements();
+        assert_eq!(statements.len(), 2, "{statements:#?}");
+    }
+    for username in ["nobody", "none", "many"] {
+        assert!(authenticate(&authenticator, &sign(username, &key)).await.is_err());
+        let statements = log.statements();
+        assert_eq!(statements.len(), 1, "{username}: {statements:#?}");
+    }
+
+    // With a cache in between: an acceptance from it reads nothing, and a refusal reads once, whether
+    // the name is cached, known or unknown.
+    store.add_user(&name("inactive")).await.expect("added");
+    store.set_user_active(&name("inactive"), false).await.expect("deactivated");
+    let (users, revisions) = (Arc::new(store.clone()), Arc::new(store.clone()));
+    let cache = CachedUserRepository::new(users, revisions, UserCacheOptions::default());
+    let nonces = Arc::new(InsecureNoReplayProtection);
+    let authenticator = Authenticator::builder(Arc::new(cache), nonces).build().expect("built");
+    assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+    log.statements();
+    assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+    let statements = without_looks(log.statements());
+    assert!(statements.is_empty(), "{statements:#?}");
+    let stranger = store::key();
+    for username in ["guido", "guido", "many", "many", "none", "inactive", "inactive", "nobody", "nobody"] {
+        assert!(authenticate(&authenticator, &sign(username, &stranger)).await.is_err());
+        let statements = without_looks(log.statements());
+        assert_eq!(statements.len(), 1, "{username}: {statements:#?}");
+    }
+}
+
+/// The looks at the revision, twice a second whatever the requests, and the listener's beginning are
+/// part of none.
+fn without_looks(statements: Vec<String>) -> Vec<String> {
+    let is_look = |line: &String| {
+        ["SELECT revision", "LISTEN"].iter().any(|sql| line.contains(&format!("summary=\"{sql}")))
+    };
+    statements.into_iter().filter(|line| !is_look(line)).collect()
+}

@@ -1,0 +1,155 @@
+//! What holds of the tables of used nonces.
+
+use super::*;
+
+pub(crate) async fn it_is_a_nonce_backend<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    testing::nonce_backend(Arc::new(store.nonces(Arc::new(SystemClock::new())))).await;
+}
+
+pub(crate) async fn it_is_a_nonce_backend_for_several_processes<S: Store>(test: &str) {
+    let (_database, url) = match env::var(STORE_URL) {
+        Ok(url) if testing::is_worker() => (None, url),
+        _ => {
+            let (database, _) = database::<S>().await;
+            let url = S::url(&database);
+            (Some(database), url)
+        }
+    };
+    let backend = async { Arc::new(S::open(&url).await.nonces(Arc::new(SystemClock::new()))) as _ };
+    testing::nonce_backend_across_processes(test, &[(STORE_URL, &url)], backend).await;
+}
+
+/// The backend's clock and uses dated by it.
+struct Nonces {
+    clock: MockClock,
+}
+
+impl Nonces {
+    fn new() -> Self {
+        Self { clock: MockClock::new(Timestamp::from_secs(1_790_000_000)) }
+    }
+
+    fn backend<S: Store>(&self, store: &S) -> S::Nonces {
+        store.nonces(Arc::new(self.clock.clone()))
+    }
+
+    fn at(&self, nonce: &str, offset: i64) -> NonceUse {
+        let now = self.clock.now();
+        testing::nonce_use("guido", now.as_secs() + offset, nonce, now, TOLERANCE, MARGIN)
+    }
+}
+
+pub(crate) async fn used_nonces_survive_a_restart<S: Store>() {
+    let (database, store) = database::<S>().await;
+    let nonces = Nonces::new();
+    let one = nonces.at("a", 0);
+    let backend = nonces.backend(&store);
+    assert_eq!(backend.consume(&one).await.expect("an answer"), NonceOutcome::Fresh);
+    backend.close().await;
+    store.close().await;
+    let store = S::open(&S::url(&database)).await;
+    assert_eq!(nonces.backend(&store).consume(&one).await.expect("an answer"), NonceOutcome::Replayed);
+}
+
+pub(crate) async fn an_emptied_table_makes_no_used_token_good_again<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    let nonces = Nonces::new();
+    let (running, other) = (nonces.backend(&store), nonces.backend(&store));
+    let used: Vec<_> = (-20..=20).map(|offset| nonces.at("used", offset)).collect();
+    for one in &used {
+        assert_eq!(running.consume(one).await.expect("an answer"), NonceOutcome::Fresh);
+    }
+    assert_eq!(other.consume(&used[0]).await.expect("an answer"), NonceOutcome::Replayed);
+
+    store.execute("DELETE FROM ajwt_nonce").await;
+    for (what, backend) in [("running", &running), ("another", &other), ("new", &nonces.backend(&store))] {
+        for one in &used {
+            let answer = backend.consume(one).await;
+            assert!(matches!(answer, Err(NonceError::MayHaveBeenUsed { .. })), "{what}: {answer:?}");
+        }
+    }
+    // Once every token from before has left its window on all servers, tokens work again.
+    nonces.clock.advance(Duration::from_secs(26));
+    assert_eq!(running.consume(&nonces.at("new", 0)).await.expect("an answer"), NonceOutcome::Fresh);
+    assert!(running.consume(&used[40]).await.is_err());
+}
+
+pub(crate) async fn a_new_table_trusts_no_token_from_before_it_unless_told_to<S: Store>() {
+    let (_database, store) = S::create().await;
+    store.migrate().await.expect("migrated");
+    let nonces = Nonces::new();
+    let backend = nonces.backend(&store);
+    // Who knows which tables there were before this one.
+    for offset in [-20, 0, 20] {
+        let answer = backend.consume(&nonces.at("early", offset)).await;
+        assert!(matches!(answer, Err(NonceError::MayHaveBeenUsed { .. })), "{offset}: {answer:?}");
+    }
+    assert!(!S::initialise(&backend).await, "it is in use by now");
+    assert!(backend.consume(&nonces.at("early", 0)).await.is_err());
+    nonces.clock.advance(Duration::from_secs(26));
+    assert_eq!(backend.consume(&nonces.at("late", 0)).await.expect("an answer"), NonceOutcome::Fresh);
+
+    let (_database, store) = S::create().await;
+    store.migrate().await.expect("migrated");
+    let backend = nonces.backend(&store);
+    assert!(S::initialise(&backend).await);
+    assert!(S::initialise(&backend).await, "once more changes nothing");
+    assert_eq!(backend.consume(&nonces.at("early", -20)).await.expect("an answer"), NonceOutcome::Fresh);
+}
+
+pub(crate) async fn expired_rows_are_removed_in_batches_and_live_ones_stay<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    let nonces = Nonces::new();
+    let backend = nonces.backend(&store);
+    // What the backend itself adds, as if long ago.
+    let live = nonces.at("live", 0);
+    let long_ago = Nonces::new();
+    for number in 0..2500 {
+        let old = long_ago.at(&number.to_string(), 0);
+        assert_eq!(backend.consume(&old).await.expect("an answer"), NonceOutcome::Fresh);
+    }
+    store.execute("UPDATE ajwt_nonce SET expires_at = 1789999999999 WHERE expires_at <> 0").await;
+    assert_eq!(backend.consume(&live).await.expect("an answer"), NonceOutcome::Fresh);
+    let rows = async || store.number("SELECT count(*) FROM ajwt_nonce").await;
+    assert_eq!(rows().await, 2502);
+    S::sweep(&backend).await;
+    assert_eq!(rows().await, 2, "the live nonce, and since when the table is whole");
+    nonces.clock.advance(Duration::from_secs(100));
+    S::sweep(&backend).await;
+    assert_eq!(
+        backend.consume(&live).await.expect("an answer"),
+        NonceOutcome::Replayed,
+        "100 s are not over"
+    );
+    nonces.clock.advance(Duration::from_millis(1));
+    S::sweep(&backend).await;
+    assert_eq!(rows().await, 1);
+}
+
+/// Sweepers of several processes and requests meet, and none of them fails.
+pub(crate) async fn sweeping_disturbs_no_request<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    let nonces = Nonces::new();
+    let backend = Arc::new(nonces.backend(&store));
+    let log = Log::default();
+    let _guard = log.start(tracing::Level::WARN);
+    for round in 0..5 {
+        for number in 0..300 {
+            let old = nonces.at(&format!("{round} {number}"), 0);
+            assert_eq!(backend.consume(&old).await.expect("an answer"), NonceOutcome::Fresh);
+        }
+        nonces.clock.advance(Duration::from_secs(101));
+        let sweeps = async {
+            tokio::join!(S::sweep(&backend), S::sweep(&backend), S::sweep(&backend));
+        };
+        let requests = async {
+            for number in 0..100 {
+                let new = nonces.at(&format!("new {round} {number}"), 0);
+                assert_eq!(backend.consume(&new).await.expect("an answer"), NonceOutcome::Fresh);
+            }
+        };
+        tokio::join!(sweeps, requests);
+    }
+    assert_eq!(log.text(), "");
+}

@@ -1,0 +1,271 @@
+//! Keys and trusts beside a users table of the application's own.
+
+use std::sync::Arc;
+
+use ajwt_core::{Timestamp, Username};
+use ajwt_server::{
+    AdminError, Authenticator, Freshness, KeyAdmin, KeyRecord, KeySource, KeyedUser as _, NewKey, Reason,
+    RepositoryError, SystemClock, TrustRecord, UsageRecorder as _, UserRecord, testing,
+};
+use ajwt_sqlx::{Schema, UserTable};
+use async_trait::async_trait;
+
+use crate::store::{self, Store, authenticate, key, name, sign};
+
+/// What a database's application has.
+pub(crate) trait Application: Store {
+    /// The migration that the application copies.
+    const KEYS_AND_TRUSTS: &'static str;
+    /// How it declares the column that refers to a user.
+    const USER_ID: &'static str;
+    /// The types that ids of users have, and what makes one.
+    const IDS: [(&'static str, &'static str); 3];
+    /// The column of names: where the database can, blind to case and accents.
+    const EMAIL: &'static str;
+    /// SQL for the schema or database that the tables are in.
+    const NAMESPACE: &'static str;
+
+    /// Runs several statements.
+    async fn run(&self, sql: &str);
+}
+
+fn accounts() -> UserTable {
+    UserTable::new("Accounts").with_id("account id").with_name("e-mail").with_active("enabled")
+}
+
+/// Quotes a name.
+fn quoted<S: Application>(name: &str) -> String {
+    if S::KEY.starts_with('`') { format!("`{name}`") } else { format!("\"{name}\"") }
+}
+
+/// A database with the application's tables and ajwt's.
+async fn database<S: Application>((id_type, new_id): (&str, &str)) -> (S::Database, S) {
+    let (database, store) = S::create().await;
+    let accounts = quoted::<S>("Accounts");
+    let (id, email) = (quoted::<S>("account id"), quoted::<S>("e-mail"));
+    store
+        .run(&format!(
+            "CREATE TABLE {accounts} (
+                {id} {id_type} {new_id},
+                {email} {},
+                enabled BOOLEAN DEFAULT TRUE,
+                PRIMARY KEY ({id})
+            );
+            CREATE INDEX accounts_email ON {accounts} ({email});",
+            S::EMAIL
+        ))
+        .await;
+    let reference = format!("REFERENCES {accounts} ({id})");
+    let migration = S::KEYS_AND_TRUSTS.replace("REFERENCES accounts (id)", &reference);
+    assert_eq!(migration.matches(&reference).count(), 2);
+    assert_eq!(migration.matches(S::USER_ID).count(), 2);
+    store.run(&migration.replace(S::USER_ID, &format!("user_id {id_type} NOT NULL"))).await;
+    let store = store.with_schema(Schema::with_users(self::accounts()));
+    store::set_up(&store).await;
+    (database, store)
+}
+
+async fn add_account<S: Application>(store: &S, email: &str) {
+    let (accounts, column) = (quoted::<S>("Accounts"), quoted::<S>("e-mail"));
+    let email = email.replace('\'', "''").replace('\\', if S::KEY == "key" { "\\" } else { "\\\\" });
+    store.execute(&format!("INSERT INTO {accounts} ({column}) VALUES ('{email}')")).await;
+}
+
+/// The store, with what only the application can do done by it.
+#[derive(Debug)]
+struct Whole<S>(S);
+
+#[async_trait]
+impl<S: Application> KeyAdmin for Whole<S> {
+    async fn add_user(&self, username: &Username) -> Result<(), AdminError> {
+        let refused = self.0.add_user(username).await;
+        assert!(matches!(refused, Err(AdminError::NotInThisSchema { .. })), "{refused:?}");
+        if self.0.keys(username).await.is_ok() {
+            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+        }
+        add_account(&self.0, username.as_str()).await;
+        Ok(())
+    }
+
+    async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
+        self.0.set_user_active(username, active).await
+    }
+
+    async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
+        let refused = self.0.remove_user(username).await;
+        assert!(matches!(refused, Err(AdminError::NotInThisSchema { .. })), "{refused:?}");
+        self.0.keys(username).await?;
+        let bytes: String = username.as_str().bytes().map(|byte| format!("{byte:02x}")).collect();
+        let email = quoted::<S>("e-mail");
+        let hex = if S::KEY == "key" && S::TRUE == "TRUE" {
+            format!("encode(convert_to({email}::TEXT, 'UTF8'), 'hex')")
+        } else {
+            format!("lower(hex({email}))")
+        };
+        let accounts = quoted::<S>("Accounts");
+        let deleted = self.0.execute(&format!("DELETE FROM {accounts} WHERE {hex} = '{bytes}'")).await;
+        assert_eq!(deleted, 1, "{username:?}");
+        Ok(())
+    }
+
+    async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
+        self.0.users().await
+    }
+
+    async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
+        self.0.add_key(username, key).await
+    }
+
+    async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
+        self.0.keys(username).await
+    }
+
+    async fn set_key_expiry(
+        &self,
+        username: &Username,
+        key_id: i64,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), AdminError> {
+        self.0.set_key_expiry(username, key_id, expires_at).await
+    }
+
+    async fn revoke_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+        self.0.revoke_key(username, key_id).await
+    }
+
+    async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+        self.0.remove_key(username, key_id).await
+    }
+
+    async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError> {
+        self.0.add_trust(username, url).await
+    }
+
+    async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
+        self.0.trusts(username).await
+    }
+
+    async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
+        self.0.remove_trust(username, trust_id).await
+    }
+}
+
+/// The suites hold with ids of each type.
+pub(crate) async fn the_suites_hold_with_ids_of_each_type<S: Application>() {
+    for id in S::IDS {
+        let (_database, store) = database::<S>(id).await;
+        let whole = Whole(store.clone());
+        testing::key_admin(&whole).await;
+        testing::user_repository(&whole, &store).await;
+        testing::trusted_urls(&whole, &store).await;
+        assert_eq!(store.number("SELECT count(*) FROM ajwt_public_key").await, 0, "{id:?}: the cascade");
+    }
+}
+
+pub(crate) async fn a_user_authenticates_and_its_use_is_noted<S: Application>() {
+    for id in S::IDS {
+        let (_database, store) = database::<S>(id).await;
+        add_account(&store, "guido@example").await;
+        let guido = name("guido@example");
+        let key = key();
+        let stored = store.add_key(&guido, &NewKey::of_key(key.public_key().clone())).await.expect("added");
+        let usage = Arc::new(store.batched_usage());
+        let nonces = Arc::new(store.nonces(Arc::new(SystemClock::new())));
+        let authenticator = Authenticator::builder(Arc::new(store.clone()), nonces)
+            .usage(usage.clone())
+            .build()
+            .expect("built");
+        let token = sign(guido.as_str(), &key);
+        assert_eq!(authenticate(&authenticator, &token).await.as_deref(), Ok("guido@example"));
+        assert_eq!(authenticate(&authenticator, &token).await, Err(Reason::Replayed));
+        usage.record(KeySource::Key(stored.id), Timestamp::from_millis(5));
+        authenticator.close().await;
+        assert!(store.keys(&guido).await.expect("listed")[0].last_used_on.is_some());
+
+        // The application's own doing counts, and nobody is active by default.
+        for (enabled, due) in [
+            ("FALSE", Err(Reason::InactiveUser)),
+            ("NULL", Err(Reason::InactiveUser)),
+            ("TRUE", Ok("guido@example".to_owned())),
+        ] {
+            store.execute(&format!("UPDATE {} SET enabled = {enabled}", quoted::<S>("Accounts"))).await;
+            assert_eq!(authenticate(&authenticator, &sign(guido.as_str(), &key)).await, due, "{enabled}");
+        }
+        assert_eq!(store.revision().await.expect("read"), None);
+    }
+}
+
+pub(crate) async fn a_name_of_two_rows_authenticates_nobody<S: Application>() {
+    let (_database, store) = database::<S>(S::IDS[0]).await;
+    add_account(&store, "guido").await;
+    let key = key();
+    store.add_key(&name("guido"), &NewKey::of_key(key.public_key().clone())).await.expect("added");
+    add_account(&store, "guido").await;
+    assert!(store.find_by_username("guido", Freshness::Current).await.is_err());
+    let authenticator = store::authenticator(&store);
+    assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await, Err(Reason::StoreUnavailable));
+}
+
+pub(crate) async fn a_table_may_do_without_a_column_of_who_is_active<S: Application>() {
+    let (_database, store) = database::<S>(S::IDS[0]).await;
+    add_account(&store, "guido").await;
+    let namespace = store.texts(S::NAMESPACE).await.remove(0);
+    let users = accounts().in_namespace(namespace).without_active();
+    let store = store.with_schema(Schema::with_users(users));
+    let found = store.find_by_username("guido", Freshness::Current).await.expect("read").expect("a user");
+    assert!(found.user().is_active());
+    let error = store.set_user_active(&name("guido"), false).await.expect_err("no such column");
+    assert!(matches!(error, AdminError::NotInThisSchema { .. }), "{error:?}");
+}
+
+pub(crate) async fn migrating_makes_what_the_application_does_not<S: Application>() {
+    let (_database, store) = database::<S>(S::IDS[0]).await;
+    Store::migrate(&store).await.expect("nothing to do");
+    let mut tables = store.texts(S::TABLES).await;
+    tables.sort_unstable();
+    let due = [
+        "Accounts",
+        "ajwt_audit",
+        "ajwt_beside_migrations",
+        "ajwt_jwks_endpoint_trust",
+        "ajwt_nonce",
+        "ajwt_public_key",
+    ];
+    assert_eq!(tables, due);
+
+    add_account(&store, "guido").await;
+    let key = NewKey::of_key(key().public_key().clone());
+    let store = store.with_actor("ops@example");
+    let key = store.add_key(&name("guido"), &key).await.expect("added");
+    store.revoke_key(&name("guido"), key.id).await.expect("revoked");
+    let audit = store.audit(10).await.expect("read");
+    let audit: Vec<_> =
+        audit.iter().map(|record| (&*record.action, &*record.actor, &*record.username)).collect();
+    assert_eq!(audit, [("revoke_key", "ops@example", "guido"), ("add_key", "ops@example", "guido")]);
+
+    store.execute("DROP TABLE ajwt_public_key").await;
+    let error: RepositoryError =
+        store.find_by_username("guido", Freshness::Current).await.expect_err("no table of keys");
+    let source = std::error::Error::source(&error).expect("a source").to_string();
+    assert!(source.contains("run the migrations"), "{source}");
+}
+
+/// The tests of one store, by name.
+#[macro_export]
+macro_rules! user_table_tests {
+    ($store:ty; $($test:ident)*) => {
+        $(#[tokio::test]
+        async fn $test() {
+            user_table::$test::<$store>().await;
+        })*
+    };
+    ($store:ty) => {
+        $crate::user_table_tests! { $store;
+            the_suites_hold_with_ids_of_each_type
+            a_user_authenticates_and_its_use_is_noted
+            a_name_of_two_rows_authenticates_nobody
+            a_table_may_do_without_a_column_of_who_is_active
+            migrating_makes_what_the_application_does_not
+        }
+    };
+}

@@ -1,0 +1,160 @@
+//! A service and its caller in one program: `cargo run -p quickstart`.
+//!
+//! It creates a user with an Ed25519 and an RSA key, calls the service over real HTTP on loopback,
+//! and prints what happened, one line each. It exits 0 if all of it was as it should be, else 1.
+//! With `--serve PORT` it keeps the service up and prints a ready-made curl line.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+
+use std::{error::Error, process::ExitCode, time::Duration};
+
+use ajwt_client::RequestSigner;
+use ajwt_core::{PrivateKey, RsaKeySize, Timestamp};
+use ajwt_server::{Clock as _, SystemClock};
+use ajwt_sqlx::SqliteRepository;
+use axum::http::HeaderValue;
+use quickstart::{call, register, service};
+use reqwest::{Client, header::AUTHORIZATION, redirect::Policy};
+use tokio::net::TcpListener;
+
+const USAGE: &str = "usage: quickstart [--serve PORT]";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match *arguments.as_slice() {
+        [] => demonstrate().await,
+        ["--serve", port] => match port.parse() {
+            Ok(port) => serve(port).await.map(|()| true),
+            Err(_) => return usage_error(&format!("{port:?} is not a port number")),
+        },
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(true)
+        }
+        _ => return usage_error("unknown arguments"),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("quickstart: {}", with_sources(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs through the cases; whether all went as they should.
+async fn demonstrate() -> Result<bool, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let (ed25519, rsa) = (PrivateKey::generate_ed25519()?, PrivateKey::generate_rsa(RsaKeySize::Bits2048)?);
+    let repository =
+        SqliteRepository::connect(&format!("sqlite://{}", folder.path().join("ajwt.db").display())).await?;
+    register(&repository, "guido", &[ed25519.public_key(), rsa.public_key()]).await?;
+
+    let (router, authenticator) = service(repository)?;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let url = format!("http://{}/hello", listener.local_addr()?);
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let client = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+    let (ed25519, rsa) = (RequestSigner::new("guido", ed25519)?, RequestSigner::new("guido", rsa)?);
+    let stranger = RequestSigner::new("guido", PrivateKey::generate_ed25519()?)?;
+    let now = SystemClock::new().now();
+    let old = Timestamp::from_millis(now.as_millis() - 60_000);
+    let used = ed25519.authorization()?;
+
+    let mut report = Report { as_expected: true };
+    report.line(200, call(&client, &url, &ed25519).await?.status(), "a token signed with the Ed25519 key");
+    report.line(200, call(&client, &url, &rsa).await?.status(), "a token signed with the RSA key");
+    report.line(200, send(&client, &url, Some(used.clone())).await?, "a token, sent for the first time");
+    report.line(401, send(&client, &url, Some(used)).await?, "the same token again");
+    report.line(401, call(&client, &url, &stranger).await?.status(), "a token of an unknown key");
+    let expired = ed25519.authorization_at(old)?;
+    report.line(401, send(&client, &url, Some(expired)).await?, "a token that is a minute old");
+    report.line(401, send(&client, &url, None).await?, "no token");
+
+    server.abort();
+    authenticator.close().await;
+    if report.as_expected {
+        println!("all as it should be");
+    }
+    Ok(report.as_expected)
+}
+
+async fn send(
+    client: &Client,
+    url: &str,
+    authorization: Option<HeaderValue>,
+) -> Result<reqwest::StatusCode, reqwest::Error> {
+    let mut request = client.get(url);
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    Ok(request.send().await?.status())
+}
+
+struct Report {
+    as_expected: bool,
+}
+
+impl Report {
+    fn line(&mut self, expected: u16, status: reqwest::StatusCode, what: &str) {
+        let verdict = if status.is_success() { "accepted" } else { "refused " };
+        if status.as_u16() == expected {
+            println!("{verdict} {}  {what}", status.as_u16());
+        } else {
+            println!("{verdict} {}  {what}: WRONG, it should be {expected}", status.as_u16());
+            self.as_expected = false;
+        }
+    }
+}
+
+/// Serves until the program is interrupted.
+async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let key = PrivateKey::generate_ed25519()?;
+    let repository =
+        SqliteRepository::connect(&format!("sqlite://{}", folder.path().join("ajwt.db").display())).await?;
+    register(&repository, "guido", &[key.public_key()]).await?;
+
+    let (router, authenticator) = service(repository)?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let url = format!("http://{}/hello", listener.local_addr()?);
+    let signer = RequestSigner::new("guido", key)?;
+    println!("serving on {url}; stop with Ctrl-C");
+    println!("each line works once and within 20 s; there is a new one every 15 s:");
+    let lines = tokio::spawn(async move {
+        loop {
+            match signer.authorization() {
+                Ok(value) => {
+                    println!("curl -i -H 'Authorization: {}' {url}", value.to_str().unwrap_or_default());
+                }
+                Err(error) => eprintln!("quickstart: {error}"),
+            }
+            tokio::time::sleep(Duration::from_secs(15)).await;
+        }
+    });
+    let interrupted = async {
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    axum::serve(listener, router).with_graceful_shutdown(interrupted).await?;
+    lines.abort();
+    authenticator.close().await;
+    Ok(())
+}
+
+fn usage_error(problem: &str) -> ExitCode {
+    eprintln!("quickstart: {problem}\n{USAGE}");
+    ExitCode::from(2)
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,11 @@
+pub(crate) mod authorized_keys;
+pub(crate) mod claims;
+pub(crate) mod header_value;
+pub(crate) mod jwk_set;
+pub(crate) mod mutated_token;
+pub(crate) mod private_key;
+pub(crate) mod public_key;
+pub(crate) mod redis;
+pub(crate) mod token;
+pub(crate) mod url_policy;
+pub(crate) mod verification;

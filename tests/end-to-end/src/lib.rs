@@ -1,0 +1,6 @@
+//! Tests through all crates: a real server, real stores, real requests. See `tests/`.
+
+/// The code of the documentation, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/web-frameworks.md")]
+pub struct WebFrameworks;

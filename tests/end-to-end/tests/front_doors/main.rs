@@ -1,0 +1,6 @@
+//! The axum, the actix and the hyper door side by side, on real sockets.
+
+mod behaviour;
+mod doors;
+mod parity;
+mod wire;

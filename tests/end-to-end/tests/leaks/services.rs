@@ -1,0 +1,188 @@
+//! Services and callers over sockets: a database, callers that sign, trusted URLs, and what goes wrong between
+//! them.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use actix_web::{App, HttpRequest, HttpServer, web};
+use ajwt_actix::AuthMiddleware;
+use ajwt_axum::AuthLayer;
+use ajwt_client::{ClientBuilder, OriginSigner, RequestSigner};
+use ajwt_core::{PrivateKey, RsaKeySize, Username};
+use ajwt_jwks::{AddressPolicy, JwksClient, Validators};
+use ajwt_server::{Authenticator, CachedUserRepository, KeyAdmin as _, NewKey, UserCacheOptions};
+use ajwt_sqlx::{SqliteNonceBackend, SqliteRepository};
+use axum::{Router, extract::Request, http::Uri, routing::get};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::Scene;
+
+/// Values of headers that a service got.
+type Tokens = Arc<Mutex<Vec<String>>>;
+
+pub(crate) async fn run(scene: &mut Scene, root: &Path) {
+    callers(scene).await;
+    trusted_urls(scene, root).await;
+    scene.listen();
+}
+
+async fn callers(scene: &mut Scene) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("ajwt.db").display());
+    let repository = SqliteRepository::connect(&url).await.expect("opened");
+    repository.migrate().await.expect("migrated");
+    let guido = Username::new("guido").expect("a name");
+    repository.add_user(&guido).await.expect("added");
+    let rsa = || PrivateKey::generate_rsa(RsaKeySize::Bits2048).expect("a key");
+    let keys = [PrivateKey::generate_ed25519().expect("a key"), rsa()];
+    for key in &keys {
+        scene.secrets.publish(&key.public_key().to_pem());
+        let added = repository.add_key(&guido, &NewKey::of_key(key.public_key().clone())).await;
+        scene.outcome(&added);
+    }
+    // A row in which somebody has put the private half.
+    let private = rsa().to_pem().expect("PEM");
+    private.lines().filter(|line| !line.starts_with('-')).for_each(|line| scene.secrets.add(line));
+    sqlx::query(
+        "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at) VALUES (1, ?, 'none', 0)",
+    )
+    .bind(private.as_str())
+    .execute(repository.pool())
+    .await
+    .expect("added");
+
+    let store = Arc::new(repository.clone());
+    let users = CachedUserRepository::new(store.clone(), store, UserCacheOptions::default());
+    let nonces = SqliteNonceBackend::new(repository.pool().clone());
+    nonces.initialise().await.expect("marked");
+    let usage = repository.batched_usage();
+    let authenticator =
+        Authenticator::builder(Arc::new(users), Arc::new(nonces)).usage(Arc::new(usage)).hot_keys(1);
+    let authenticator = authenticator.build().expect("an authenticator");
+    scene.debug(&authenticator);
+
+    let tokens = Tokens::default();
+    let axum = open_axum(authenticator.clone(), &tokens).await;
+    let actix = open_actix(authenticator.clone(), &tokens);
+    for (key, address) in keys.into_iter().zip([axum, actix]) {
+        let origin = format!("http://{address}");
+        let signer = RequestSigner::new("guido", key).expect("a signer");
+        call(scene, &signer, &origin, &tokens).await;
+    }
+    authenticator.close().await;
+    scene.debug(&repository);
+}
+
+async fn call(scene: &mut Scene, signer: &RequestSigner, origin: &str, tokens: &Tokens) {
+    let origins = OriginSigner::new(signer.clone(), [origin]).expect("origins");
+    scene.debug(&origins);
+    let client = ClientBuilder::new(origins).build().expect("a client");
+    scene.debug(&client);
+    let answer = client.get(origin).send().await;
+    assert!(answer.as_ref().is_ok_and(|answer| answer.status() == 200), "{answer:?}");
+    scene.outcome(&answer);
+    // Where no token may go, and where nobody listens.
+    for url in ["https://elsewhere.example/".to_owned(), origin.replace("http:", "https:")] {
+        let answer = client.get(url).send().await;
+        assert!(answer.is_err());
+        scene.outcome(&answer);
+    }
+
+    let token = signer.authorization().expect("signed");
+    scene.secrets.add(token.to_str().expect("ASCII"));
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let authorized = || client.get(origin).header("authorization", token.clone());
+    scene.debug(&authorized());
+    scene.debug(&authorized().build());
+    for due in [200, 401] {
+        let answer = authorized().send().await;
+        assert!(answer.as_ref().is_ok_and(|answer| answer.status() == due), "{answer:?}");
+        scene.outcome(&answer);
+    }
+    let nobody = client.get("http://127.0.0.1:1/").header("authorization", token.clone());
+    scene.outcome(&nobody.send().await);
+    for token in tokens.lock().expect("lock").drain(..) {
+        scene.secrets.add(&token);
+    }
+    scene.listen();
+}
+
+/// Applications that log what they get, within.
+async fn open_axum(authenticator: Authenticator, tokens: &Tokens) -> SocketAddr {
+    let tokens = Arc::clone(tokens);
+    let handler = async move |request: Request| {
+        let values = request.headers().get_all("authorization");
+        let values = values.iter().map(|value| value.to_str().expect("ASCII").to_owned());
+        tokens.lock().expect("lock").extend(values);
+        tracing::trace!(target: "test", headers = ?request.headers(), ?request, "axum");
+    };
+    let app = Router::new().route("/", get(handler)).layer(AuthLayer::new(authenticator));
+    serve(app).await
+}
+
+async fn serve(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+fn open_actix(authenticator: Authenticator, tokens: &Tokens) -> SocketAddr {
+    let tokens = Arc::clone(tokens);
+    let factory = move || {
+        let tokens = Arc::clone(&tokens);
+        let handler = move |request: HttpRequest| {
+            let values = request.headers().get_all("authorization");
+            let values = values.map(|value| value.to_str().expect("ASCII").to_owned());
+            tokens.lock().expect("lock").extend(values);
+            tracing::trace!(target: "test", ?request, "actix");
+            async { "" }
+        };
+        App::new().wrap(AuthMiddleware::new(authenticator.clone())).route("/", web::get().to(handler))
+    };
+    let server = HttpServer::new(factory).workers(1).disable_signals().bind(("127.0.0.1", 0));
+    let server = server.expect("a port");
+    let address = server.addrs()[0];
+    tokio::spawn(server.run());
+    address
+}
+
+/// Sets as endpoints answer them, some with private keys in them.
+async fn trusted_urls(scene: &mut Scene, root: &Path) {
+    let mut bodies = Vec::new();
+    for folder in ajwt_vectors::folders_with(root, "jwks.json") {
+        let corpus = ajwt_vectors::json(&folder.join("jwks.json"));
+        bodies.extend(corpus["cases"].as_array().into_iter().flatten().map(body));
+    }
+    assert!(!bodies.is_empty(), "no documents");
+    let count = bodies.len();
+    let answer = async move |uri: Uri| {
+        let number = uri.path().trim_start_matches('/').parse::<usize>().expect("a number");
+        bodies[number].clone()
+    };
+    let address = serve(Router::new().fallback(answer)).await;
+    let policy = AddressPolicy::public().allow_network("127.0.0.0/8").expect("a network");
+    let client = JwksClient::builder().address_policy(policy).insecure_allow_http();
+    let client = client.build().expect("a client");
+    scene.debug(&client);
+    for number in 0..count {
+        let url = format!("http://{address}/{number}");
+        scene.outcome(&client.fetch(&url, &Validators::default()).await);
+    }
+    for url in ["https://guido:s3cret-pass@keys.example/", "http://127.0.0.1:1/"] {
+        scene.outcome(&client.fetch(url, &Validators::default()).await);
+    }
+    scene.secrets.add("s3cret-pass");
+}
+
+fn body(case: &Value) -> Vec<u8> {
+    match case["body_base64"].as_str() {
+        Some(base64) => BASE64_STANDARD.decode(base64).expect("base64"),
+        None => ajwt_vectors::str(case, "body").as_bytes().to_vec(),
+    }
+}

@@ -1,0 +1,385 @@
+//! What a refusal costs does not depend on whose name the token has: over a real store, with and without a
+//! cache of users and tables of hot keys, queries and signature checks are counted by the log.
+
+#[path = "support/trace.rs"]
+mod trace;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ajwt_axum::JwksService;
+use ajwt_core::{Claims, Nonce, PrivateKey, PublicKey, RsaKeySize, Timestamp, Token, Username};
+use ajwt_jwks::{AddressPolicy, JwksCache, JwksClient, JwksKeyRepository};
+use ajwt_server::{
+    Authenticator, CachedUserRepository, Clock as _, KeyAdmin as _, NewKey, Reason, SystemClock, User,
+    UserCacheOptions, UserRepository,
+};
+use ajwt_sqlx::{SqliteNonceBackend, SqliteRepository};
+use axum::Router;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use trace::{Told, Trace};
+
+/// Bytes of signatures that are tried: of the usual RSA keys, of odd ones, and of the largest.
+const RSA_LENGTHS: [usize; 6] = [256, 257, 384, 511, 512, 1024];
+
+/// What a request cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Cost {
+    /// Statements by their first words.
+    statements: BTreeMap<String, usize>,
+    /// Signature checks by algorithm and length.
+    checks: BTreeMap<String, usize>,
+}
+
+impl Cost {
+    fn of(told: &[Told]) -> Self {
+        let mut cost = Self::default();
+        for told in told {
+            let field =
+                |name| told.fields.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str());
+            match (told.target.as_str(), field("summary"), field("message")) {
+                // What a new connection begins with, and the removal of old nonces, are no part of a request.
+                ("sqlx::query", Some(summary), _)
+                    if !["PRAGMA", "DELETE"].iter().any(|begin| summary.starts_with(begin)) =>
+                {
+                    *cost.statements.entry(summary.to_owned()).or_default() += 1;
+                }
+                ("ajwt_server::authenticator", _, Some("signature check")) => {
+                    let [algorithm, len] =
+                        ["algorithm", "signature_len"].map(|name| field(name).expect("a field"));
+                    let kind = format!("{algorithm} {len}");
+                    *cost.checks.entry(kind).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        cost
+    }
+
+    fn statements(&self) -> usize {
+        self.statements.values().sum()
+    }
+
+    fn checks(&self) -> usize {
+        self.checks.values().sum()
+    }
+}
+
+/// The store, who is in it, and their keys.
+struct Store {
+    _folder: TempDir,
+    repository: SqliteRepository,
+    sets: Arc<JwksCache>,
+    /// Everybody a token can claim to be from, one of each kind.
+    names: Vec<&'static str>,
+    /// Those who can sign.
+    signers: Vec<(&'static str, PrivateKey)>,
+}
+
+fn ed25519() -> PrivateKey {
+    PrivateKey::generate_ed25519().expect("a key")
+}
+
+fn ed25519_keys(count: usize) -> Vec<PublicKey> {
+    (0..count).map(|_| ed25519().public_key().clone()).collect()
+}
+
+/// Keys whose private halves nobody has.
+fn rsa_keys(count: usize, len: usize) -> Vec<PublicKey> {
+    let key = || {
+        let mut modulus = vec![0; len];
+        getrandom::fill(&mut modulus).expect("random bytes");
+        modulus[0] |= 0x80;
+        modulus[len - 1] |= 1;
+        PublicKey::from_rsa_components(&modulus, &[1, 0, 1]).expect("a key")
+    };
+    (0..count).map(|_| key()).collect()
+}
+
+/// A set under a URL, with these keys.
+async fn serve_set(keys: Vec<PublicKey>) -> String {
+    let app = Router::new().route_service(JwksService::PATH, JwksService::from_fn(move || keys.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}{}", listener.local_addr().expect("an address"), JwksService::PATH);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+impl Store {
+    async fn fill() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("ajwt.db").display());
+        let repository = SqliteRepository::connect(&url).await.expect("opened");
+        repository.migrate().await.expect("migrated");
+
+        let rsa = PrivateKey::generate_rsa(RsaKeySize::Bits2048).expect("a key");
+        let signers = [
+            ("known", ed25519()),
+            ("known, RSA", rsa),
+            ("many keys", ed25519()),
+            ("trusts a URL", ed25519()),
+            ("hot key", ed25519()),
+        ];
+        let public = |name| {
+            let signer = signers.iter().find(|(other, _)| *other == name);
+            signer.map(|(_, key)| key.public_key().clone()).into_iter().collect::<Vec<_>>()
+        };
+        let url = serve_set([public("trusts a URL"), rsa_keys(2, 256), ed25519_keys(2)].concat()).await;
+        let keys_of: Vec<(&str, Vec<PublicKey>)> = vec![
+            ("known", public("known")),
+            ("known, RSA", public("known, RSA")),
+            ("RSA, 3072 bits", rsa_keys(1, 384)),
+            ("RSA, 4096 bits", rsa_keys(1, 512)),
+            ("RSA, odd lengths", [rsa_keys(1, 257), rsa_keys(2, 511), rsa_keys(1, 1024)].concat()),
+            ("of both types", [ed25519_keys(2), rsa_keys(3, 256), rsa_keys(1, 512)].concat()),
+            ("many keys", [ed25519_keys(33), rsa_keys(5, 256), public("many keys")].concat()),
+            ("without keys", Vec::new()),
+            ("inactive", [ed25519_keys(5), rsa_keys(1, 256)].concat()),
+            ("keys of the past", [ed25519_keys(2), rsa_keys(2, 256)].concat()),
+            ("revoked keys", [ed25519_keys(2), rsa_keys(2, 256)].concat()),
+            ("trusts a URL", Vec::new()),
+            ("trusts a URL, with keys", [ed25519_keys(1), rsa_keys(1, 256)].concat()),
+            ("hot key", public("hot key")),
+        ];
+        let mut names = vec!["nobody", "KNOWN"];
+        for (name, keys) in keys_of {
+            names.push(name);
+            let username = Username::new(name).expect("a name");
+            repository.add_user(&username).await.expect("added");
+            for key in keys {
+                let key = repository.add_key(&username, &NewKey::of_key(key)).await.expect("added");
+                if name == "keys of the past" {
+                    let past = Some(Timestamp::from_secs(1_000_000_000));
+                    repository.set_key_expiry(&username, key.id, past).await.expect("ended");
+                }
+                if name == "revoked keys" {
+                    repository.revoke_key(&username, key.id).await.expect("revoked");
+                }
+            }
+            if name.starts_with("trusts a URL") {
+                repository.add_trust(&username, &url).await.expect("trusted");
+            }
+            if name == "inactive" {
+                repository.set_user_active(&username, false).await.expect("deactivated");
+            }
+        }
+        let policy = AddressPolicy::public().allow_network("127.0.0.0/8").expect("a network");
+        let client = JwksClient::builder().address_policy(policy).insecure_allow_http();
+        let sets = Arc::new(JwksCache::builder(client.build().expect("a client")).build());
+        assert_eq!(sets.warm_up(&repository).await.expect("listed").fetched, 1);
+        Self { _folder: folder, repository, sets, names, signers: signers.into() }
+    }
+
+    async fn authenticator(&self, staleness: Option<Duration>, hot_keys: usize) -> Authenticator {
+        let store = Arc::new(self.repository.clone());
+        let users: Arc<dyn UserRepository<User = User>> = match staleness {
+            None => store,
+            Some(staleness) => {
+                let options = UserCacheOptions::default().max_staleness(staleness);
+                Arc::new(CachedUserRepository::new(store.clone(), store, options))
+            }
+        };
+        let nonces = SqliteNonceBackend::new(self.repository.pool().clone());
+        nonces.initialise().await.expect("marked");
+        Authenticator::builder(users, Arc::new(nonces))
+            .keys(Arc::new(JwksKeyRepository::new(Arc::clone(&self.sets))))
+            .hot_keys(hot_keys)
+            .build()
+            .expect("an authenticator")
+    }
+}
+
+fn claims(name: &str, time: Timestamp) -> Claims {
+    let nonce = Nonce::generate(getrandom::fill).expect("a nonce");
+    Claims::new(Username::new(name).expect("a name"), time, nonce)
+}
+
+/// A good token.
+fn sign(name: &str, key: &PrivateKey) -> String {
+    let token = Token::sign(&claims(name, SystemClock::new().now()), key).expect("a token");
+    format!("JWT {}", token.as_str())
+}
+
+/// A form of tokens, whoever they claim to be from.
+struct Form {
+    what: String,
+    algorithm: &'static str,
+    key_id: Option<String>,
+    age: i64,
+    signature: Vec<u8>,
+}
+
+impl Form {
+    fn token(&self, name: &str) -> String {
+        let key_id = self.key_id.as_ref().map(|key_id| format!(r#","kid":"{key_id}""#)).unwrap_or_default();
+        let head = format!(r#"{{"alg":"{}"{key_id}}}"#, self.algorithm);
+        let time = SystemClock::new().now().as_secs() - self.age;
+        let nonce = Nonce::generate(getrandom::fill).expect("a nonce");
+        let payload = format!(r#"{{"username":"{name}","time":{time},"nonce":"{}"}}"#, nonce.as_str());
+        let parts = [head.as_bytes(), payload.as_bytes(), &self.signature];
+        format!("JWT {}", parts.map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join("."))
+    }
+
+    /// The checks that a refusal after the look at the store costs.
+    fn checks(&self, hot_keys: usize) -> BTreeMap<String, usize> {
+        let by_table = usize::from(self.algorithm == "EdDSA" && hot_keys > 0);
+        BTreeMap::from([(format!("{} {}", self.algorithm, self.signature.len()), 4 + by_table)])
+    }
+}
+
+/// Forms that are refused by the signature, and those that are refused before the store is asked.
+fn forms(store: &Store) -> (Vec<Form>, Vec<Form>) {
+    let random = |len| {
+        let mut bytes = vec![0; len];
+        getrandom::fill(&mut bytes).expect("random bytes");
+        bytes
+    };
+    let mut key_ids = vec![("no kid", None), ("an unknown kid", Some("0".repeat(64)))];
+    for (name, key) in store.signers.iter().filter(|(name, _)| ["known", "trusts a URL"].contains(name)) {
+        key_ids.push((name, Some(key.public_key().fingerprint().as_str().to_owned())));
+    }
+    let mut late = Vec::new();
+    let mut early = Vec::new();
+    for (whose, key_id) in &key_ids {
+        let mut add = |algorithm, signature: Vec<u8>, kind: &str| {
+            let what = format!("{algorithm}, {} bytes ({kind}), {whose}", signature.len());
+            late.push(Form { what, algorithm, key_id: key_id.clone(), age: 0, signature });
+        };
+        add("EdDSA", random(64), "random");
+        add("EdDSA", vec![0; 64], "zeros");
+        add("EdDSA", vec![0xff; 64], "ones");
+        for (algorithm, len) in
+            ["RS512", "RS384", "RS256"].into_iter().flat_map(|name| RSA_LENGTHS.map(|len| (name, len)))
+        {
+            // Each length once, each algorithm once, and the kid with the usual ones.
+            if len == 256 && (algorithm == "RS512" || key_id.is_none()) {
+                add(algorithm, random(len), "random");
+                add(algorithm, vec![0xff; len], "above every modulus");
+            } else if algorithm == "RS512" && key_id.is_none() {
+                add(algorithm, random(len), "random");
+            }
+        }
+    }
+    let mut add = |what: &str, algorithm, age, len| {
+        early.push(Form { what: what.to_owned(), algorithm, key_id: None, age, signature: vec![1; len] });
+    };
+    for (algorithm, len) in [("EdDSA", 64), ("RS256", 256), ("RS512", 512)] {
+        add("a minute old", algorithm, 60, len);
+        add("of the future", algorithm, -60, len);
+    }
+    add("EdDSA of an RSA signature's length", "EdDSA", 0, 256);
+    add("RSA of an Ed25519 signature's length", "RS512", 0, 64);
+    add("RSA, too short", "RS256", 0, 255);
+    add("RSA, too long", "RS256", 0, 1025);
+    add("no algorithm", "none", 0, 0);
+    add("a shared secret", "HS256", 0, 32);
+    (late, early)
+}
+
+/// A request, its outcome, and what it cost.
+struct Counter<'a> {
+    trace: &'a Trace,
+    authenticator: &'a Authenticator,
+}
+
+impl Counter<'_> {
+    /// `statements` are those due. sqlx tells of one when it lets go of it, which may be a moment after its
+    /// answer is there: those due are waited for, and one too many is found with the next request at the
+    /// latest.
+    async fn ask(&self, header: &str, statements: usize) -> (Result<(), Reason>, Cost) {
+        let outcome = self.authenticator.authenticate([header.as_bytes()]).await;
+        let mut told = self.trace.take();
+        for _ in 0..30_000 {
+            if Cost::of(&told).statements() >= statements {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            told.append(&mut self.trace.take());
+        }
+        (outcome.map(drop).map_err(|rejection| rejection.reason()), Cost::of(&told))
+    }
+}
+
+#[tokio::test]
+async fn the_cost_of_a_refusal_is_a_function_of_the_token() {
+    let trace = Trace::start();
+    let store = Store::fill().await;
+    let (late, early) = forms(&store);
+    let mut wrong = Vec::new();
+    // With a cache twice: the first time a user comes from the store, the second from the cache.
+    let hour = Some(Duration::from_secs(3600));
+    let settings = [(None, 0, 1), (None, 4, 1), (Some(Duration::ZERO), 0, 1), (hour, 0, 2), (hour, 4, 2)];
+    for (staleness, hot_keys, turns) in settings {
+        let setting = format!("staleness {staleness:?}, {hot_keys} hot keys");
+        let authenticator = store.authenticator(staleness, hot_keys).await;
+        let counter = Counter { trace: &trace, authenticator: &authenticator };
+        make_hot(&store, &authenticator).await;
+        trace.take();
+
+        for turn in 0..turns {
+            for form in &late {
+                for name in &store.names {
+                    let (outcome, cost) = counter.ask(&form.token(name), 1).await;
+                    let is_due = matches!(
+                        outcome,
+                        Err(Reason::UnknownUser
+                            | Reason::InactiveUser
+                            | Reason::NoCandidateKey
+                            | Reason::BadSignature)
+                    ) && cost.statements
+                        == BTreeMap::from([("WITH found AS (SELECT …".to_owned(), 1)])
+                        && cost.checks == form.checks(hot_keys);
+                    if !is_due {
+                        wrong.push(format!(
+                            "{setting}, turn {turn}: {} as {name:?}: {outcome:?} {cost:?}",
+                            form.what
+                        ));
+                    }
+                }
+            }
+        }
+        for form in &early {
+            for name in &store.names {
+                let (outcome, cost) = counter.ask(&form.token(name), 0).await;
+                if outcome.is_ok() || cost != Cost::default() {
+                    wrong.push(format!("{setting}: {} as {name:?}: {outcome:?} {cost:?}", form.what));
+                }
+            }
+        }
+        replays(&store, &counter, staleness, &setting, &mut wrong).await;
+    }
+    assert!(wrong.is_empty(), "{} costs are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Only who has a genuine token can have it refused as used. That costs with each user the same: the read that
+/// the cache may spare, one check, and two statements on nonces.
+async fn replays(
+    store: &Store,
+    counter: &Counter<'_>,
+    staleness: Option<Duration>,
+    setting: &str,
+    wrong: &mut Vec<String>,
+) {
+    let reads = usize::from(staleness.is_none_or(|staleness| staleness.is_zero()));
+    for (name, key) in &store.signers {
+        let token = sign(name, key);
+        let (accepted, first) = counter.ask(&token, 1).await;
+        let (outcome, cost) = counter.ask(&token, reads + 2).await;
+        if accepted.is_err()
+            || outcome != Err(Reason::Replayed)
+            || (cost.checks(), cost.statements()) != (1, reads + 2)
+        {
+            wrong.push(format!("{setting}: a replay as {name:?}: {outcome:?} {cost:?} after {first:?}"));
+        }
+    }
+}
+
+/// Signs so often that the key has its table.
+async fn make_hot(store: &Store, authenticator: &Authenticator) {
+    let (name, key) = store.signers.iter().find(|(name, _)| *name == "hot key").expect("a signer");
+    for _ in 0..100 {
+        authenticator.authenticate([sign(name, key).as_bytes()]).await.expect("accepted");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,88 @@
+//! One token sent many times at once to a service on a real socket is accepted once.
+
+use std::sync::Arc;
+
+use ajwt_axum::{AuthLayer, Authenticated};
+use ajwt_client::RequestSigner;
+use ajwt_core::{PrivateKey, Username};
+use ajwt_server::{
+    Authenticator, KeyAdmin as _, MemoryNonceBackend, MemoryRepository, NewKey, NonceBackend, User,
+};
+use ajwt_sqlx::{SqliteNonceBackend, SqliteRepository};
+use axum::{Router, routing::get};
+use reqwest::{Client, StatusCode, header::AUTHORIZATION};
+use tokio::{net::TcpListener, sync::Barrier, task::JoinSet};
+
+const ROUNDS: usize = 200;
+const AT_ONCE: usize = 64;
+
+async fn hello(caller: Authenticated) -> String {
+    caller.user().username().to_owned()
+}
+
+async fn serve(authenticator: Authenticator) -> String {
+    let app = Router::new().route("/", get(hello)).layer(AuthLayer::new(authenticator));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+/// Sends one token 64 times at once, 200 times over.
+async fn race(authenticator: Authenticator, signer: RequestSigner) {
+    let url = serve(authenticator).await;
+    let client = Client::builder().no_proxy().build().expect("a client");
+    let mut wrong = Vec::new();
+    for round in 0..ROUNDS {
+        let token = signer.authorization().expect("a token");
+        let barrier = Arc::new(Barrier::new(AT_ONCE));
+        let mut requests = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let request = client.get(&url).header(AUTHORIZATION, token.clone());
+            let barrier = Arc::clone(&barrier);
+            requests.spawn(async move {
+                barrier.wait().await;
+                request.send().await.expect("an answer").status()
+            });
+        }
+        let statuses = requests.join_all().await;
+        let count = |wanted| statuses.iter().filter(|status| **status == wanted).count();
+        let (accepted, refused) = (count(StatusCode::OK), count(StatusCode::UNAUTHORIZED));
+        if (accepted, refused) != (1, AT_ONCE - 1) {
+            wrong.push(format!("round {round}: {accepted} accepted, {refused} refused"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {ROUNDS} rounds:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn signer() -> RequestSigner {
+    RequestSigner::new("guido", PrivateKey::generate_ed25519().expect("a key")).expect("a signer")
+}
+
+async fn race_with_memory_users(nonces: Arc<dyn NonceBackend>) {
+    let signer = signer();
+    let user = User::new("guido").with_keys([signer.public_key().clone()]);
+    let users = Arc::new(MemoryRepository::new([user]));
+    race(Authenticator::builder(users, nonces).build().expect("an authenticator"), signer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_memory_backend() {
+    race_with_memory_users(Arc::new(MemoryNonceBackend::default())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_sqlite() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("ajwt.db").display());
+    let repository = SqliteRepository::connect(&url).await.expect("opened");
+    repository.migrate().await.expect("migrated");
+    let signer = signer();
+    let name = Username::new("guido").expect("a name");
+    repository.add_user(&name).await.expect("added");
+    repository.add_key(&name, &NewKey::of_key(signer.public_key().clone())).await.expect("added");
+    let nonces = Arc::new(SqliteNonceBackend::new(repository.pool().clone()));
+    assert!(nonces.initialise().await.expect("marked"));
+    race(Authenticator::builder(Arc::new(repository), nonces).build().expect("an authenticator"), signer)
+        .await;
+}

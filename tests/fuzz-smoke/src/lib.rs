@@ -1,0 +1,1 @@
+//! Nothing but its tests: a short run of every fuzz target.

@@ -1,0 +1,68 @@
+//! The program `ajwt`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::SystemTime,
+};
+
+/// The library that sets a process's time of day, and no other clock of it: Debian's package libfaketime.
+const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
+
+/// The program that was built beside this one.
+#[must_use]
+pub fn ajwt() -> PathBuf {
+    let this = std::env::current_exe().expect("this program");
+    let folder = this.parent().and_then(Path::parent).expect("target/debug/deps");
+    let program = folder.join("ajwt");
+    let built = modified(&program).unwrap_or_else(|| panic!("there is no {}: {BUILD}", program.display()));
+    // What cargo looks at, too.
+    let sources = fs::read_to_string(folder.join("ajwt.d")).unwrap_or_default();
+    let newer =
+        sources.split_whitespace().skip(1).find(|source| modified(source).is_some_and(|at| at > built));
+    assert!(newer.is_none(), "{} is older than {}: {BUILD}", program.display(), newer.unwrap_or_default());
+    program
+}
+
+const BUILD: &str = "test the packages ajwt-histories and ajwt-cli together, or the workspace";
+
+fn modified(path: impl AsRef<Path>) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|found| found.modified()).ok()
+}
+
+/// Runs the program in this folder.
+pub fn run(folder: &Path, words: &str) {
+    let output = Command::new(ajwt())
+        .args(words.split(' '))
+        .current_dir(folder)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "ajwt {words}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Where the library is.
+pub(crate) fn faketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().filter_map(Result::ok);
+    let mut candidates = folders.map(|folder| folder.path().join(FAKETIME));
+    let found = candidates.find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("there is no {FAKETIME}: run ./scripts/test, or apt-get install libfaketime")
+    })
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(process: u32, signal: &str) {
+    // One that has just ended cannot be signalled, which is as well.
+    let _ = Command::new("kill").args(["-s", signal, &process.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// Sets the size that files may have which a process writes, in bytes.
+pub(crate) fn limit_files(process: u32, size: &str) {
+    let limited = Command::new("prlimit")
+        .args(["--pid", &process.to_string(), &format!("--fsize={size}:unlimited")])
+        .status();
+    assert!(limited.expect("prlimit runs").success(), "prlimit sets a limit");
+}

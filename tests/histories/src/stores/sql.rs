@@ -1,0 +1,144 @@
+use std::path::Path;
+
+use ajwt_test_servers::sql::{Kind, Server};
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection};
+use tokio::task::block_in_place;
+
+use super::{CLOSE_CLOCKS, DATABASE_LEAST, DATABASE_PATIENCE, WIDE_CLOCKS};
+use crate::{
+    gateway::Gateway,
+    program,
+    store::{Store, StoreFault, Terms},
+};
+
+const KILLED: StoreFault = StoreFault::blackout("killed");
+const STOPPED: StoreFault = StoreFault::blackout("stopped");
+const PAUSED: StoreFault = StoreFault::blackout("paused");
+const CUT_OFF: StoreFault = StoreFault::passing("connections cut off");
+const READ_ONLY: StoreFault = StoreFault::passing("read only");
+const LOCKED: StoreFault = StoreFault::blackout("locked by a backup");
+const EMPTIED: StoreFault = StoreFault::passing("emptied").forgets();
+
+/// A server of PostgreSQL or MariaDB.
+#[derive(Debug)]
+pub struct Sql {
+    kind: Kind,
+    server: Server,
+    wide_clocks: bool,
+    lock: Option<MySqlConnection>,
+}
+
+impl Sql {
+    /// Starts one. With clocks far apart it is not emptied.
+    pub async fn start(kind: Kind, wide_clocks: bool) -> Self {
+        let arguments: &[&str] = match kind {
+            Kind::Postgres => &[],
+            // A commit is in the hands of the system: it outlives the server.
+            Kind::MySql => &["--innodb-buffer-pool-size=16M"],
+        };
+        let server = block_in_place(|| Server::start(kind, arguments));
+        let sql = Self { kind, server, wide_clocks, lock: None };
+        sql.run(sql.maintenance(), "CREATE DATABASE ajwt").await;
+        sql
+    }
+
+    const fn maintenance(&self) -> &'static str {
+        match self.kind {
+            Kind::Postgres => "postgres",
+            Kind::MySql => "mysql",
+        }
+    }
+
+    async fn run(&self, database: &str, sql: &str) {
+        let (url, sql) = (self.server.url(database), AssertSqlSafe(sql.to_owned()));
+        match self.kind {
+            Kind::Postgres => {
+                let mut connection = PgConnection::connect(&url).await.expect("connected");
+                sqlx::raw_sql(sql).execute(&mut connection).await.expect("run");
+            }
+            Kind::MySql => {
+                let mut connection = MySqlConnection::connect(&url).await.expect("connected");
+                sqlx::raw_sql(sql).execute(&mut connection).await.expect("run");
+            }
+        }
+    }
+
+    async fn cut_off(&self) {
+        let url = self.server.url(self.maintenance());
+        if self.kind == Kind::Postgres {
+            let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'ajwt'";
+            return self.run(self.maintenance(), sql).await;
+        }
+        let sql = "SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = 'ajwt'";
+        let mut connection = MySqlConnection::connect(&url).await.expect("connected");
+        let found: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("run");
+        for id in found {
+            // One that has just ended cannot be ended, which is as well.
+            let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut connection).await;
+        }
+    }
+
+    async fn set_read_only(&self, value: &str) {
+        let set = format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
+        self.run("postgres", &set).await;
+        self.run("postgres", "SELECT pg_reload_conf()").await;
+    }
+}
+
+#[async_trait]
+impl Store for Sql {
+    fn terms(&self) -> Terms {
+        let clocks = if self.wide_clocks { WIDE_CLOCKS } else { CLOSE_CLOCKS };
+        Terms { least: DATABASE_LEAST, ..Terms::shared(DATABASE_PATIENCE, clocks) }
+    }
+
+    fn words(&self) -> String {
+        "--nonce sql".to_owned()
+    }
+
+    fn database(&self) -> Option<String> {
+        Some(format!("--database-url {}", self.server.url("ajwt")))
+    }
+
+    fn initialise(&self, folder: &Path) {
+        program::run(folder, &format!("nonce init --nonce sql {}", self.database().unwrap_or_default()));
+    }
+
+    fn faults(&self) -> Vec<StoreFault> {
+        let mut faults = vec![KILLED, STOPPED, PAUSED, CUT_OFF];
+        faults.push(if self.kind == Kind::Postgres { READ_ONLY } else { LOCKED });
+        faults.extend((!self.wide_clocks).then_some(EMPTIED));
+        faults
+    }
+
+    async fn begin(&mut self, fault: StoreFault, _: &[Gateway]) {
+        match fault {
+            KILLED => block_in_place(|| self.server.kill()),
+            STOPPED => block_in_place(|| self.server.stop()),
+            PAUSED => self.server.pause(),
+            CUT_OFF => self.cut_off().await,
+            READ_ONLY => self.set_read_only("on").await,
+            LOCKED => {
+                let url = self.server.url(self.maintenance());
+                let mut connection = MySqlConnection::connect(&url).await.expect("connected");
+                sqlx::raw_sql("FLUSH TABLES WITH READ LOCK").execute(&mut connection).await.expect("locked");
+                self.lock = Some(connection);
+            }
+            _ => self.run("ajwt", "DELETE FROM ajwt_nonce").await,
+        }
+    }
+
+    async fn end(&mut self, fault: StoreFault, _: &[Gateway]) {
+        match fault {
+            KILLED | STOPPED => block_in_place(|| self.server.start_again()),
+            PAUSED => self.server.resume(),
+            READ_ONLY => self.set_read_only("off").await,
+            LOCKED => {
+                let lock = self.lock.take().expect("locked");
+                lock.close().await.expect("closed");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A history of each store. See the package's documentation.
+
+use ajwt_histories::{
+    checker::{Counts, Rule, check},
+    driver::{Plan, run},
+    history::History,
+    store::Store,
+    stores::{Cluster, FailingOver, Memory, MemoryOfEach, Redis, Sql, Sqlite},
+};
+use ajwt_test_servers::sql::Kind;
+
+/// Violations that are shown in full.
+const SHOWN: usize = 5;
+
+async fn holds(store: &mut dyn Store, plan: Plan) {
+    let history = told(store, plan).await;
+    let (counts, violations) = (Counts::of(&history), check(&history));
+    let shown = violations.iter().take(SHOWN).map(|violation| violation.in_context(&history).to_string());
+    let shown: String = shown.collect();
+    assert!(violations.is_empty(), "seed {}: {} violations:\n{shown}", plan.seed, violations.len());
+
+    // A check of nothing finds nothing.
+    let faults: usize = counts.faults.values().sum();
+    assert!(faults >= 5, "seed {}: {faults} faults", plan.seed);
+    for (what, count, due) in [
+        ("first uses while all was up", counts.calm_first, 50),
+        ("uses of used tokens", counts.again, 100),
+        ("badly dated", counts.outside, 20),
+        ("acceptances", counts.accepted, 50),
+    ] {
+        assert!(count >= due, "seed {}: {count} {what}, not {due}", plan.seed);
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "a seed repeats a run, and counts tell what was checked")]
+async fn told(store: &mut dyn Store, plan: Plan) -> History {
+    println!("AJWT_HISTORY_SEED={}", plan.seed);
+    let history = run(store, &plan).await;
+    println!("{}", Counts::of(&history));
+    history
+}
+
+/// With clocks far apart, where there is time for tokens to be used at either end.
+fn wide_clocks(plan: Plan) -> bool {
+    plan.length.is_some() && plan.seed % 2 == 1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory() {
+    holds(&mut Memory, Plan::of_environment()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite() {
+    let plan = Plan::of_environment();
+    holds(&mut Sqlite::new(wide_clocks(plan)), plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres() {
+    let plan = Plan::of_environment();
+    holds(&mut Sql::start(Kind::Postgres, wide_clocks(plan)).await, plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql() {
+    let plan = Plan::of_environment();
+    holds(&mut Sql::start(Kind::MySql, wide_clocks(plan)).await, plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis() {
+    let plan = Plan::of_environment();
+    holds(&mut Redis::start(plan.seed % 2 == 1), plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_cluster() {
+    holds(&mut Cluster::start(), Plan::of_environment()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_cluster_failing_over() {
+    holds(&mut FailingOver::start(), Plan::of_environment()).await;
+}
+
+/// The same driver and checker find a store that lets tokens through twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_each_server_is_found_out() {
+    let plan = Plan { length: None, ..Plan::of_environment() };
+    let history = told(&mut MemoryOfEach, plan).await;
+    let found = check(&history).iter().filter(|violation| violation.rule == Rule::Once).count();
+    assert!(found >= 10, "seed {}: {found} tokens are known to have worked twice", plan.seed);
+}

@@ -1,0 +1,1 @@
+../../../crates/ajwt-jwks/src/repository.rs

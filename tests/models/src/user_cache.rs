@@ -1,0 +1,1 @@
+../../../crates/ajwt-server/src/user_cache.rs

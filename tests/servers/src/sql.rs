@@ -1,0 +1,280 @@
+//! PostgreSQL and MariaDB servers: the shared one of `scripts/test`, and ones of a test's own, to
+//! be stopped, paused and filled up.
+
+use std::{
+    env, fs, io,
+    net::{TcpListener, TcpStream},
+    os::unix::{fs::chown, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use ajwt_server::{Clock as _, SystemClock};
+use tempfile::TempDir;
+
+/// The URL of the server that `scripts/test` started, without a database.
+#[must_use]
+pub fn shared(variable: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: run ./scripts/test, which starts the server that this test needs")
+    })
+}
+
+/// A name that no other database of a server has.
+#[must_use]
+pub fn new_database() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let (millis, number) = (SystemClock::new().now().as_millis(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    format!("ajwt_test_{millis}_{}_{number}", std::process::id())
+}
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    MySql,
+}
+
+/// A server of the test's own on a free port, in a folder of its own. It ends with the test.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    child: Option<Child>,
+    folder: TempDir,
+    port: u16,
+    user: Option<(u32, u32)>,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Starts one with these arguments besides its usual ones.
+    #[must_use]
+    pub fn start(kind: Kind, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Neither server runs as root.
+        let user = is_root().then(|| ids_of(kind));
+        if let Some((user, group)) = user {
+            chown(folder.path(), Some(user), Some(group)).expect("given away");
+        }
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let mut server = Self { kind, child: None, folder, port, user, arguments };
+        server.initialise();
+        server.start_again();
+        server
+    }
+
+    /// Its URL, with this database.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        self.url_at(self.port, database)
+    }
+
+    /// As `url`, by way of another port.
+    #[must_use]
+    pub fn url_at(&self, port: u16, database: &str) -> String {
+        match self.kind {
+            Kind::Postgres => format!("postgres://postgres@127.0.0.1:{port}/{database}"),
+            Kind::MySql => format!("mysql://root@127.0.0.1:{port}/{database}"),
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        // Not /tmp: MariaDB removes temporary tables there when it starts, those of other servers too.
+        command.env("TMPDIR", self.folder.path());
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn initialise(&self) {
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut command = self.command(&program("initdb", "postgresql"));
+                command.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"]);
+                command.arg("--locale=C").arg("-D").arg(self.data());
+                command
+            }
+            Kind::MySql => {
+                let mut command = self.command(&program("mariadb-install-db", "mariadb-server"));
+                command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+                command.arg(format!("--datadir={}", self.data().display()));
+                command
+            }
+        };
+        let output = command.output().expect("run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Starts it, on the same port and data as before, and waits until it listens.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let log = fs::File::create(self.folder.path().join("log")).expect("a log");
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut command = self.command(&program("postgres", "postgresql"));
+                command.arg("-D").arg(self.data()).args([
+                    "-c",
+                    "fsync=off",
+                    // Not in /dev/shm, where one that is killed leaves it behind.
+                    "-c",
+                    "dynamic_shared_memory_type=mmap",
+                    "-c",
+                    "listen_addresses=127.0.0.1",
+                ]);
+                command.args(["-c", &format!("port={}", self.port)]);
+                command.args(["-c", &format!("unix_socket_directories={}", self.folder.path().display())]);
+                command
+            }
+            Kind::MySql => {
+                let mut command = self.command(&program("mariadbd", "mariadb-server"));
+                let folder = self.folder.path().display();
+                command.args([
+                    "--no-defaults",
+                    "--bind-address=127.0.0.1",
+                    "--innodb-flush-log-at-trx-commit=2",
+                ]);
+                command.arg(format!("--datadir={}", self.data().display()));
+                command.args([format!("--port={}", self.port), format!("--socket={folder}/socket")]);
+                command.arg(format!("--pid-file={folder}/pid"));
+                command
+            }
+        };
+        let child = command.args(&self.arguments).stdout(log.try_clone().expect("a log")).stderr(log).spawn();
+        self.child = Some(child.expect("started"));
+        let clock = SystemClock::new();
+        let start = clock.monotonic();
+        while !self.answers() {
+            let child = self.child.as_mut().expect("started");
+            let ended = child.try_wait().expect("waited for");
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(
+                ended.is_none() && clock.monotonic() - start < Duration::from_secs(60),
+                "no start: {}",
+                log()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Whether it takes connections, as its log says.
+    fn answers(&self) -> bool {
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let ready = match self.kind {
+            Kind::Postgres => "database system is ready to accept connections",
+            Kind::MySql => "ready for connections",
+        };
+        log.contains(ready) && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+    }
+
+    /// Stops it in an orderly way that waits for no client.
+    pub fn stop(&mut self) {
+        // A fast shutdown of PostgreSQL is SIGINT; MariaDB ends its clients on SIGTERM.
+        self.signal(if self.kind == Kind::Postgres { "INT" } else { "TERM" }, false);
+        self.wait();
+    }
+
+    /// As a crash does it.
+    pub fn kill(&mut self) {
+        self.signal("KILL", true);
+        self.wait();
+    }
+
+    /// It keeps its connections and answers nothing.
+    pub fn pause(&self) {
+        self.signal("STOP", true);
+    }
+
+    /// It goes on.
+    pub fn resume(&self) {
+        self.signal("CONT", true);
+    }
+
+    fn wait(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.wait().expect("waited for");
+        }
+    }
+
+    /// Sends a signal to the server; PostgreSQL has a process for each connection besides.
+    fn signal(&self, signal: &str, with_children: bool) {
+        let Some(child) = &self.child else { return };
+        if with_children {
+            // First, or it makes another meanwhile, which would go on.
+            send("STOP", child.id());
+            children_of(child.id()).into_iter().for_each(|process| send(signal, process));
+        }
+        send(signal, child.id());
+    }
+}
+
+fn send(signal: &str, process: u32) {
+    // One that has just ended cannot be signalled, which is as well.
+    let _ = Command::new("kill").args(["-s", signal, &process.to_string()]).stderr(Stdio::null()).status();
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn is_root() -> bool {
+    number(Command::new("id").arg("-u")) == 0
+}
+
+/// The user that the package made for its server.
+fn ids_of(kind: Kind) -> (u32, u32) {
+    let user = if kind == Kind::Postgres { "postgres" } else { "mysql" };
+    (number(Command::new("id").args(["-u", user])), number(Command::new("id").args(["-g", user])))
+}
+
+fn number(command: &mut Command) -> u32 {
+    let output = command.output().expect("run");
+    String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .expect("a number: is the server's package installed?")
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let is_child = |process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // The name, in parentheses, may hold spaces; state and parent follow it.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        after_name.split_whitespace().nth(1) == Some(&*parent.to_string())
+    };
+    let processes = fs::read_dir("/proc").expect("the processes").filter_map(io::Result::ok);
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
+}
+
+/// A program of a server, on the path or where Debian keeps it.
+fn program(name: &str, package: &str) -> PathBuf {
+    let mut folders: Vec<PathBuf> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+    folders.push("/usr/sbin".into());
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(io::Result::ok);
+    let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
+    versions.sort();
+    // Of PostgreSQL all programs from one version: the newest. What is on the path may be a wrapper.
+    folders.splice(0..0, versions.into_iter().rev());
+    let found = folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("there is no {name}: run ./scripts/test, or apt-get install {package}"))
+}
