@@ -165,32 +165,22 @@ impl JwksCache {
     /// the user has another key of that id. Waits where a set was never there.
     pub(crate) async fn keys(&self, urls: &[TrustedUrl], key_id: &str, is_known: bool) -> Vec<StoredKey> {
         let shared = &self.shared;
-        let now = shared.clock.monotonic();
-        let endpoints: Vec<_> = urls
-            .iter()
-            .map(|url| {
-                let endpoint = shared.endpoint(url.url());
-                endpoint.use_now(now);
-                (endpoint, url.id())
-            })
-            .collect();
-        let find = || {
-            let (now, mut found) = (shared.clock.monotonic(), Vec::new());
-            for (endpoint, trust) in &endpoints {
-                endpoint.find(key_id, *trust, now, &mut found);
-            }
-            found
-        };
-        let found = find();
-        if is_known || !found.is_empty() {
+        let find = || shared.find(urls, key_id);
+        let is_enough = |found: &Vec<StoredKey>| is_known || !found.is_empty();
+        if let Some(found) = find().filter(is_enough) {
+            return found;
+        }
+        let endpoints: Vec<_> = urls.iter().map(|url| shared.endpoint(url.url())).collect();
+        let found = find().unwrap_or_default();
+        if is_enough(&found) {
             return found;
         }
         let mut waiting: FuturesUnordered<_> =
-            endpoints.iter().filter_map(|(endpoint, _)| shared.demand(endpoint)).map(done).collect();
+            endpoints.iter().filter_map(|endpoint| shared.demand(endpoint)).map(done).collect();
         let first_found = async {
             loop {
                 // First without waiting: a fetch may have ended just now.
-                let found = find();
+                let found = find().unwrap_or_default();
                 if !found.is_empty() || waiting.next().await.is_none() {
                     return found;
                 }
@@ -207,6 +197,19 @@ async fn done(mut attempts: watch::Receiver<u64>) {
 }
 
 impl Shared {
+    /// The keys of this id in the sets of these URLs. `None`: one of the URLs was not asked for before.
+    fn find(&self, urls: &[TrustedUrl], key_id: &str) -> Option<Vec<StoredKey>> {
+        let now = self.clock.monotonic();
+        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for url in urls {
+            let endpoint = endpoints.get(url.url())?;
+            endpoint.use_now(now);
+            endpoint.find(key_id, url.id(), now, &mut found);
+        }
+        Some(found)
+    }
+
     /// The endpoint of a URL, perhaps a new one.
     fn endpoint(&self, url: &str) -> Arc<Endpoint> {
         if let Some(endpoint) = self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(url) {

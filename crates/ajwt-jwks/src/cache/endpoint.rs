@@ -48,7 +48,7 @@ pub(crate) struct Endpoint {
 
 #[derive(Clone, Debug)]
 struct Current {
-    set: Arc<KeySet>,
+    set: KeySet,
     /// When the last fetch that succeeded began.
     succeeded_at: Duration,
 }
@@ -91,7 +91,7 @@ pub(crate) enum Outcome {
     /// A set, perhaps the same as before. `skips_are_new`: other entries of it are not used than of
     /// the one before.
     Fetched {
-        set: Arc<KeySet>,
+        set: KeySet,
         skips_are_new: bool,
     },
     /// The set from before (304).
@@ -191,7 +191,7 @@ impl Endpoint {
     /// The fetch begins: what to ask with.
     pub(super) fn begin(&self, now: Duration) -> Validators {
         lock(&self.state).began_at = Some(now);
-        self.current().map(|current| current.set.validators.clone()).unwrap_or_default()
+        self.current().map(|current| Validators::clone(&current.set.validators)).unwrap_or_default()
     }
 
     /// The fetch has ended. `jitter` is within 0 and 1.
@@ -213,16 +213,16 @@ impl Endpoint {
         let before = self.current();
         let (outcome, fresh_for) = match (result, before) {
             (Ok(JwksResponse { set: Some(set), validators, fresh_for }), before) => {
-                let skipped_before = before.as_ref().map(|before| before.set.skipped.as_slice());
+                let skipped_before = before.as_ref().map(|before| &*before.set.skipped);
                 let skips_are_new = skipped_before.unwrap_or_default() != set.skipped();
-                (Outcome::Fetched { set: Arc::new(KeySet::new(&set, validators)), skips_are_new }, fresh_for)
+                (Outcome::Fetched { set: KeySet::new(&set, validators), skips_are_new }, fresh_for)
             }
             (Ok(JwksResponse { set: None, fresh_for, .. }), Some(_)) => (Outcome::NotModified, fresh_for),
             (Ok(JwksResponse { set: None, .. }), None) => (failed(FetchError::NotModified), None),
             (Err(error), _) => (failed(error), None),
         };
         let set = match &outcome {
-            Outcome::Fetched { set, .. } => Some(Arc::clone(set)),
+            Outcome::Fetched { set, .. } => Some(set.clone()),
             Outcome::NotModified => self.current().map(|current| current.set),
             Outcome::Failed(error) => {
                 state.failures = state.failures.saturating_add(1);

@@ -1,4 +1,4 @@
-//! How much a history holds: a check of nothing finds nothing.
+//! How much a history holds.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -79,6 +79,22 @@ impl Counts {
         }
         counts.stalled = history.stalls.iter().map(|stall| stall.to - stall.from).sum();
         counts
+    }
+
+    /// What there is too little of for a check to say much: a check of nothing finds nothing.
+    #[must_use]
+    pub fn lacking(&self) -> Option<String> {
+        let faults = self.faults.values().sum();
+        [
+            ("faults", faults, 5),
+            ("first uses while all was up", self.calm_first, 50),
+            ("uses of used tokens", self.again, 100),
+            ("badly dated", self.outside, 20),
+            ("acceptances", self.accepted, 50),
+        ]
+        .into_iter()
+        .find(|(_, count, due)| count < due)
+        .map(|(what, count, due)| format!("{count} {what}, not {due}"))
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::task::block_in_place;
 
 use super::{Driver, Plan};
 use crate::{
+    checker::Counts,
     history::{Fault, MemoryStart, Place, Span},
     recorder::now,
     store::{Store, StoreFault, Terms},
@@ -15,11 +16,11 @@ use crate::{
 /// First uses that are accepted between two episodes, while all is up.
 const CALM: usize = 8;
 
-/// And at the end.
-const LAST_CALM: usize = 50;
-
 /// How long that may take before it is left at that: the checks at the end will tell.
 const CALM_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take in the end until there is enough to check, on a machine that is busy.
+const LAST_CALM_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long a fault lasts at least, in milliseconds.
 const LEAST: u64 = 300;
@@ -112,7 +113,7 @@ impl<'a> Schedule<'a> {
                 }
             }
         }
-        self.calm(LAST_CALM).await;
+        let _ = tokio::time::timeout(LAST_CALM_LIMIT, self.last_calm()).await;
     }
 
     /// Each fault once; those after which tokens may be refused for a while in one episode.
@@ -157,6 +158,14 @@ impl<'a> Schedule<'a> {
             }
         };
         let _ = tokio::time::timeout(CALM_LIMIT, enough).await;
+    }
+
+    /// Until there is enough to check. How long that takes hangs on the machine, and on the servers' clocks:
+    /// a store that forgot while they were ahead may refuse what is dated before then.
+    async fn last_calm(&self) {
+        while Counts::of(&self.driver.recorder.write()).lacking().is_some() {
+            self.calm(CALM).await;
+        }
     }
 
     async fn episode(&mut self, store: &mut dyn Store, episode: Episode) {
