@@ -132,11 +132,19 @@ impl NonceTable for MySqlPool {
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query_scalar(SINCE).fetch_optional(self).await
+        let mut since = read_since(self).await;
+        if is_broken(&since) {
+            drop_broken(self).await;
+            since = read_since(self).await;
+        }
+        since
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(BEGIN_MEMORY).bind(since).execute(self).await.map(drop)
+        let begin = async |connection: &mut MySqlConnection| {
+            sqlx::query(BEGIN_MEMORY).bind(since).execute(connection).await.map(drop)
+        };
+        Lease::of(self).await?.run(begin).await
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
@@ -156,6 +164,12 @@ impl NonceTable for MySqlPool {
         // Of changing length: not worth a place among the prepared ones.
         Ok(removal.build().persistent(false).execute(self).await?.rows_affected())
     }
+}
+
+async fn read_since(pool: &MySqlPool) -> Result<Option<i64>, sqlx::Error> {
+    let read =
+        async |connection: &mut MySqlConnection| sqlx::query_scalar(SINCE).fetch_optional(connection).await;
+    Lease::of(pool).await?.run(read).await
 }
 
 fn is_duplicate(error: &sqlx::Error) -> bool {

@@ -118,15 +118,29 @@ impl NonceTable for PgPool {
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query_scalar(SINCE).fetch_optional(self).await
+        let mut since = read_since(self).await;
+        if is_broken(&since) {
+            drop_broken(self).await;
+            since = read_since(self).await;
+        }
+        since
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(BEGIN_MEMORY).bind(since).execute(self).await.map(drop)
+        let begin = async |connection: &mut PgConnection| {
+            sqlx::query(BEGIN_MEMORY).bind(since).execute(connection).await.map(drop)
+        };
+        Lease::of(self).await?.run(begin).await
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
         let removal = sqlx::query(REMOVE_EXPIRED).bind(now).bind(i64::from(SWEEP_BATCH));
         Ok(removal.execute(self).await?.rows_affected())
     }
+}
+
+async fn read_since(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {
+    let read =
+        async |connection: &mut PgConnection| sqlx::query_scalar(SINCE).fetch_optional(connection).await;
+    Lease::of(pool).await?.run(read).await
 }

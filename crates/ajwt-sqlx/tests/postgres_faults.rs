@@ -10,11 +10,11 @@ mod store;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use ajwt_server::{Clock as _, RevisionSource as _, SystemClock};
-use ajwt_sqlx::PostgresRepository;
+use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, RevisionSource as _, SystemClock, testing};
+use ajwt_sqlx::{PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{Kind, Server};
 use faults::Served;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, postgres::PgPoolOptions};
 use store::Store;
 
 fault_tests!(PostgresRepository);
@@ -62,4 +62,38 @@ async fn a_listener_without_its_server_does_not_spin_and_recovers() {
     let writer = PostgresRepository::open(&server.url("postgres")).await;
     writer.execute("UPDATE ajwt_user SET active = FALSE").await;
     tokio::time::timeout(limit, store.changed()).await.expect("heard");
+}
+
+/// Whether a nonce that was there was used, or the table emptied, is read on another connection than the
+/// one that found it there. That one may have broken.
+#[tokio::test]
+async fn a_replay_is_told_although_a_connection_broke() {
+    let server = Server::start(Kind::Postgres, &[]);
+    let options = PgPoolOptions::new().max_connections(2).test_before_acquire(false);
+    let pool = options.connect(&server.url("postgres")).await.expect("connected");
+    PostgresRepository::new(pool.clone()).migrate().await.expect("migrated");
+    let backend = PostgresNonceBackend::new(pool.clone());
+    assert!(backend.initialise().await.expect("new"));
+    let now = SystemClock::new().now();
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    let used = testing::nonce_use("guido", now.as_secs(), "a nonce", now, tolerance, margin);
+    assert_eq!(backend.consume(&used).await.expect("stored"), NonceOutcome::Fresh);
+    let mut other = PgConnection::connect(&server.url("postgres")).await.expect("connected");
+    for _ in 0..10 {
+        // The pool hands out the one that came back first. The other one is asked when the table was emptied.
+        let first = pool.acquire().await.expect("one");
+        let mut second = pool.acquire().await.expect("another");
+        let pid: i32 =
+            sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *second).await.expect("read");
+        for (back, connection) in [(1, first), (2, second)] {
+            drop(connection);
+            while pool.num_idle() < back {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let end = sqlx::query_scalar("SELECT pg_terminate_backend($1, 10000)").bind(pid);
+        let ended: bool = end.fetch_one(&mut other).await.expect("run");
+        assert!(ended);
+        assert_eq!(backend.consume(&used).await.expect("told"), NonceOutcome::Replayed);
+    }
 }
