@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use ajwt_core::{Claims, Nonce, PrivateKey, Token, Username};
-use ajwt_server::{Authenticator, Clock as _, MemoryNonceBackend, MemoryRepository, MockClock, SystemClock, User};
+use ajwt_server::{
+    Authenticator, Clock as _, MemoryNonceBackend, MemoryRepository, MockClock, SystemClock, User,
+};
 
 /// Header, payload and signature decoded (3), the names of members, twice, to find duplicates (2); user name,
 /// nonce, `kid`, and what shares the claims with the token (4); the list of lists of keys (1); a future

@@ -146,11 +146,11 @@ async fn a_trust_that_is_removed_or_a_user_that_is_deactivated_ends_the_use_of_c
             };
             let changed = clock.monotonic();
             let refused = loop {
-                let outcome = service.authenticate(&key, clock.now()).await;
-                let elapsed = clock.monotonic() - changed;
-                let Err(refused) = outcome else {
+                // How long a request takes is the machine's affair: what counts is when it began.
+                let begun = clock.monotonic() - changed;
+                let Err(refused) = service.authenticate(&key, clock.now()).await else {
                     assert!(!staleness.is_zero(), "{change}: accepted once more");
-                    assert!(elapsed <= staleness + SLACK, "{change}: accepted after {elapsed:?}");
+                    assert!(begun <= staleness + SLACK, "{change}: accepted when it began {begun:?} after");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 };
