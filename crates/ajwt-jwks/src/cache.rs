@@ -16,8 +16,11 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use self::endpoint::{Demand, Endpoint};
 pub use self::snapshot::SetSnapshot;
+use self::{
+    endpoint::{Demand, Endpoint},
+    key_set::TrustedKeys,
+};
 use crate::{
     FetchError, JwksClient, JwksResponse, Validators,
     report::Report,
@@ -80,8 +83,8 @@ struct Shared {
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     warm_up_limit: Duration,
-    /// Held for a look-up or an insertion, never across a fetch.
-    endpoints: RwLock<HashMap<Box<str>, Arc<Endpoint>>>,
+    /// By their URLs. Held for a look-up or a change in memory, never across a fetch.
+    places: RwLock<HashMap<Box<str>, Place>>,
     refreshes: Semaphore,
     first_fetches: Semaphore,
     retries: Semaphore,
@@ -90,6 +93,13 @@ struct Shared {
     tasks: Mutex<JoinSet<()>>,
     is_closed: AtomicBool,
     report: Report,
+}
+
+/// A trusted URL's place.
+struct Place {
+    endpoint: Arc<Endpoint>,
+    /// Of the last fetch that succeeded.
+    keys: Option<TrustedKeys>,
 }
 
 /// What came of [`JwksCache::warm_up`].
@@ -200,29 +210,40 @@ impl Shared {
     /// The keys of this id in the sets of these URLs. `None`: one of the URLs was not asked for before.
     fn find(&self, urls: &[TrustedUrl], key_id: &str) -> Option<Vec<StoredKey>> {
         let now = self.clock.monotonic();
-        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
         let mut found = Vec::new();
         for url in urls {
-            let endpoint = endpoints.get(url.url())?;
-            endpoint.use_now(now);
-            endpoint.find(key_id, url.id(), now, &mut found);
+            let place = places.get(url.url())?;
+            place.endpoint.use_now(now);
+            if let Some(keys) = &place.keys {
+                keys.find(key_id, url.id(), now, &mut found);
+            }
         }
         Some(found)
     }
 
     /// The endpoint of a URL, perhaps a new one.
     fn endpoint(&self, url: &str) -> Arc<Endpoint> {
-        if let Some(endpoint) = self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(url) {
-            return Arc::clone(endpoint);
+        if let Some(place) = self.places.read().unwrap_or_else(PoisonError::into_inner).get(url) {
+            return Arc::clone(&place.endpoint);
         }
-        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Endpoint::new(url, self.clock.monotonic()));
-        Arc::clone(endpoints.entry(url.into()).or_insert_with(new))
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || Place { endpoint: Arc::new(Endpoint::new(url, self.clock.monotonic())), keys: None };
+        Arc::clone(&places.entry(url.into()).or_insert_with(new).endpoint)
     }
 
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
-        endpoints.values().cloned().collect()
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.values().map(|place| Arc::clone(&place.endpoint)).collect()
+    }
+
+    /// Shows requests what they may use from now on, unless the endpoint was dropped.
+    fn publish(&self, endpoint: &Arc<Endpoint>, keys: TrustedKeys) {
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let place = places.get_mut(&endpoint.url).filter(|place| Arc::ptr_eq(&place.endpoint, endpoint));
+        if let Some(place) = place {
+            place.keys = Some(keys);
+        }
     }
 
     /// A request, or the warm-up, needs what the endpoint has now: a fetch begins, at once or when it
@@ -291,7 +312,7 @@ impl JwksCacheBuilder {
             source: self.source,
             clock: self.clock,
             warm_up_limit: self.warm_up_limit,
-            endpoints: RwLock::default(),
+            places: RwLock::default(),
             refreshes: Semaphore::new(REFRESHES),
             first_fetches: Semaphore::new(FIRST_FETCHES),
             retries: Semaphore::new(RETRIES),

@@ -1,10 +1,9 @@
 use std::time::Duration;
 
-use ajwt_server::{KeySource, StoredKey};
 use tokio::sync::watch;
 
 use super::{
-    key_set::{KeySet, is_trusted},
+    key_set::{KeySet, TrustedKeys, is_trusted},
     lock,
     snapshot::SetSnapshot,
 };
@@ -12,7 +11,7 @@ use crate::{
     FetchError, JwksResponse, Validators,
     shown_url::shown_url,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -38,23 +37,23 @@ pub(crate) struct Endpoint {
     pub(super) url: Box<str>,
     /// Without query and userinfo.
     pub(super) shown_url: Box<str>,
-    /// What requests read. Held for a look-up in memory.
-    current: RwLock<Option<Current>>,
+    /// May be held while the cache's map is locked, and never the other way round.
     state: Mutex<State>,
     /// Milliseconds.
     used_at: AtomicU64,
     attempts: watch::Sender<u64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Current {
-    set: KeySet,
+    set: Arc<KeySet>,
     /// When the last fetch that succeeded began.
     succeeded_at: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    current: Option<Current>,
     is_under_way: bool,
     /// When the last fetch began.
     began_at: Option<Duration>,
@@ -91,7 +90,7 @@ pub(crate) enum Outcome {
     /// A set, perhaps the same as before. `skips_are_new`: other entries of it are not used than of
     /// the one before.
     Fetched {
-        set: KeySet,
+        set: Arc<KeySet>,
         skips_are_new: bool,
     },
     /// The set from before (304).
@@ -106,7 +105,6 @@ impl Endpoint {
         Self {
             url: url.into(),
             shown_url: shown_url(url),
-            current: RwLock::default(),
             state: Mutex::new(state),
             used_at: AtomicU64::new(millis(now)),
             attempts: watch::Sender::new(0),
@@ -122,28 +120,16 @@ impl Endpoint {
         }
     }
 
+    /// Does not wait: whoever holds the state uses it.
     pub(super) fn is_unused(&self, now: Duration) -> bool {
         let unused = millis(now).saturating_sub(self.used_at.load(Ordering::Relaxed));
-        unused >= millis(UNUSED_AFTER) && !lock(&self.state).is_under_way
-    }
-
-    /// The keys of this id, if the set is still trusted.
-    pub(super) fn find(&self, key_id: &str, trust: i64, now: Duration, found: &mut Vec<StoredKey>) {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(current) = current.as_ref().filter(|current| is_trusted(current.succeeded_at, now)) {
-            let of_trust = |key: &StoredKey| key.clone().with_source(KeySource::Trust(trust));
-            found.extend(current.set.find(key_id).map(of_trust));
-        }
-    }
-
-    fn current(&self) -> Option<Current> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        unused >= millis(UNUSED_AFTER) && self.state.try_lock().is_ok_and(|state| !state.is_under_way)
     }
 
     /// Whether a set was ever there. `None`: no fetch has ended yet.
     pub(super) fn has_set(&self) -> Option<bool> {
         let ended = *self.attempts.borrow() > 0;
-        ended.then(|| self.current.read().unwrap_or_else(PoisonError::into_inner).is_some())
+        ended.then(|| lock(&self.state).current.is_some())
     }
 
     /// Changes with each fetch that ends from now on.
@@ -190,40 +176,48 @@ impl Endpoint {
 
     /// The fetch begins: what to ask with.
     pub(super) fn begin(&self, now: Duration) -> Validators {
-        lock(&self.state).began_at = Some(now);
-        self.current().map(|current| Validators::clone(&current.set.validators)).unwrap_or_default()
+        let mut state = lock(&self.state);
+        state.began_at = Some(now);
+        state.current.as_ref().map(|current| current.set.validators.clone()).unwrap_or_default()
     }
 
-    /// The fetch has ended. `jitter` is within 0 and 1.
+    /// The fetch has ended. `jitter` is within 0 and 1; `publish` shows requests what they may use now.
     pub(super) fn end(
         &self,
         result: Result<JwksResponse, FetchError>,
         now: Duration,
         jitter: f64,
+        publish: impl FnOnce(TrustedKeys),
     ) -> Outcome {
-        let outcome = self.apply(result, now, jitter);
+        let outcome = self.apply(result, now, jitter, publish);
         self.attempts.send_modify(|attempts| *attempts = attempts.wrapping_add(1));
         outcome
     }
 
-    fn apply(&self, result: Result<JwksResponse, FetchError>, now: Duration, jitter: f64) -> Outcome {
+    fn apply(
+        &self,
+        result: Result<JwksResponse, FetchError>,
+        now: Duration,
+        jitter: f64,
+        publish: impl FnOnce(TrustedKeys),
+    ) -> Outcome {
         let mut state = lock(&self.state);
         state.is_under_way = false;
         let began_at = state.began_at.unwrap_or(now);
-        let before = self.current();
+        let before = state.current.as_ref().map(|current| &current.set);
         let (outcome, fresh_for) = match (result, before) {
             (Ok(JwksResponse { set: Some(set), validators, fresh_for }), before) => {
-                let skipped_before = before.as_ref().map(|before| &*before.set.skipped);
+                let skipped_before = before.map(|before| before.skipped.as_slice());
                 let skips_are_new = skipped_before.unwrap_or_default() != set.skipped();
-                (Outcome::Fetched { set: KeySet::new(&set, validators), skips_are_new }, fresh_for)
+                (Outcome::Fetched { set: Arc::new(KeySet::new(&set, validators)), skips_are_new }, fresh_for)
             }
             (Ok(JwksResponse { set: None, fresh_for, .. }), Some(_)) => (Outcome::NotModified, fresh_for),
             (Ok(JwksResponse { set: None, .. }), None) => (failed(FetchError::NotModified), None),
             (Err(error), _) => (failed(error), None),
         };
         let set = match &outcome {
-            Outcome::Fetched { set, .. } => Some(set.clone()),
-            Outcome::NotModified => self.current().map(|current| current.set),
+            Outcome::Fetched { set, .. } => Some(Arc::clone(set)),
+            Outcome::NotModified => before.map(Arc::clone),
             Outcome::Failed(error) => {
                 state.failures = state.failures.saturating_add(1);
                 state.last_error = Some(Arc::clone(error));
@@ -231,8 +225,11 @@ impl Endpoint {
                 return outcome;
             }
         };
-        let current = set.map(|set| Current { set, succeeded_at: began_at });
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        state.current = set.map(|set| {
+            // While the state is held: nobody may find a fetch ended whose keys are not there.
+            publish(TrustedKeys::of(&set, began_at));
+            Current { set, succeeded_at: began_at }
+        });
         state.failures = 0;
         state.last_error = None;
         let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
@@ -241,13 +238,13 @@ impl Endpoint {
     }
 
     pub(super) fn snapshot(&self, now: Duration) -> SetSnapshot {
-        let current = self.current();
         let state = lock(&self.state);
+        let current = state.current.as_ref();
         SetSnapshot {
             url: self.shown_url.clone(),
-            keys: current.as_ref().map_or(0, |current| current.set.keys.len()),
-            skipped: current.as_ref().map_or(0, |current| current.set.skipped.len()),
-            age: current.as_ref().map(|current| now.saturating_sub(current.succeeded_at)),
+            keys: current.map_or(0, |current| current.set.keys.len()),
+            skipped: current.map_or(0, |current| current.set.skipped.len()),
+            age: current.map(|current| now.saturating_sub(current.succeeded_at)),
             is_trusted: current.is_some_and(|current| is_trusted(current.succeeded_at, now)),
             next_refresh: state.due_at.saturating_sub(now),
             failures: state.failures,

@@ -8,14 +8,13 @@ use crate::{Validators, sync::Arc};
 /// How long after its last success a set is used.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// A set as it was fetched. Among many sets a look-up is as slow as the places in memory that it reads
-/// one after the other are many: so the keys are a slice and not a map, and one step away.
-#[derive(Clone, Debug)]
+/// A set as it was fetched.
+#[derive(Debug)]
 pub(crate) struct KeySet {
     /// By their ids, those of one id as they came.
     pub(crate) keys: Arc<[StoredKey]>,
-    pub(crate) skipped: Arc<[SkippedJwk]>,
-    pub(super) validators: Arc<Validators>,
+    pub(crate) skipped: Vec<SkippedJwk>,
+    pub(super) validators: Validators,
 }
 
 impl KeySet {
@@ -24,12 +23,32 @@ impl KeySet {
         let key = |jwk| StoredKey::of_jwk(jwk, KeySource::Trust(0));
         let mut keys: Vec<_> = set.keys().iter().map(key).collect();
         keys.sort_by(|a, b| a.key_id().cmp(b.key_id()));
-        Self { keys: keys.into(), skipped: set.skipped().into(), validators: Arc::new(validators) }
+        Self { keys: keys.into(), skipped: set.skipped().to_vec(), validators }
+    }
+}
+
+/// What requests read of a set. Among many sets a look-up is as slow as the places in memory are many that
+/// it reads one after the other: so this lies in the map of the cache, and the keys are a slice.
+#[derive(Clone, Debug)]
+pub(super) struct TrustedKeys {
+    keys: Arc<[StoredKey]>,
+    /// When the last fetch that succeeded began.
+    succeeded_at: Duration,
+}
+
+impl TrustedKeys {
+    pub(super) fn of(set: &KeySet, succeeded_at: Duration) -> Self {
+        Self { keys: Arc::clone(&set.keys), succeeded_at }
     }
 
-    pub(super) fn find<'a>(&'a self, key_id: &'a str) -> impl Iterator<Item = &'a StoredKey> {
+    /// Adds the keys of this id, unless the set is too old.
+    pub(super) fn find(&self, key_id: &str, trust: i64, now: Duration, found: &mut Vec<StoredKey>) {
+        if !is_trusted(self.succeeded_at, now) {
+            return;
+        }
         let first = self.keys.partition_point(|key| key.key_id() < key_id);
-        self.keys.iter().skip(first).take_while(move |key| key.key_id() == key_id)
+        let of_id = self.keys.iter().skip(first).take_while(|key| key.key_id() == key_id);
+        found.extend(of_id.map(|key| key.clone().with_source(KeySource::Trust(trust))));
     }
 }
 

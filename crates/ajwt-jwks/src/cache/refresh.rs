@@ -49,8 +49,8 @@ impl Shared {
         let now = self.clock.monotonic();
         let endpoints = self.endpoints();
         if endpoints.iter().any(|endpoint| endpoint.is_unused(now)) {
-            let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
-            endpoints.retain(|_, endpoint| !endpoint.is_unused(now));
+            let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+            places.retain(|_, place| !place.endpoint.is_unused(now));
         }
         for endpoint in endpoints.iter().filter(|endpoint| !endpoint.is_unused(now)) {
             if endpoint.take_due(now) {
@@ -87,7 +87,8 @@ impl UnderWay {
 
     fn end(&mut self, result: Result<JwksResponse, FetchError>) {
         self.is_ended = true;
-        let outcome = self.endpoint.end(result, self.shared.clock.monotonic(), jitter());
+        let publish = |keys| self.shared.publish(&self.endpoint, keys);
+        let outcome = self.endpoint.end(result, self.shared.clock.monotonic(), jitter(), publish);
         self.shared.report.fetched(&self.endpoint.shown_url, &outcome);
     }
 }
