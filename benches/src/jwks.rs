@@ -13,11 +13,18 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::{measure::SHORT_ROUNDS, report::Report};
+use crate::{
+    bare::parsed,
+    callers::{bare, ed25519, headers},
+    measure::{SHORT_ROUNDS, per_op},
+    report::Report,
+};
 
 /// Look-ups of a round.
 const LOOK_UPS: usize = 2000;
 const SETS: usize = 10_000;
+/// Signature checks of a round, by which machines compare.
+const CHECKS: usize = 50;
 /// So few that they stay in the processor's caches.
 const BATCH: usize = 20;
 
@@ -26,14 +33,19 @@ pub(crate) fn run(report: &mut Report) {
     runtime.block_on(async {
         let (url, key_id) = serve().await;
         let (many, one) = (Sets::fetch(&url, SETS).await, Sets::fetch(&url, 1).await);
-        let (mut of_many, mut of_one, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let private = ed25519();
+        let (headers, parsed) = (headers(&private, CHECKS), parsed(private.public_key()));
+        let bare = bare(&headers);
+        let (mut of_many, mut of_one, mut unknown, mut checks) = (vec![], vec![], vec![], vec![]);
         for round in 0..SHORT_ROUNDS {
+            checks.push(per_op(CHECKS, || bare.iter().for_each(|bare| bare.check(&parsed))));
             of_many.push(many.look_up(round, &key_id, 1).await);
             of_one.push(one.look_up(round, &key_id, 1).await);
             unknown.push(many.look_up(round, "no such key", 0).await);
         }
         let what = format!("a look-up among {SETS} sets of two keys");
         report.beside(&what, "ns", &of_many, "in the only set", &of_one);
+        report.beside(&what, "ns", &of_many, "a bare Ed25519 check", &checks);
         report.alone(&format!("{what}, of a kid that none has"), "ns", &unknown);
     });
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ajwt_server::Authenticator;
-use rustix::process::getppid;
 
 use crate::{
     bare::parsed,
@@ -29,7 +28,7 @@ pub(crate) fn run(report: &mut Report) {
         };
         let token = |header: &'_ String| header[4..].to_owned();
         let (jsonwebtoken, jwt_simple) = (peers::JsonWebToken::new(key), peers::JwtSimple::new(key));
-        let [full, hot, limit, jsonwebtoken, jwt_simple, with_calls, calls] = in_turn(
+        let [full, hot, limit, jsonwebtoken, jwt_simple] = in_turn(
             SHORT_ROUNDS,
             [
                 &mut |round| ours(&plain, round),
@@ -44,21 +43,6 @@ pub(crate) fn run(report: &mut Report) {
                     let tokens: Vec<_> = headers(round).iter().take(count / 4).map(token).collect();
                     cpu_per_op(tokens.len(), || tokens.iter().for_each(|token| jwt_simple.verify(token)))
                 },
-                &mut |round| {
-                    cpu_per_op(count, || {
-                        bare(round).iter().for_each(|bare| {
-                            let _ = getppid();
-                            bare.check(&parsed);
-                        });
-                    })
-                },
-                &mut |round| {
-                    cpu_per_op(count, || {
-                        bare(round).iter().for_each(|_| {
-                            let _ = getppid();
-                        });
-                    })
-                },
             ],
         );
         let what = format!("{name}: full verification");
@@ -66,14 +50,6 @@ pub(crate) fn run(report: &mut Report) {
         report.beside(&what, "ns", &full, "jsonwebtoken, no nonce", &jsonwebtoken);
         report.beside(&what, "ns", &full, "jwt-simple (pure Rust), no nonce", &jwt_simple);
         report.alone(&format!("{name}: all but the check"), "ns", &less(&full, &limit));
-        let after_calls = less(&with_calls, &calls);
-        report.beside(
-            &format!("{name}: bare check after a system call"),
-            "ns",
-            &after_calls,
-            "in a row",
-            &limit,
-        );
         if name == "Ed25519" {
             report.beside("Ed25519: one hot key, with its table", "ns", &hot, "bare aws-lc-rs check", &limit);
         }
