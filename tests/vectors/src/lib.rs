@@ -114,6 +114,9 @@ pub fn hex_member(value: &Value, member: &str) -> Vec<u8> {
 }
 
 /// Runs and says how long this thread worked at it: what else the machine does meanwhile does not count.
+///
+/// # Panics
+/// If the clock of a thread is no time.
 pub fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     let worked = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a time");
     let started = worked();
