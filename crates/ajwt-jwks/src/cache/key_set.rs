@@ -11,8 +11,7 @@ const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 /// A set as it was fetched.
 #[derive(Debug)]
 pub(crate) struct KeySet {
-    /// By their ids, those of one id as they came.
-    pub(crate) keys: Arc<[StoredKey]>,
+    pub(crate) keys: Arc<[ListedKey]>,
     pub(crate) skipped: Vec<SkippedJwk>,
     pub(super) validators: Validators,
 }
@@ -21,17 +20,34 @@ impl KeySet {
     pub(super) fn new(set: &JwkSet, validators: Validators) -> Self {
         // Which trust it counts for depends on the user that asks.
         let key = |jwk| StoredKey::of_jwk(jwk, KeySource::Trust(0));
-        let mut keys: Vec<_> = set.keys().iter().map(key).collect();
-        keys.sort_by(|a, b| a.key_id().cmp(b.key_id()));
+        let listed = |key: StoredKey| ListedKey { beginning: beginning(key.key_id()), key };
+        let mut keys: Vec<_> = set.keys().iter().map(key).map(listed).collect();
+        // Those of one id stay as they came.
+        keys.sort_by_key(|listed| listed.beginning);
         Self { keys: keys.into(), skipped: set.skipped().to_vec(), validators }
     }
+}
+
+/// A key in a set, in the order of the beginnings of ids.
+#[derive(Debug)]
+pub(crate) struct ListedKey {
+    /// Of its id, whose text lies elsewhere in memory.
+    beginning: u64,
+    key: StoredKey,
+}
+
+/// The first eight bytes of an id.
+fn beginning(key_id: &str) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(key_id.bytes()).for_each(|(to, from)| *to = from);
+    u64::from_be_bytes(bytes)
 }
 
 /// What requests read of a set. Among many sets a look-up is as slow as the places in memory are many that
 /// it reads one after the other: so this lies in the map of the cache, and the keys are a slice.
 #[derive(Clone, Debug)]
 pub(super) struct TrustedKeys {
-    keys: Arc<[StoredKey]>,
+    keys: Arc<[ListedKey]>,
     /// When the last fetch that succeeded began.
     succeeded_at: Duration,
 }
@@ -46,8 +62,10 @@ impl TrustedKeys {
         if !is_trusted(self.succeeded_at, now) {
             return;
         }
-        let first = self.keys.partition_point(|key| key.key_id() < key_id);
-        let of_id = self.keys.iter().skip(first).take_while(|key| key.key_id() == key_id);
+        let beginning = beginning(key_id);
+        let first = self.keys.partition_point(|listed| listed.beginning < beginning);
+        let alike = self.keys.iter().skip(first).take_while(|listed| listed.beginning == beginning);
+        let of_id = alike.map(|listed| &listed.key).filter(|key| key.key_id() == key_id);
         found.extend(of_id.map(|key| key.clone().with_source(KeySource::Trust(trust))));
     }
 }
