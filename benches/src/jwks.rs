@@ -31,30 +31,35 @@ const BATCH: usize = 20;
 pub(crate) fn run(report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let (url, key_id) = serve().await;
+        let (url, [key_id, other_id]) = serve().await;
         let (many, one) = (Sets::fetch(&url, SETS).await, Sets::fetch(&url, 1).await);
         let private = ed25519();
         let (headers, parsed) = (headers(&private, CHECKS), parsed(private.public_key()));
         let bare = bare(&headers);
-        let (mut of_many, mut of_one, mut unknown, mut checks) = (vec![], vec![], vec![], vec![]);
+        let (mut checks, mut of_many, mut of_one) = (vec![], vec![], vec![]);
+        let (mut by_other_id, mut unknown) = (vec![], vec![]);
         for round in 0..SHORT_ROUNDS {
             checks.push(per_op(CHECKS, || bare.iter().for_each(|bare| bare.check(&parsed))));
-            of_many.push(many.look_up(round, &key_id, 1).await);
+            of_many.push(many.look_up(3 * round, &key_id, 1).await);
             of_one.push(one.look_up(round, &key_id, 1).await);
-            unknown.push(many.look_up(round, "no such key", 0).await);
+            by_other_id.push(many.look_up(3 * round + 1, &other_id, 1).await);
+            unknown.push(many.look_up(3 * round + 2, "no such key", 0).await);
         }
         let what = format!("a look-up among {SETS} sets of two keys");
         report.beside(&what, "ns", &of_many, "in the only set", &of_one);
         report.beside(&what, "ns", &of_many, "a bare Ed25519 check", &checks);
+        report.alone(&format!("{what}, of a kid that is no fingerprint"), "ns", &by_other_id);
         report.alone(&format!("{what}, of a kid that none has"), "ns", &unknown);
     });
 }
 
-/// An endpoint that answers whatever path is asked for, and the id of one of its keys.
-pub(crate) async fn serve() -> (String, String) {
+/// An endpoint that answers whatever path is asked for, and the ids of its keys: the fingerprint, and one
+/// that is none.
+pub(crate) async fn serve() -> (String, [String; 2]) {
     let keys = [(); 2].map(|()| PrivateKey::generate_ed25519().expect("a key").public_key().clone());
-    let key_id = keys[0].fingerprint().as_str().to_owned();
-    let body = JwkSet::of_keys(keys).to_json();
+    let [key_id, fingerprint] = keys.each_ref().map(|key| key.fingerprint().as_str().to_owned());
+    let other_id = "a-kid-of-the-usual-length-2026-11".to_owned();
+    let body = JwkSet::of_keys(keys).to_json().replace(&fingerprint, &other_id);
     let answer: Arc<str> = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -68,7 +73,7 @@ pub(crate) async fn serve() -> (String, String) {
             });
         }
     });
-    (url, key_id)
+    (url, [key_id, other_id])
 }
 
 struct Sets {
@@ -92,7 +97,7 @@ impl Sets {
         Self { keys: JwksKeyRepository::new(cache), users }
     }
 
-    /// Nanoseconds of one, for users that were just read.
+    /// Nanoseconds of one, for users that were just read and whose sets were not.
     #[allow(clippy::disallowed_methods, reason = "it measures")]
     async fn look_up(&self, round: usize, key_id: &str, due: usize) -> f64 {
         let mut users = self.users.iter().cycle().skip(round * LOOK_UPS % self.users.len());

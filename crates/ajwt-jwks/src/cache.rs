@@ -1,5 +1,6 @@
 pub(crate) mod endpoint;
 mod key_set;
+mod place;
 mod refresh;
 mod snapshot;
 #[cfg(test)]
@@ -9,6 +10,7 @@ use std::{collections::HashMap, fmt, time::Duration};
 
 use ajwt_server::{Clock, RepositoryError, StoredKey, SystemClock, TrustedUrl, TrustedUrls};
 use async_trait::async_trait;
+use foldhash::fast::RandomState;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     runtime::Handle,
@@ -20,6 +22,7 @@ pub use self::snapshot::SetSnapshot;
 use self::{
     endpoint::{Demand, Endpoint},
     key_set::TrustedKeys,
+    place::Place,
 };
 use crate::{
     FetchError, JwksClient, JwksResponse, Validators,
@@ -83,8 +86,9 @@ struct Shared {
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     warm_up_limit: Duration,
-    /// By their URLs. Held for a look-up or a change in memory, never across a fetch.
-    places: RwLock<HashMap<Box<str>, Place>>,
+    /// By their URLs, which come from the store: the hash need not stand up to whoever chooses them. Held
+    /// for a look-up or a change in memory, never across a fetch.
+    places: RwLock<HashMap<Box<str>, Place, RandomState>>,
     refreshes: Semaphore,
     first_fetches: Semaphore,
     retries: Semaphore,
@@ -93,13 +97,6 @@ struct Shared {
     tasks: Mutex<JoinSet<()>>,
     is_closed: AtomicBool,
     report: Report,
-}
-
-/// A trusted URL's place.
-struct Place {
-    endpoint: Arc<Endpoint>,
-    /// Of the last fetch that succeeded.
-    keys: Option<TrustedKeys>,
 }
 
 /// What came of [`JwksCache::warm_up`].
@@ -214,7 +211,7 @@ impl Shared {
         let mut found = Vec::new();
         for url in urls {
             let place = places.get(url.url())?;
-            place.endpoint.use_now(now);
+            place.use_now(now);
             if let Some(keys) = &place.keys {
                 keys.find(key_id, url.id(), now, &mut found);
             }
@@ -228,13 +225,24 @@ impl Shared {
             return Arc::clone(&place.endpoint);
         }
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Place { endpoint: Arc::new(Endpoint::new(url, self.clock.monotonic())), keys: None };
+        let new = || Place::new(url, self.clock.monotonic());
         Arc::clone(&places.entry(url.into()).or_insert_with(new).endpoint)
     }
 
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
         places.values().map(|place| Arc::clone(&place.endpoint)).collect()
+    }
+
+    /// Drops what no request has asked for in a day.
+    fn drop_unused(&self, now: Duration) {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let any = places.values().any(|place| place.is_unused(now));
+        drop(places);
+        if any {
+            let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+            places.retain(|_, place| !place.is_unused(now));
+        }
     }
 
     /// Shows requests what they may use from now on, unless the endpoint was dropped.

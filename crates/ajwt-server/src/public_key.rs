@@ -81,7 +81,8 @@ pub struct StoredKey {
 
 #[derive(Clone, Debug)]
 struct JwkMembers {
-    key_id: Arc<str>,
+    /// Unless it is the fingerprint, which lies beside the key in memory.
+    key_id: Option<Arc<str>>,
     algorithm: Option<Algorithm>,
 }
 
@@ -95,8 +96,10 @@ impl StoredKey {
     /// A key of a trusted JWK Set: tried only for tokens whose `kid` and algorithm it has.
     #[must_use]
     pub fn of_jwk(jwk: &Jwk, source: KeySource) -> Self {
-        let members = JwkMembers { key_id: jwk.key_id().into(), algorithm: jwk.algorithm() };
-        Self { key: jwk.key().clone(), source, jwk: Some(members), not_before: None, expires_at: None }
+        let key = jwk.key().clone();
+        let key_id = (jwk.key_id() != key.fingerprint().as_str()).then(|| jwk.key_id().into());
+        let members = JwkMembers { key_id, algorithm: jwk.algorithm() };
+        Self { key, source, jwk: Some(members), not_before: None, expires_at: None }
     }
 
     /// From this row.
@@ -145,8 +148,8 @@ impl StoredKey {
     /// The `kid` of its tokens: the JWK's, else the fingerprint.
     #[must_use]
     pub fn key_id(&self) -> &str {
-        match &self.jwk {
-            Some(jwk) => &jwk.key_id,
+        match self.jwk.as_ref().and_then(|jwk| jwk.key_id.as_deref()) {
+            Some(key_id) => key_id,
             None => self.key.fingerprint().as_str(),
         }
     }

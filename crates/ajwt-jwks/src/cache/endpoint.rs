@@ -10,10 +10,7 @@ use super::{
 use crate::{
     FetchError, JwksResponse, Validators,
     shown_url::shown_url,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 /// Between two fetches of a URL, at least.
@@ -28,19 +25,14 @@ const MAX_REFRESH_AFTER: Duration = Duration::from_secs(30 * 60);
 /// The longest pause after failures.
 const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 
-/// A set that no request asked for in so long is dropped.
-const UNUSED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// A trusted URL and what is known of it. Times are of the monotonic clock.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(super) url: Box<str>,
     /// Without query and userinfo.
     pub(super) shown_url: Box<str>,
-    /// May be held while the cache's map is locked, and never the other way round.
+    /// Whoever holds it may lock the cache's map; whoever holds the map does not wait for it.
     state: Mutex<State>,
-    /// Milliseconds.
-    used_at: AtomicU64,
     attempts: watch::Sender<u64>,
 }
 
@@ -106,24 +98,13 @@ impl Endpoint {
             url: url.into(),
             shown_url: shown_url(url),
             state: Mutex::new(state),
-            used_at: AtomicU64::new(millis(now)),
             attempts: watch::Sender::new(0),
         }
     }
 
-    /// Notes that a request asked for the set.
-    pub(super) fn use_now(&self, now: Duration) {
-        // A hot set is not written to by each request.
-        let (now, used_at) = (millis(now), self.used_at.load(Ordering::Relaxed));
-        if now.saturating_sub(used_at) >= 1000 {
-            self.used_at.store(now, Ordering::Relaxed);
-        }
-    }
-
-    /// Does not wait: whoever holds the state uses it.
-    pub(super) fn is_unused(&self, now: Duration) -> bool {
-        let unused = millis(now).saturating_sub(self.used_at.load(Ordering::Relaxed));
-        unused >= millis(UNUSED_AFTER) && self.state.try_lock().is_ok_and(|state| !state.is_under_way)
+    /// Whether a fetch is under way. Does not wait: whoever holds the state may be about to begin one.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state.try_lock().map_or(true, |state| state.is_under_way)
     }
 
     /// Whether a set was ever there. `None`: no fetch has ended yet.
@@ -263,10 +244,6 @@ fn back_off(failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(8);
     let pause = COOL_DOWN.saturating_mul(1 << doublings).min(MAX_BACK_OFF);
     pause.mul_f64(1.0 + 0.25 * jitter.clamp(0.0, 1.0))
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

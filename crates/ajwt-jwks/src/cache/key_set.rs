@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use ajwt_core::{JwkSet, SkippedJwk};
 use ajwt_server::{KeySource, StoredKey};
+use smallvec::SmallVec;
 
-use crate::{Validators, sync::Arc};
+use crate::Validators;
 
 /// How long after its last success a set is used.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
@@ -11,7 +12,7 @@ const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 /// A set as it was fetched.
 #[derive(Debug)]
 pub(crate) struct KeySet {
-    pub(crate) keys: Arc<[ListedKey]>,
+    pub(crate) keys: Box<[ListedKey]>,
     pub(crate) skipped: Vec<SkippedJwk>,
     pub(super) validators: Validators,
 }
@@ -29,7 +30,7 @@ impl KeySet {
 }
 
 /// A key in a set, in the order of the beginnings of ids.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ListedKey {
     /// Of its id, whose text lies elsewhere in memory.
     beginning: u64,
@@ -44,17 +45,18 @@ fn beginning(key_id: &str) -> u64 {
 }
 
 /// What requests read of a set. Among many sets a look-up is as slow as the places in memory are many that
-/// it reads one after the other: so this lies in the map of the cache, and the keys are a slice.
-#[derive(Clone, Debug)]
+/// it reads one after the other: so this lies in the map of the cache, with the two keys that a set usually
+/// has (the one that signs and the one before or after it); more are one place further.
+#[derive(Debug)]
 pub(super) struct TrustedKeys {
-    keys: Arc<[ListedKey]>,
+    keys: SmallVec<[ListedKey; 2]>,
     /// When the last fetch that succeeded began.
     succeeded_at: Duration,
 }
 
 impl TrustedKeys {
     pub(super) fn of(set: &KeySet, succeeded_at: Duration) -> Self {
-        Self { keys: Arc::clone(&set.keys), succeeded_at }
+        Self { keys: set.keys.iter().cloned().collect(), succeeded_at }
     }
 
     /// Adds the keys of this id, unless the set is too old.
@@ -73,4 +75,39 @@ impl TrustedKeys {
 /// Whether a set may be used whose last successful fetch began at `succeeded_at`.
 pub(super) fn is_trusted(succeeded_at: Duration, now: Duration) -> bool {
     now.saturating_sub(succeeded_at) < MAX_AGE
+}
+
+#[cfg(test)]
+mod tests {
+    use ajwt_core::{JwkSet, PrivateKey};
+    use ajwt_server::KeySource;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn jwk(key_id: &str) -> Value {
+        let key = PrivateKey::generate_ed25519().unwrap().public_key().clone();
+        let mut set: Value = serde_json::from_str(&JwkSet::of_keys([key]).to_json()).unwrap();
+        let mut jwk = set["keys"][0].take();
+        jwk["kid"] = key_id.into();
+        jwk
+    }
+
+    #[test]
+    fn ids_that_begin_alike_are_told_apart() {
+        let ids = ["b", "a-long-id-2", "a-long-i", "a", "a-long-id-1"];
+        let document = json!({ "keys": ids.map(jwk) }).to_string();
+        let set = KeySet::new(&JwkSet::from_json(document).unwrap(), Validators::default());
+        let keys = TrustedKeys::of(&set, Duration::ZERO);
+
+        let absent = ["", "a-long-", "a-long-id", "a-long-id-3", "c"];
+        for asked in ids.iter().chain(&absent) {
+            let mut found = Vec::new();
+            keys.find(asked, 7, Duration::ZERO, &mut found);
+            let found_ids: Vec<_> = found.iter().map(StoredKey::key_id).collect();
+            let due: Vec<_> = ids.into_iter().filter(|id| id == asked).collect();
+            assert_eq!(found_ids, due);
+            assert!(found.iter().all(|key| key.source() == KeySource::Trust(7)));
+        }
+    }
 }

@@ -47,12 +47,9 @@ impl Shared {
     /// Drops what nobody uses, begins what is due, tells of the rest.
     fn sweep(self: &Arc<Self>, number: u64) {
         let now = self.clock.monotonic();
+        self.drop_unused(now);
         let endpoints = self.endpoints();
-        if endpoints.iter().any(|endpoint| endpoint.is_unused(now)) {
-            let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-            places.retain(|_, place| !place.endpoint.is_unused(now));
-        }
-        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.is_unused(now)) {
+        for endpoint in &endpoints {
             if endpoint.take_due(now) {
                 self.begin(Arc::clone(endpoint));
             }
