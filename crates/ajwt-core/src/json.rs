@@ -10,6 +10,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
+use smallvec::SmallVec;
 
 /// What reads the members of one object.
 pub(crate) trait Members<'de> {
@@ -45,14 +46,14 @@ pub(crate) fn has_duplicates<T: Ord>(names: &mut [T]) -> bool {
 struct ObjectVisitor<'m, M>(&'m mut M);
 
 impl<'de, M: Members<'de>> Visitor<'de> for ObjectVisitor<'_, M> {
-    type Value = Vec<Cow<'de, str>>;
+    type Value = SmallVec<[Cow<'de, str>; 8]>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut names = Vec::with_capacity(8);
+        let mut names = SmallVec::new();
         while let Some(Text(name)) = map.next_key()? {
             self.0.member(&name, &mut map)?;
             names.push(name);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ajwt_core::{Algorithm, GenerateError, PublicKey, Timestamp, Token, UntrustedToken, Validation};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::{
@@ -203,7 +204,7 @@ impl<U: KeyedUser> Inner<U> {
         let found = found.filter(|found| found.user().username() == checks.username());
         let user = found.map(|found| Arc::clone(found.user()));
         let active = user.as_deref().filter(|user| user.is_active());
-        let mut lists = Vec::with_capacity(self.keys.len());
+        let mut lists = SmallVec::<[_; 2]>::new();
         for repository in &self.keys {
             let reading = repository.candidates(active, checks.token.key_id());
             lists.push(self.in_time("reading keys", reading).await?);
@@ -211,6 +212,8 @@ impl<U: KeyedUser> Inner<U> {
         let candidates = checks.select(&lists);
         let has_candidates = candidates.iter().any(Option::is_some);
         let verified = checks.first_that_verifies(candidates);
+        // They borrow the user.
+        drop(lists);
         match (user, verified) {
             (Some(user), Some((token, key))) if user.is_active() => Ok((user, token, key)),
             (None, _) => Err(Reason::UnknownUser),

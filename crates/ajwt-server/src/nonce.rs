@@ -3,6 +3,7 @@ use std::{fmt, time::Duration};
 use ajwt_core::{Timestamp, Token};
 use async_trait::async_trait;
 use aws_lc_rs::digest;
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::RepositoryError;
@@ -111,7 +112,8 @@ impl NonceKey {
     pub(crate) fn of_claims(username: &str, time: i64, nonce: &str) -> Self {
         // u64 holds every usize there is.
         let len = |text: &str| u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes();
-        let mut hash = digest::Context::new(&digest::SHA256);
+        // Hashed at once: names and nonces of the usual length fit without an allocation.
+        let mut input = SmallVec::<[u8; 192]>::new();
         for part in [
             b"ajwt nonce v1\0".as_slice(),
             &len(username),
@@ -120,10 +122,10 @@ impl NonceKey {
             &len(nonce),
             nonce.as_bytes(),
         ] {
-            hash.update(part);
+            input.extend_from_slice(part);
         }
         let mut key = [0; 32];
-        key.copy_from_slice(hash.finish().as_ref());
+        key.copy_from_slice(digest::digest(&digest::SHA256, &input).as_ref());
         Self(key)
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     FetchError, JwksResponse,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 /// How exact the timer is.
