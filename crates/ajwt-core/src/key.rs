@@ -76,7 +76,7 @@ impl PublicKey {
     pub fn from_text(text: impl AsRef<[u8]>) -> Result<(Self, Option<String>), KeyError> {
         let text = text.as_ref();
         check_len(text, MAX_PUBLIC_KEY_LEN)?;
-        if pem::looks_like_pem(text) {
+        if pem::looks_like_pem(text) && !openssh::looks_like_line(text) {
             Ok((Self::from_pem(text)?, None))
         } else {
             openssh::public_from_line(text)
@@ -340,7 +340,7 @@ impl PrivateKey {
     pub fn from_pem(text: impl AsRef<[u8]>, password: Option<&[u8]>) -> Result<Self, KeyError> {
         let text = text.as_ref();
         check_len(text, MAX_PRIVATE_KEY_LEN)?;
-        if !pem::looks_like_pem(text) && openssh::public_from_line(text).is_ok() {
+        if openssh::looks_like_line(text) && openssh::public_from_line(text).is_ok() {
             return Err(KeyError::PublicKey);
         }
         let block = pem::single_block(text)?;

@@ -3,8 +3,8 @@
 use std::{sync::LazyLock, time::Duration};
 
 use ajwt_core::{
-    Algorithm, ClaimError, Claims, JwkSet, MAX_NONCE_LEN, MAX_USERNAME_CHARS, Nonce, PrivateKey, PublicKey,
-    RsaKeySize, Timestamp, Token, TokenError, UnsignedToken, UntrustedToken, Username, Validation,
+    Algorithm, ClaimError, Claims, JwkSet, KeyError, MAX_NONCE_LEN, MAX_USERNAME_CHARS, Nonce, PrivateKey,
+    PublicKey, RsaKeySize, Timestamp, Token, TokenError, UnsignedToken, UntrustedToken, Username, Validation,
 };
 use base64::{
     Engine as _,
@@ -72,6 +72,28 @@ proptest! {
         if encoded != name.as_str() {
             prop_assert!(Username::from_percent_encoded(name.as_str()) != Ok(name));
         }
+    }
+
+    #[test]
+    fn a_line_reads_as_its_key_whatever_its_comment_says(
+        comment in prop::collection::vec(
+            prop_oneof![
+                Just("-----BEGIN ".to_owned()),
+                Just("-----BEGIN\tPUBLIC KEY-----\n".to_owned()),
+                Just("\nssh-ed25519 AAAA".to_owned()),
+                Just("-----END PUBLIC KEY-----".to_owned()),
+                any::<String>(),
+            ],
+            0..4,
+        ),
+    ) {
+        let key = ED25519.public_key();
+        let line = key.to_openssh(&comment.concat());
+        let (read, _) = PublicKey::from_text(&line).map_err(|error| TestCaseError::fail(format!("{line}: {error}")))?;
+        prop_assert_eq!(&read, key);
+        prop_assert!(PublicKey::from_openssh(&line).is_ok_and(|read| read == *key), "{}", line);
+        let private = PrivateKey::from_pem(&line, None).map(drop);
+        prop_assert_eq!(private, Err(KeyError::PublicKey), "{}", line);
     }
 
     #[test]

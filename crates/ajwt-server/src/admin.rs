@@ -126,10 +126,10 @@ impl NewKey {
     pub fn from_text(text: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let (key, comment) = PublicKey::from_text(&text)?;
         // The canonical text: what stood around the key is nobody's business later.
-        let is_pem = text.as_ref().windows(PEM_START.len()).any(|window| window == PEM_START);
+        let is_line = PublicKey::from_openssh(&text).is_ok();
         let full_comment = printable(&comment.unwrap_or_default());
         let comment: String = full_comment.chars().take(MAX_COMMENT_CHARS).collect();
-        let text = if is_pem { key.to_pem() } else { key.to_openssh(&comment) };
+        let text = if is_line { key.to_openssh(&comment) } else { key.to_pem() };
         Ok(Self { key, text, comment, not_before: None, expires_at: None })
     }
 

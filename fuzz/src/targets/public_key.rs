@@ -40,7 +40,7 @@ pub(crate) fn check(text: &[u8]) -> Option<PublicKey> {
         Err(error) => {
             crate::check_error(&error);
             // Whoever asks for one format finds no key where there is none of either.
-            assert!(from_pem.is_err() && (from_openssh.is_err() || contains(text, b"-----BEGIN ")));
+            assert!(from_pem.is_err() && from_openssh.is_err());
             return None;
         }
     };
@@ -79,8 +79,4 @@ fn check_rules(key: &PublicKey, jwk: &str) {
         }
         KeyType::Ed25519 => assert_eq!((number("x").len(), key.signature_len()), (32, 64)),
     }
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
 }

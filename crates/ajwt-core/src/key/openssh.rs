@@ -19,18 +19,26 @@ use crate::{KeyError, SignError, error::shown};
 const PUBLIC: &str = "OpenSSH public key";
 const PRIVATE: &str = "OpenSSH private key";
 
+/// How the types of keys begin, those included that are refused.
+const KEY_TYPES: [&str; 3] = ["ssh-", "ecdsa-sha2-", "sk-"];
+
 const MAX_BCRYPT_ROUNDS: u32 = 1024;
+
+/// Whether the text means to be one such line, whatever its comment says.
+pub(super) fn looks_like_line(text: &[u8]) -> bool {
+    let line = text.trim_ascii();
+    !line.contains(&b'\n') && KEY_TYPES.iter().any(|prefix| line.starts_with(prefix.as_bytes()))
+}
 
 /// Loads `TYPE BASE64 [COMMENT]`, which must be the whole text.
 pub(super) fn public_from_line(text: &[u8]) -> Result<(PublicKey, Option<String>), KeyError> {
     // A comment may have any encoding.
-    let lossy = String::from_utf8_lossy(text);
-    let line = lossy.trim();
+    let line = String::from_utf8_lossy(text.trim_ascii());
     if line.lines().count() > 1 {
         let keys = line.lines().filter(|line| is_key_type(first_word(line))).count();
         return Err(if keys > 1 { KeyError::SeveralKeys { count: keys } } else { pem::not_pem(text) });
     }
-    let (key_type, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    let (key_type, rest) = line.split_once([' ', '\t']).unwrap_or((&line, ""));
     check_type(key_type, text)?;
     let rest = rest.trim_start();
     let (base64, comment) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
@@ -50,7 +58,7 @@ fn first_word(line: &str) -> &str {
 }
 
 fn is_key_type(word: &str) -> bool {
-    word.starts_with("ssh-") || word.starts_with("ecdsa-sha2-") || word.starts_with("sk-")
+    KEY_TYPES.iter().any(|prefix| word.starts_with(prefix))
 }
 
 /// Says why a type is not one of the two that are used; `text` is what it was found in.
