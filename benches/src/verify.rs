@@ -57,15 +57,17 @@ pub(crate) fn run(report: &mut Report) {
     many_keys(report);
 }
 
-/// Ed25519 tokens once and nothing else, for a profiler.
+/// Ed25519 tokens once and the bare checks of as many, for a profiler.
 pub(crate) fn run_once(report: &mut Report) {
     let private = crate::callers::ed25519();
     let authenticator = builder(users(private.public_key())).build().expect("built");
     wait_for_the_next_second();
     let headers = headers(&private, 2000);
+    let (bare, parsed) = (bare(&headers), parsed(private.public_key()));
     let runtime = runtime();
     let once = cpu_per_op(headers.len(), || runtime.block_on(authenticate(&authenticator, &headers)));
-    report.alone("Ed25519: full verification, once", "ns", &[once]);
+    let checks = cpu_per_op(bare.len(), || bare.iter().for_each(|bare| bare.check(&parsed)));
+    report.beside("Ed25519: full verification, once", "ns", &[once], "bare aws-lc-rs check", &[checks]);
 }
 
 /// Sixty-four Ed25519 keys in turn, of which eight can have a table.

@@ -158,7 +158,8 @@ impl PublicKey {
         pem::encode("PUBLIC KEY", &spki)
     }
 
-    /// One OpenSSH line without a line end. Control characters in the comment become spaces.
+    /// One OpenSSH line without a line end. Control characters in the comment become spaces; it is cut where
+    /// the line would have more than 16 KiB.
     #[must_use]
     pub fn to_openssh(&self, comment: &str) -> String {
         match &self.0.material {
@@ -241,7 +242,7 @@ impl PublicKey {
         }
     }
 
-    /// The same key, whose checks take about two thirds of the time by way of a table of 128 KiB; more
+    /// The same key, whose checks take about two thirds of the time by way of a table of 215 KiB; more
     /// than a few such tables fall out of the processor's caches, and nothing is gained. It accepts
     /// exactly the same signatures. Making it takes a fraction of a millisecond. `None` for RSA keys.
     #[must_use]
@@ -403,7 +404,7 @@ impl PrivateKey {
         Ok(Zeroizing::new(pem::encode("ENCRYPTED PRIVATE KEY", &encrypted)))
     }
 
-    /// The OpenSSH private key file, not encrypted, wiped when dropped.
+    /// The OpenSSH private key file, not encrypted, wiped when dropped. The comment is cut to 16 KiB.
     ///
     /// # Errors
     /// [`SignError`] if the cryptographic library fails to export the key.
@@ -411,7 +412,7 @@ impl PrivateKey {
         openssh::private_to_file(self, comment, None)
     }
 
-    /// The OpenSSH private key file, encrypted (bcrypt, AES-256-CTR).
+    /// The OpenSSH private key file, encrypted (bcrypt, AES-256-CTR). The comment is cut to 16 KiB.
     ///
     /// # Errors
     /// [`SignError`] if the cryptographic library fails.

@@ -3,8 +3,9 @@
 use std::{sync::LazyLock, time::Duration};
 
 use ajwt_core::{
-    Algorithm, ClaimError, Claims, JwkSet, KeyError, MAX_NONCE_LEN, MAX_USERNAME_CHARS, Nonce, PrivateKey,
-    PublicKey, RsaKeySize, Timestamp, Token, TokenError, UnsignedToken, UntrustedToken, Username, Validation,
+    Algorithm, ClaimError, Claims, JwkSet, KeyError, MAX_NONCE_LEN, MAX_PUBLIC_KEY_LEN, MAX_USERNAME_CHARS,
+    Nonce, PrivateKey, PublicKey, RsaKeySize, Timestamp, Token, TokenError, UnsignedToken, UntrustedToken,
+    Username, Validation,
 };
 use base64::{
     Engine as _,
@@ -473,4 +474,18 @@ fn a_signature_made_elsewhere_is_checked() {
         assert!(unsigned().verified_with(&wrong).is_err());
     }
     assert!(!format!("{:?}", unsigned()).contains("ey"), "nothing of the token is printed");
+}
+
+#[test]
+fn a_comment_is_cut_where_the_text_could_not_be_read() {
+    let comment = "caf\u{e9} ".repeat(40_000);
+    for key in [&*ED25519, &*RSA] {
+        let line = key.public_key().to_openssh(&comment);
+        assert!(line.len() <= MAX_PUBLIC_KEY_LEN && line.len() > MAX_PUBLIC_KEY_LEN - 8, "{}", line.len());
+        assert_eq!(PublicKey::from_text(&line).map(|(key, _)| key).as_ref(), Ok(key.public_key()));
+
+        let file = key.to_openssh(&comment).expect("OpenSSH");
+        let read = PrivateKey::from_pem(file.as_bytes(), None).map(|key| key.public_key().clone());
+        assert_eq!(read.as_ref(), Ok(key.public_key()));
+    }
 }

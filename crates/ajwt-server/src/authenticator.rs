@@ -487,7 +487,7 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
     }
 
     /// Keeps tables for up to this many of the Ed25519 keys that verify most, which then verify in about
-    /// two thirds of the time. A table takes 128 KiB, is made in the background for a key that verifies
+    /// two thirds of the time. A table takes 215 KiB, is made in the background for a key that verifies
     /// more than six times a second, and dropped when it does not any more. 8 is a good number: more
     /// fall out of the processor's caches. Default: 0, none.
     ///

@@ -113,7 +113,7 @@ impl NonceKey {
         // u64 holds every usize there is.
         let len = |text: &str| u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes();
         // Hashed at once: names and nonces of the usual length fit without an allocation.
-        let mut input = SmallVec::<[u8; 192]>::new();
+        let mut input = SmallVec::<[u8; 128]>::new();
         for part in [
             b"ajwt nonce v1\0".as_slice(),
             &len(username),

@@ -9,7 +9,7 @@ use ssh_key::{
 use zeroize::Zeroizing;
 
 use super::{
-    PrivateKey, PrivateMaterial, PublicKey, der,
+    MAX_PUBLIC_KEY_LEN, PrivateKey, PrivateMaterial, PublicKey, der,
     ed25519::{Ed25519Private, Ed25519Public},
     pem,
     rsa::{OpenSshNumbers, RsaPrivate, RsaPublic},
@@ -165,7 +165,13 @@ fn line(key_type: &str, fields: &[&[u8]], comment: &str) -> String {
         put(is_mpint && field.first().is_some_and(|first| *first >= 0x80), field);
     }
     let comment: String = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{key_type} {} {comment}", STANDARD.encode(blob)).trim_end().to_owned()
+    let line = format!("{key_type} {} {comment}", STANDARD.encode(blob));
+    cut(&line, MAX_PUBLIC_KEY_LEN).trim_end().to_owned()
+}
+
+/// The beginning of a text, at most so many bytes: what is written can be read again.
+fn cut(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or_default()
 }
 
 /// Writes the private key file.
@@ -187,7 +193,8 @@ pub(super) fn private_to_file(
         PrivateMaterial::Rsa(private) => KeypairData::Rsa(rsa_pair(private)?),
     };
     let write = || -> Result<Zeroizing<String>, ssh_key::Error> {
-        let mut file = ssh_key::PrivateKey::new(data, comment)?;
+        // In base64, with the largest key, it stays below what a private key's text may have.
+        let mut file = ssh_key::PrivateKey::new(data, cut(comment, MAX_PUBLIC_KEY_LEN))?;
         if let Some(password) = password {
             file = file.encrypt(&mut der::AwsLcRng, password)?;
         }

@@ -248,7 +248,34 @@ fn back_off(failures: u32, jitter: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use ajwt_core::JwkSet;
+
     use super::*;
+
+    #[test]
+    fn a_url_is_fetched_again_after_thirty_seconds_and_no_sooner() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        assert_eq!(endpoint.demand(Duration::ZERO), Demand::Begin);
+        endpoint.begin(Duration::ZERO);
+        endpoint.end(Err(FetchError::NotModified), Duration::ZERO, 0.0, |_| {});
+        assert_eq!(endpoint.demand(Duration::from_millis(29_999)), Demand::Later);
+        assert_eq!(endpoint.demand(Duration::from_secs(30)), Demand::Begin);
+    }
+
+    /// By it a fetch waits for those of its kind only.
+    #[test]
+    fn health_is_that_of_the_last_fetch() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        assert_eq!(endpoint.health(), Health::New);
+        let end = |result| drop(endpoint.end(result, Duration::ZERO, 0.0, |_| {}));
+        end(Err(FetchError::NotModified));
+        assert_eq!(endpoint.health(), Health::Failing);
+        let set = Some(JwkSet::of_keys([]));
+        end(Ok(JwksResponse { set, validators: Validators::default(), fresh_for: None }));
+        assert_eq!(endpoint.health(), Health::Well);
+        end(Err(FetchError::NotModified));
+        assert_eq!(endpoint.health(), Health::Failing);
+    }
 
     #[test]
     fn pauses_double_up_to_five_minutes_and_a_quarter() {

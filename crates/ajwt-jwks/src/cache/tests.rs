@@ -475,6 +475,19 @@ async fn a_set_that_nobody_asks_for_is_dropped_after_a_day() {
     assert!(fixture.cache.snapshot().is_empty());
 }
 
+/// Else the next request would begin a second fetch beside it.
+#[tokio::test(start_paused = true)]
+async fn a_set_is_not_dropped_while_it_is_fetched() {
+    let (fixture, _) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    pass(24 * HOUR - 400).await;
+    fixture.script.delay(600);
+    pass(500).await;
+    assert_eq!(fixture.cache.snapshot().len(), 1);
+    pass(300).await;
+    assert!(fixture.cache.snapshot().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_closed_cache_fetches_nothing_and_serves_what_it_has() {
     let (fixture, key) = Fixture::new();

@@ -1,7 +1,7 @@
 //! Ed25519 checks with multiples of the key computed beforehand.
 //!
 //! A check is `encode(s B - k A) == R` (RFC 8032 section 5.1.7, without the cofactor, as aws-lc does
-//! it). With all multiples `d 32^i` of both points at hand it is a hundred additions and no doubling.
+//! it). With all multiples `d 64^i` of both points at hand it is 86 additions and no doubling.
 //! All of it is public, so nothing here takes the same time for all input.
 
 use std::sync::LazyLock;
@@ -14,17 +14,17 @@ use curve25519_dalek::{
 
 use super::{KEY_LEN, SIGNATURE_LEN};
 
-const WINDOW_BITS: usize = 5;
+const WINDOW_BITS: usize = 6;
 
 /// A scalar is below 2^253: nothing is carried out of the last window.
-const WINDOWS: usize = 51;
+const WINDOWS: usize = 43;
 
-/// Multiples of a window: digits are signed, from -16 to 16.
+/// Multiples of a window: digits are signed, from -32 to 32.
 const MULTIPLES: usize = 1 << (WINDOW_BITS - 1);
 
 static BASE: LazyLock<Comb> = LazyLock::new(|| Comb::new(ED25519_BASEPOINT_POINT));
 
-/// The multiples of a point, 128 KiB.
+/// The multiples of a point, 215 KiB.
 struct Comb(Box<[[EdwardsPoint; MULTIPLES]]>);
 
 impl Comb {
@@ -36,7 +36,7 @@ impl Comb {
                 multiple += first;
                 multiple
             });
-            // The last is sixteen times the first, the next window's first is 32 times.
+            // The last is 32 times the first, the next window's first is 64 times.
             first = multiple + multiple;
             multiples
         });
@@ -93,7 +93,7 @@ impl Precomputed {
     }
 }
 
-/// The digits of a scalar to the base of 32, the lowest first, from -16 to 16.
+/// The digits of a scalar to the base of 64, the lowest first, from -32 to 32.
 fn digits(scalar: &Scalar) -> [i8; WINDOWS] {
     let bytes = scalar.as_bytes();
     let byte = |index: usize| u16::from(bytes.get(index).copied().unwrap_or_default());
@@ -102,10 +102,10 @@ fn digits(scalar: &Scalar) -> [i8; WINDOWS] {
     for (window, digit) in digits.iter_mut().enumerate() {
         let bit = window * WINDOW_BITS;
         let pair = byte(bit / 8) | byte(bit / 8 + 1) << 8;
-        // At most 31 and 1.
-        let value = ((pair >> (bit % 8)) & 31) as i8 + carry;
-        carry = i8::from(value > 16);
-        *digit = value - 32 * carry;
+        // At most 63 and 1.
+        let value = ((pair >> (bit % 8)) & 63) as i8 + carry;
+        carry = i8::from(value > 32);
+        *digit = value - 64 * carry;
     }
     digits
 }
@@ -123,8 +123,8 @@ mod tests {
                 let digits = digits(&scalar);
                 let sum = digits.iter().rev().fold(Scalar::ZERO, |sum, digit| {
                     let magnitude = Scalar::from(digit.unsigned_abs());
-                    assert!(digit.unsigned_abs() <= 16, "{digits:?}");
-                    sum * Scalar::from(32_u8) + if *digit < 0 { -magnitude } else { magnitude }
+                    assert!(digit.unsigned_abs() <= 32, "{digits:?}");
+                    sum * Scalar::from(64_u8) + if *digit < 0 { -magnitude } else { magnitude }
                 });
                 assert_eq!(sum, scalar);
             }
@@ -160,11 +160,11 @@ mod tests {
         let comb = Comb::new(ED25519_BASEPOINT_POINT);
         let mut power = Scalar::ONE;
         for window in 0..WINDOWS {
-            for digit in [1_i8, 7, 16] {
+            for digit in [1_i8, 7, 32] {
                 let due = EdwardsPoint::mul_base(&(power * Scalar::from(digit.unsigned_abs())));
                 assert_eq!(comb.multiple(window, digit), Some(&due), "{digit} in window {window}");
             }
-            power *= Scalar::from(32_u8);
+            power *= Scalar::from(64_u8);
         }
         assert!(comb.multiple(0, 0).is_none());
     }
