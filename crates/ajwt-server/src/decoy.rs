@@ -72,5 +72,7 @@ mod tests {
                 }
             }
         }
+        // 2048 to 8192 bits.
+        assert_eq!(decoys.rsa.len(), 769);
     }
 }
