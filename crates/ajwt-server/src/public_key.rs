@@ -182,3 +182,22 @@ pub(crate) enum Rank {
     /// A static key that `kid` does not name.
     Static,
 }
+
+#[cfg(test)]
+mod tests {
+    use ajwt_core::{JwkSet, PrivateKey};
+
+    use super::*;
+
+    #[test]
+    fn a_key_of_a_set_has_the_id_that_it_has_there() {
+        let key = PrivateKey::generate_ed25519().expect("a key").public_key().clone();
+        let fingerprint = key.fingerprint().as_str();
+        for key_id in [fingerprint, "another", &fingerprint.to_uppercase()] {
+            let jwk = key.to_jwk().to_json().replace(fingerprint, key_id);
+            let set = JwkSet::from_json(format!(r#"{{"keys":[{jwk}]}}"#)).expect("a set");
+            let [jwk] = set.keys() else { panic!("{set:?}") };
+            assert_eq!(StoredKey::of_jwk(jwk, KeySource::Trust(1)).key_id(), key_id);
+        }
+    }
+}

@@ -150,6 +150,30 @@ async fn every_refusal_costs_one_read_and_four_signature_checks() {
 }
 
 #[tokio::test]
+async fn a_key_is_used_from_its_beginning_until_before_its_end() {
+    let key = ed25519();
+    let at = |offset: Option<i64>| offset.map(|offset| Timestamp::from_millis(NOW.as_millis() + offset));
+    for (not_before, expires_at, is_used) in [
+        (None, None, true),
+        (Some(-1), None, true),
+        (Some(0), None, true),
+        (Some(1), None, false),
+        (None, Some(-1), false),
+        (None, Some(0), false),
+        (None, Some(1), true),
+        (Some(0), Some(1), true),
+        (Some(0), Some(0), false),
+    ] {
+        let stored = StoredKey::new(key.public_key().clone(), KeySource::Key(1));
+        let stored = stored.with_validity(at(not_before), at(expires_at));
+        let users = CachedStore::new(None, Some(User::new("guido").with_stored_keys(vec![stored])));
+        let (outcome, _) = verify(&authenticator(&users), &sign(&key)).await;
+        let due = if is_used { Ok(key.public_key().clone()) } else { Err(Reason::NoCandidateKey) };
+        assert_eq!(outcome, due, "from {not_before:?} until {expires_at:?} ms");
+    }
+}
+
+#[tokio::test]
 async fn an_acceptance_from_the_cache_costs_no_read_and_one_check() {
     let key = ed25519();
     let mut keys = ed25519_keys(3);
