@@ -1,7 +1,7 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use ajwt_redis::{InitialiseError, RedisNonceBackend};
-use ajwt_server::{MemoryNonceBackend, NonceBackend};
+use ajwt_server::{MemoryNonceBackend, NonceBackend, StartRule};
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -36,6 +36,14 @@ pub(crate) struct NonceOptions {
     /// redis://USER:PASSWORD@HOST:PORT or redis://HOST, rediss:// with TLS
     #[arg(long, env = "AJWT_NONCE", value_name = "STORE")]
     nonce: Option<String>,
+    /// How many used nonces there is room for in memory, at about 23 bytes each: those of 140 s. A million
+    /// by default
+    #[arg(long, env = "AJWT_MEMORY_CAPACITY", value_name = "NUMBER")]
+    memory_capacity: Option<NonZeroU64>,
+    /// With memory, after a start: answers with 503, for the tolerance and 5 s, what may have been used
+    /// before it. No token works twice then, even of callers whose clocks are ahead
+    #[arg(long, env = "AJWT_MEMORY_STRICT_START")]
+    memory_strict_start: bool,
     /// What the keys in Redis begin with: each service and environment has its own
     #[arg(long, env = "AJWT_REDIS_PREFIX", value_name = "PREFIX", default_value = "ajwt")]
     redis_prefix: String,
@@ -86,12 +94,16 @@ impl NonceOptions {
 
     /// Opens the store for a service.
     pub(crate) async fn open(&self, database: Option<&Database>) -> Result<Arc<dyn NonceBackend>, Failure> {
-        match (self.store()?, database) {
+        let store = self.store()?;
+        if !matches!(store, Store::Memory) && (self.memory_capacity.is_some() || self.memory_strict_start) {
+            return Err(Failure::new("--memory-capacity and --memory-strict-start are for --nonce memory"));
+        }
+        match (store, database) {
             (Store::Memory, _) => {
                 tracing::warn!(
                     "--nonce memory serves one process only: a second one would accept each token once more"
                 );
-                Ok(Arc::new(MemoryNonceBackend::default()))
+                Ok(Arc::new(self.memory()))
             }
             (Store::Sql, Some(database)) => Ok(database.nonces()),
             (Store::Sql, None) => {
@@ -99,6 +111,14 @@ impl NonceOptions {
             }
             (Store::Redis(url), _) => Ok(Arc::new(self.connect(url).await?)),
         }
+    }
+
+    fn memory(&self) -> MemoryNonceBackend {
+        let memory = match self.memory_capacity {
+            Some(capacity) => MemoryNonceBackend::new(capacity.get()),
+            None => MemoryNonceBackend::default(),
+        };
+        if self.memory_strict_start { memory.with_start_rule(StartRule::default()) } else { memory }
     }
 
     async fn connect(&self, url: &str) -> Result<RedisNonceBackend, Failure> {

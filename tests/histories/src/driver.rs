@@ -4,6 +4,7 @@ mod episodes;
 mod lives;
 
 use std::{
+    iter,
     path::Path,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use std::{
 use ajwt_core::Timestamp;
 use ajwt_server::testing;
 use fastrand::Rng;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 use reqwest::{Client, header::AUTHORIZATION};
 use tokio::{
     sync::{Semaphore, watch},
@@ -218,6 +219,24 @@ impl Driver {
             tokio::time::sleep(BETWEEN_PROBES).await;
         }
         (None, i64::MAX)
+    }
+
+    /// Sends new tokens to a server until its memory has no room.
+    async fn fill(&self, server: usize, rng: &mut Rng) {
+        let username = self.callers.username(0);
+        for _ in 0..self.terms.capacity.unwrap_or_default() / AT_ONCE + 1 {
+            let time = self.clock_of(server).div_euclid(1000);
+            let new = || {
+                let nonce = format!("{:032x}", rng.u128(..));
+                self.new_token(TokenId { username: username.to_owned(), time, nonce })
+            };
+            let tokens: Vec<usize> = iter::repeat_with(new).take(AT_ONCE).collect();
+            let sent = tokens.into_iter().map(|token| self.send(token, server, 0, Purpose::Probe));
+            if join_all(sent).await.contains(&Answer::Status(503)) {
+                return;
+            }
+        }
+        panic!("there is room for more than is said: {}", self.logs());
     }
 
     /// A new token for each of these servers and parts.

@@ -50,6 +50,8 @@ pub struct Terms {
     pub clocks: (i64, i64),
     /// Whether a server's own memory is the store.
     pub in_servers: bool,
+    /// Nonces that there is room for, if it is bounded by their number.
+    pub capacity: Option<usize>,
     /// Whether a server that is killed or paused disturbs the others.
     pub servers_disturb: bool,
     /// In how many parts the nonces lie, by the last byte of their keys.
@@ -61,8 +63,8 @@ impl Terms {
     pub(crate) const fn shared(patience: i64, clocks: (i64, i64)) -> Self {
         let promise = Promise::Once;
         let least = 300;
-        let (in_servers, servers_disturb, buckets) = (false, false, 1);
-        Self { servers: 3, promise, patience, least, clocks, in_servers, servers_disturb, buckets }
+        let (in_servers, capacity, servers_disturb, buckets) = (false, None, false, 1);
+        Self { servers: 3, promise, patience, least, clocks, in_servers, capacity, servers_disturb, buckets }
     }
 }
 

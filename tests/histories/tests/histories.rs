@@ -39,7 +39,12 @@ fn wide_clocks(plan: Plan) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory() {
-    holds(&mut Memory, Plan::of_environment()).await;
+    holds(&mut Memory { strict_start: false }, Plan::of_environment()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_with_a_strict_start() {
+    holds(&mut Memory { strict_start: true }, Plan::of_environment()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -212,6 +212,26 @@ async fn users_may_be_files() {
 }
 
 #[tokio::test]
+async fn memory_has_room_for_as_many_nonces_as_is_said() {
+    let folder = service();
+    let words = "--database-url sqlite://ajwt.db --nonce memory --memory-capacity 2";
+    let gateway = Gateway::start(&folder, words);
+    for status in [200, 200, 503, 503] {
+        assert_eq!(gateway.status(&folder.authorization()).await, status);
+    }
+}
+
+#[tokio::test]
+async fn memory_may_be_strict_after_a_start() {
+    let folder = service();
+    let words = "--database-url sqlite://ajwt.db --nonce memory --memory-strict-start --tolerance 1";
+    let gateway = Gateway::start(&folder, words);
+    // Of the tolerance and 5 s.
+    assert_eq!(gateway.status(&folder.authorization()).await, 503);
+    eventually("acceptance", async || gateway.status(&folder.authorization()).await == 200).await;
+}
+
+#[tokio::test]
 async fn options_come_from_the_file_then_variables_then_the_command_line() {
     let folder = service();
     folder.write(
@@ -267,6 +287,14 @@ fn a_configuration_that_is_wrong_is_told() {
         ("--config nothing", "nothing cannot be read: No such file or directory (os error 2)"),
         ("--keys nothing --nonce memory", "the folder of keys nothing cannot be read"),
         ("--keys . --nonce sql", "--nonce sql needs a database: give --database-url, or another --nonce"),
+        (
+            &format!("{SQL} --memory-capacity 5"),
+            "--memory-capacity and --memory-strict-start are for --nonce memory",
+        ),
+        (
+            &format!("{SQL} --memory-strict-start"),
+            "--memory-capacity and --memory-strict-start are for --nonce memory",
+        ),
         ("--nonce memory", "no database: give --database-url or set AJWT_DATABASE_URL"),
         ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),
         (&format!("{SQL} --tolerance 0"), "a tolerance of 0ns is not usable; 1s to 3600s are"),

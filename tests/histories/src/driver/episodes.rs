@@ -29,6 +29,9 @@ const LEAST: u64 = 300;
 const SHORT: u64 = 500;
 const LONG: u64 = 3_500;
 
+/// How much longer than twice the tolerance a nonce is kept, in milliseconds.
+const NONCE_MARGIN: i64 = 60_000;
+
 /// What can be done to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ServerFault {
@@ -36,9 +39,12 @@ enum ServerFault {
     Terminated,
     Paused,
     ClockSet,
+    /// Its memory is: until what filled it has lived its time.
+    Full,
 }
 
 impl ServerFault {
+    /// Those of a moment.
     const ALL: [Self; 4] = [Self::Killed, Self::Terminated, Self::Paused, Self::ClockSet];
 
     const fn kind(self) -> &'static str {
@@ -47,6 +53,7 @@ impl ServerFault {
             Self::Terminated => "server terminated",
             Self::Paused => "server paused",
             Self::ClockSet => "clock set",
+            Self::Full => "memory full",
         }
     }
 }
@@ -58,8 +65,9 @@ enum Action {
 }
 
 impl Action {
-    const fn least(self, terms: Terms) -> u64 {
+    fn least(self, terms: Terms, tolerance: i64) -> u64 {
         match self {
+            Self::Server(ServerFault::Full, _) => (2_000 * tolerance + NONCE_MARGIN).unsigned_abs(),
             Self::Store(fault) if fault.blackout || fault.forgets => terms.least,
             Self::Store(_) | Self::Server(..) => LEAST,
         }
@@ -110,6 +118,12 @@ impl<'a> Schedule<'a> {
                     self.calm(CALM).await;
                     let episode = self.by_chance();
                     self.episode(store, episode).await;
+                }
+                // Once, for it takes more than a minute.
+                if self.driver.terms.capacity.is_some() {
+                    self.calm(CALM).await;
+                    let full = self.at_a_server(ServerFault::Full);
+                    self.episode(store, vec![vec![full]]).await;
                 }
             }
         }
@@ -177,7 +191,8 @@ impl<'a> Schedule<'a> {
                 self.begin(store, *action).await;
             }
             let began = now();
-            let least = group.iter().map(|action| action.least(self.driver.terms)).max().unwrap_or_default();
+            let (terms, tolerance) = (self.driver.terms, self.driver.tolerance);
+            let least = group.iter().map(|action| action.least(terms, tolerance)).max().unwrap_or_default();
             let lasts = least + self.rng.u64(..self.lasts);
             tokio::time::sleep(Duration::from_millis(lasts)).await;
             let blackout = Span { from: began, to: now() };
@@ -212,12 +227,13 @@ impl<'a> Schedule<'a> {
         let driver = self.driver;
         match action {
             Action::Store(fault) => store.begin(fault, &driver.gateways).await,
-            Action::Server(fault, server) => block_in_place(|| match fault {
-                ServerFault::Killed => driver.gateways[server].kill(),
-                ServerFault::Terminated => driver.gateways[server].terminate(),
-                ServerFault::Paused => driver.gateways[server].pause(),
-                ServerFault::ClockSet => driver.set_clock(server, self.rng),
-            }),
+            Action::Server(fault, server) => match fault {
+                ServerFault::Killed => block_in_place(|| driver.gateways[server].kill()),
+                ServerFault::Terminated => block_in_place(|| driver.gateways[server].terminate()),
+                ServerFault::Paused => block_in_place(|| driver.gateways[server].pause()),
+                ServerFault::ClockSet => block_in_place(|| driver.set_clock(server, self.rng)),
+                ServerFault::Full => driver.fill(server, self.rng).await,
+            },
         }
     }
 
@@ -238,7 +254,7 @@ impl<'a> Schedule<'a> {
                     }
                 }
                 ServerFault::Paused => driver.gateways[server].resume(),
-                ServerFault::ClockSet => {}
+                ServerFault::ClockSet | ServerFault::Full => {}
             }),
         }
     }

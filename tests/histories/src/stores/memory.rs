@@ -8,19 +8,27 @@ use crate::{
     store::{Store, StoreFault, Terms},
 };
 
+/// Nonces that there is room for: more than live at a time by themselves, few enough to be filled up.
+const CAPACITY: usize = 6_000;
+
 /// The memory of one server, which forgets when it is started again.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory;
+pub struct Memory {
+    /// Whether it refuses, after a start, what may have been used before it.
+    pub strict_start: bool,
+}
 
 #[async_trait]
 impl Store for Memory {
     fn terms(&self) -> Terms {
         let shared = Terms::shared(2_000, (-5_000, 5_000));
-        Terms { servers: 1, promise: Promise::OncePerStart, in_servers: true, ..shared }
+        let promise = if self.strict_start { Promise::Once } else { Promise::OncePerStart };
+        Terms { servers: 1, promise, in_servers: true, capacity: Some(CAPACITY), ..shared }
     }
 
     fn words(&self) -> String {
-        "--nonce memory".to_owned()
+        let strict = if self.strict_start { " --memory-strict-start" } else { "" };
+        format!("--nonce memory --memory-capacity {CAPACITY}{strict}")
     }
 
     fn initialise(&self, _: &Path) {}
@@ -42,11 +50,11 @@ pub struct MemoryOfEach;
 #[async_trait]
 impl Store for MemoryOfEach {
     fn terms(&self) -> Terms {
-        Terms { servers: 3, promise: Promise::Once, in_servers: false, ..Memory.terms() }
+        Terms::shared(2_000, (-5_000, 5_000))
     }
 
     fn words(&self) -> String {
-        Memory.words()
+        "--nonce memory".to_owned()
     }
 
     fn initialise(&self, _: &Path) {}
