@@ -16,49 +16,45 @@ use crate::{
 const MILLION: usize = 1_000_000;
 const CLAIMS: usize = 200_000;
 
+/// Of a nonce: twice the tolerance, and the margin.
+const LIFETIME: Duration = Duration::from_secs(100);
+
 /// Later than the backend's start by more than its rule reaches.
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
 pub(crate) fn run(report: &mut Report) {
-    let backend = |live: usize| {
-        let clock = MockClock::new(START.saturating_sub(Duration::from_secs(3600)));
-        let backend = MemoryNonceBackend::with_clock(1 << 26, Arc::new(clock.clone()));
-        clock.set(START);
+    let [million, ten_millions] = [MILLION, 10 * MILLION].map(|live| {
         let before = resident();
-        for number in 0..live {
-            consume(&backend, &uses(&format!("live {number}"), 1)[0]);
-        }
-        (backend, clock, (resident() - before) / live as f64)
-    };
-    let (million, _, bytes) = backend(MILLION);
-    report.alone("memory of a live nonce, 1 M live", "bytes", &[bytes]);
-    let (ten_millions, clock, bytes) = backend(10 * MILLION);
-    report.alone("memory of a live nonce, 10 M live", "bytes", &[bytes]);
-
+        let steady = Steady::new(live);
+        let bytes = (resident() - before) / live as f64;
+        report.alone(&format!("memory of a live nonce, {} M live", live / MILLION), "bytes", &[bytes]);
+        steady
+    });
     let map = dashmap::DashMap::new();
     let cache =
         moka::sync::Cache::builder().max_capacity(1 << 26).time_to_live(Duration::from_secs(100)).build();
-    for nonce in (0..MILLION).flat_map(|number| uses(&format!("live {number}"), 1)) {
+    for number in 0..MILLION {
+        let nonce = one_use(&format!("live {number}"), START);
         map.insert(*nonce.key().as_bytes(), 0_i64);
         cache.insert(*nonce.key().as_bytes(), ());
     }
     for threads in [1, 2] {
-        let fresh = |what: &str, round| uses(&format!("{what} {threads} {round}"), CLAIMS);
-        let ours = |backend: &MemoryNonceBackend, uses: &[NonceUse]| {
-            on_threads(threads, uses, |nonce| consume(backend, nonce))
+        let fresh = |what: &str, round| -> Vec<NonceUse> {
+            let label = |number| format!("{what} {threads} {round} {number}");
+            (0..CLAIMS).map(|number| one_use(&label(number), START)).collect()
         };
         let [one, ten, dashmap, moka] = in_turn(
             ROUNDS,
             [
-                &mut |round| ours(&million, &fresh("million", round)),
-                &mut |round| ours(&ten_millions, &fresh("ten", round)),
+                &mut |_| million.claim(threads),
+                &mut |_| ten_millions.claim(threads),
                 &mut |round| {
-                    on_threads(threads, &fresh("map", round), |nonce| {
+                    on_threads(threads, &fresh("map", round), |_, nonce| {
                         assert!(map.insert(*nonce.key().as_bytes(), nonce.time()).is_none());
                     })
                 },
                 &mut |round| {
-                    on_threads(threads, &fresh("moka", round), |nonce| {
+                    on_threads(threads, &fresh("moka", round), |_, nonce| {
                         assert!(cache.entry(*nonce.key().as_bytes()).or_insert(()).is_fresh());
                     })
                 },
@@ -71,46 +67,78 @@ pub(crate) fn run(report: &mut Report) {
     }
 
     // All ten millions expire at once: the slowest claim from then on.
-    let before = slowest(&ten_millions, &uses("before the end", CLAIMS));
-    clock.advance(Duration::from_secs(3600));
-    let mut later = uses("after the end", CLAIMS);
-    let now = clock.now();
-    for (number, nonce) in later.iter_mut().enumerate() {
-        *nonce = one_use(&format!("after the end {number}"), now);
-    }
-    let after = slowest(&ten_millions, &later);
+    let before = ten_millions.slowest();
+    ten_millions.clock.advance(Duration::from_secs(3600));
+    let after = ten_millions.slowest();
     report.beside("the slowest of 200,000 claims, as 10 M expire", "ns", &[after], "before", &[before]);
 }
 
-fn uses(label: &str, count: usize) -> Vec<NonceUse> {
-    (0..count).map(|number| one_use(&format!("{label} {number}"), START)).collect()
+/// A backend that has claimed nonces for longer than they live, as many each second: one is dropped for
+/// each that comes.
+struct Steady {
+    backend: MemoryNonceBackend,
+    clock: MockClock,
+    each_second: usize,
+}
+
+impl Steady {
+    fn new(live: usize) -> Self {
+        let clock = MockClock::new(START.saturating_sub(Duration::from_secs(3600)));
+        let backend = MemoryNonceBackend::with_clock(1 << 26, Arc::new(clock.clone()));
+        clock.set(START);
+        let steady = Self { backend, clock, each_second: live / LIFETIME.as_secs() as usize };
+        for _ in 0..LIFETIME.as_secs() + 1 {
+            let uses = steady.next(steady.each_second);
+            uses.iter().enumerate().for_each(|claim| steady.consume(claim));
+        }
+        steady
+    }
+
+    /// So many nonces from now on, dated as they come.
+    fn next(&self, count: usize) -> Vec<NonceUse> {
+        let now = self.clock.now();
+        let at = |number| now.saturating_add(Duration::from_secs((number / self.each_second) as u64));
+        (0..count).map(|number| one_use(&format!("{now:?} {number}"), at(number))).collect()
+    }
+
+    /// The last of a second moves the clock on.
+    fn consume(&self, (number, nonce): (usize, &NonceUse)) {
+        let outcome = self.backend.consume(nonce).now_or_never().expect("memory waits for nothing");
+        assert_eq!(outcome.expect("an answer"), NonceOutcome::Fresh);
+        if (number + 1) % self.each_second == 0 {
+            self.clock.advance(Duration::from_secs(1));
+        }
+    }
+
+    fn claim(&self, threads: usize) -> f64 {
+        on_threads(threads, &self.next(CLAIMS), |number, nonce| self.consume((number, nonce)))
+    }
+
+    fn slowest(&self) -> f64 {
+        let uses = self.next(CLAIMS);
+        uses.iter().enumerate().map(|claim| per_op(1, || self.consume(claim))).fold(0.0, f64::max)
+    }
 }
 
 fn one_use(nonce: &str, now: Timestamp) -> NonceUse {
     nonce_use("guido", now.as_secs(), nonce, now, Duration::from_secs(20), Duration::from_secs(60))
 }
 
-fn consume(backend: &MemoryNonceBackend, nonce: &NonceUse) {
-    let outcome = backend.consume(nonce).now_or_never().expect("memory waits for nothing");
-    assert_eq!(outcome.expect("an answer"), NonceOutcome::Fresh);
-}
-
-fn on_threads(threads: usize, uses: &[NonceUse], consume: impl Fn(&NonceUse) + Sync) -> f64 {
+/// Of two threads one takes each second.
+fn on_threads(threads: usize, uses: &[NonceUse], consume: impl Fn(usize, &NonceUse) + Sync) -> f64 {
+    let numbered = || uses.iter().enumerate();
     if threads == 1 {
-        return cpu_per_op(uses.len(), || uses.iter().for_each(consume));
+        return cpu_per_op(uses.len(), || numbered().for_each(|(number, nonce)| consume(number, nonce)));
     }
     per_op(uses.len(), || {
         std::thread::scope(|scope| {
-            for part in uses.chunks(uses.len().div_ceil(threads)) {
+            for thread in 0..threads {
                 let consume = &consume;
-                scope.spawn(move || part.iter().for_each(consume));
+                let part = numbered().skip(thread).step_by(threads);
+                scope.spawn(move || part.for_each(|(number, nonce)| consume(number, nonce)));
             }
         });
     })
-}
-
-fn slowest(backend: &MemoryNonceBackend, uses: &[NonceUse]) -> f64 {
-    uses.iter().map(|nonce| per_op(1, || consume(backend, nonce))).fold(0.0, f64::max)
 }
 
 /// Bytes of this process in memory.

@@ -36,7 +36,7 @@ pub(crate) struct NonceOptions {
     /// redis://USER:PASSWORD@HOST:PORT or redis://HOST, rediss:// with TLS
     #[arg(long, env = "AJWT_NONCE", value_name = "STORE")]
     nonce: Option<String>,
-    /// How many used nonces there is room for in memory, at about 23 bytes each: those of 140 s. A million
+    /// How many used nonces there is room for in memory, at about 20 bytes each: those of 140 s. A million
     /// by default
     #[arg(long, env = "AJWT_MEMORY_CAPACITY", value_name = "NUMBER")]
     memory_capacity: Option<NonZeroU64>,

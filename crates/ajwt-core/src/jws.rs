@@ -39,10 +39,16 @@ pub(crate) struct Compact<'a> {
 
 /// Splits at the first two full stops.
 pub(crate) fn split(token: &str) -> Option<Compact<'_>> {
-    let (header, rest) = token.split_once('.')?;
-    let (payload, signature) = rest.split_once('.')?;
-    let signing_input = token.strip_suffix(signature)?.strip_suffix('.')?;
-    Some(Compact { signing_input, header, payload, signature })
+    let mut full_stops = memchr::memchr_iter(b'.', token.as_bytes());
+    let (first, second) = (full_stops.next()?, full_stops.next()?);
+    let (signing_input, signature) = token.split_at_checked(second)?;
+    let (header, payload) = signing_input.split_at_checked(first)?;
+    Some(Compact {
+        signing_input,
+        header,
+        payload: payload.strip_prefix('.')?,
+        signature: signature.strip_prefix('.')?,
+    })
 }
 
 /// Decodes one segment to the end of `into`. `None`: it is not strict base64url.

@@ -20,7 +20,9 @@ pub struct UntrustedToken<'a> {
     key_id: Option<Box<str>>,
     claims: Arc<ReceivedClaims>,
     signing_input: &'a str,
-    signature: Vec<u8>,
+    /// Of all three segments, one after the other.
+    decoded: Vec<u8>,
+    signature_at: usize,
 }
 
 impl<'a> UntrustedToken<'a> {
@@ -35,14 +37,16 @@ impl<'a> UntrustedToken<'a> {
             return Err(TokenError::TooLong { len: token.len(), max: MAX_TOKEN_LEN });
         }
         let segments = jws::split(token).ok_or(TokenError::Encoding)?;
-        // Both in one place: what is decoded is shorter than its text.
-        let mut json = Vec::with_capacity(segments.signing_input.len());
-        jws::decode_to(segments.header, &mut json).ok_or(TokenError::Encoding)?;
-        let header_len = json.len();
-        jws::decode_to(segments.payload, &mut json).ok_or(TokenError::Encoding)?;
-        let signature = jws::decode(segments.signature).ok_or(TokenError::Encoding)?;
+        // What is decoded is shorter than its text.
+        let mut decoded = Vec::with_capacity(token.len());
+        jws::decode_to(segments.header, &mut decoded).ok_or(TokenError::Encoding)?;
+        let payload_at = decoded.len();
+        jws::decode_to(segments.payload, &mut decoded).ok_or(TokenError::Encoding)?;
+        let signature_at = decoded.len();
+        jws::decode_to(segments.signature, &mut decoded).ok_or(TokenError::Encoding)?;
 
-        let (header, payload) = json.split_at(header_len);
+        let (json, signature) = decoded.split_at(signature_at);
+        let (header, payload) = json.split_at(payload_at);
         let header = Header::parse(header)?;
         let claims = ReceivedClaims::parse(payload)?;
         let algorithm = header.algorithm;
@@ -54,7 +58,8 @@ impl<'a> UntrustedToken<'a> {
             key_id: header.key_id.map(Into::into),
             claims: Arc::new(claims),
             signing_input: segments.signing_input,
-            signature,
+            signature_at,
+            decoded,
         })
     }
 
@@ -78,8 +83,12 @@ impl<'a> UntrustedToken<'a> {
 
     /// Bytes of the signature. Only keys that make signatures of this length can have made it.
     #[must_use]
-    pub const fn signature_len(&self) -> usize {
-        self.signature.len()
+    pub fn signature_len(&self) -> usize {
+        self.signature().len()
+    }
+
+    fn signature(&self) -> &[u8] {
+        self.decoded.get(self.signature_at..).unwrap_or_default()
     }
 
     /// Checks the time window, `exp`, `nbf`, `iat` and `aud`. [`verify`](Self::verify) does so too;
@@ -108,7 +117,7 @@ impl<'a> UntrustedToken<'a> {
         if !key.algorithms().contains(&self.algorithm) {
             return Err(TokenError::KeyAlgorithm(self.algorithm));
         }
-        if !key.verify(self.algorithm, self.signing_input.as_bytes(), &self.signature) {
+        if !key.verify(self.algorithm, self.signing_input.as_bytes(), self.signature()) {
             return Err(TokenError::Signature);
         }
         Ok(Token { claims: Arc::clone(&self.claims), algorithm: self.algorithm })

@@ -1,8 +1,9 @@
 //! PostgreSQL and MariaDB servers: the shared one of `scripts/test`, and ones of a test's own, to
-//! be stopped, paused and filled up.
+//! be stopped and paused, and their disks filled up.
 
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, BufRead as _, BufReader},
     net::{TcpListener, TcpStream},
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -14,6 +15,9 @@ use std::{
 
 use ajwt_server::{Clock as _, SystemClock};
 use tempfile::TempDir;
+
+/// Of a disk that is to be filled.
+const SMALL_DISK_MIB: usize = 400;
 
 /// The URL of the server that `scripts/test` started, without a database.
 #[must_use]
@@ -46,6 +50,7 @@ pub struct Server {
     kind: Kind,
     child: Option<Child>,
     folder: TempDir,
+    disk: Option<SmallDisk>,
     port: u16,
     user: Option<(u32, u32)>,
     arguments: Vec<String>,
@@ -55,6 +60,16 @@ impl Server {
     /// Starts one with these arguments besides its usual ones.
     #[must_use]
     pub fn start(kind: Kind, arguments: &[&str]) -> Self {
+        Self::start_on(kind, arguments, false)
+    }
+
+    /// As `start`, its data on a disk of its own that [`fill`](Self::fill) fills. Only root can.
+    #[must_use]
+    pub fn start_on_small_disk(kind: Kind, arguments: &[&str]) -> Self {
+        Self::start_on(kind, arguments, true)
+    }
+
+    fn start_on(kind: Kind, arguments: &[&str], small_disk: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         // Neither server runs as root.
         let user = is_root().then(|| ids_of(kind));
@@ -63,7 +78,8 @@ impl Server {
         }
         let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut server = Self { kind, child: None, folder, port, user, arguments };
+        let disk = small_disk.then(|| SmallDisk::mount(&folder.path().join("disk"), user));
+        let mut server = Self { kind, child: None, folder, disk, port, user, arguments };
         server.initialise();
         server.start_again();
         server
@@ -91,13 +107,23 @@ impl Server {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.disk.as_ref().map_or(self.folder.path(), |disk| &disk.path).join("data")
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        if let Some((user, group)) = self.user {
-            command.uid(user).gid(group);
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(),
+            None => Command::new(program),
+        };
+        match (&self.disk, self.user) {
+            (Some(_), user) => {
+                let (user, group) = user.unwrap_or_default();
+                command.args([format!("--setuid={user}"), format!("--setgid={group}")]).arg(program);
+            }
+            (None, Some((user, group))) => {
+                command.uid(user).gid(group);
+            }
+            (None, None) => {}
         }
         // Not /tmp: MariaDB removes temporary tables there when it starts, those of other servers too.
         command.env("TMPDIR", self.folder.path());
@@ -208,6 +234,21 @@ impl Server {
         self.signal("CONT", true);
     }
 
+    /// Leaves no byte free on its disk.
+    pub fn fill(&self) {
+        self.disk.as_ref().expect("a small disk").fill();
+    }
+
+    /// Makes room again, and starts the server if it gave up.
+    pub fn make_room(&mut self) {
+        self.disk.as_ref().expect("a small disk").make_room();
+        let has_ended = |child: &mut Child| child.try_wait().expect("waited for").is_some();
+        if self.child.as_mut().is_none_or(has_ended) {
+            self.child = None;
+            self.start_again();
+        }
+    }
+
     fn wait(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.wait().expect("waited for");
@@ -223,6 +264,66 @@ impl Server {
             children_of(child.id()).into_iter().for_each(|process| send(signal, process));
         }
         send(signal, child.id());
+    }
+}
+
+/// A file system that only the processes see which enter its namespace. It ends with the last of them, so
+/// that a test that is killed leaves none behind.
+#[derive(Debug)]
+struct SmallDisk {
+    path: PathBuf,
+    /// Keeps it, until its input ends.
+    holder: Child,
+}
+
+impl SmallDisk {
+    fn mount(path: &Path, user: Option<(u32, u32)>) -> Self {
+        fs::create_dir(path).expect("a folder");
+        let (user, group) = user.unwrap_or_default();
+        let mount = format!(
+            "mount -t tmpfs -o size={SMALL_DISK_MIB}m,mode=0700,uid={user},gid={group} tmpfs '{}' \
+             && echo mounted && exec cat",
+            path.display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &mount]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().expect("run");
+        let mut line = String::new();
+        let output = holder.stdout.take().expect("its output");
+        BufReader::new(output).read_line(&mut line).expect("read");
+        assert_eq!(line, "mounted\n", "a disk of a server's own needs root, and mount");
+        Self { path: path.to_owned(), holder }
+    }
+
+    /// A command that enters its namespace, and lacks what to run there.
+    fn command(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--target={}", self.holder.id())).arg("--mount");
+        command
+    }
+
+    /// The file that takes the room, by way of a process that sees it.
+    fn filler(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        root.join(self.path.strip_prefix("/").expect("an absolute path")).join("filler")
+    }
+
+    fn fill(&self) {
+        let mut filler = fs::File::create(self.filler()).expect("created");
+        let filled = io::copy(&mut io::repeat(0), &mut filler).expect_err("no disk is endless");
+        assert_eq!(filled.kind(), io::ErrorKind::StorageFull);
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).expect("removed");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        // It ends with its input.
+        let _ = self.holder.wait();
     }
 }
 

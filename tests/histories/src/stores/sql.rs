@@ -18,6 +18,8 @@ const PAUSED: StoreFault = StoreFault::blackout("paused");
 const CUT_OFF: StoreFault = StoreFault::passing("connections cut off");
 const READ_ONLY: StoreFault = StoreFault::passing("read only");
 const LOCKED: StoreFault = StoreFault::blackout("locked by a backup");
+/// Not a blackout: there may be room in files that are there already.
+const FULL: StoreFault = StoreFault::passing("disk full");
 const EMPTIED: StoreFault = StoreFault::passing("emptied").forgets();
 
 /// A server of PostgreSQL or MariaDB.
@@ -26,19 +28,21 @@ pub struct Sql {
     kind: Kind,
     server: Server,
     wide_clocks: bool,
+    small_disk: bool,
     lock: Option<MySqlConnection>,
 }
 
 impl Sql {
-    /// Starts one. With clocks far apart it is not emptied.
-    pub async fn start(kind: Kind, wide_clocks: bool) -> Self {
+    /// Starts one. With clocks far apart it is not emptied. On a small disk it can be filled up.
+    pub async fn start(kind: Kind, wide_clocks: bool, small_disk: bool) -> Self {
         let arguments: &[&str] = match kind {
-            Kind::Postgres => &[],
+            Kind::Postgres => &["-c", "max_wal_size=64MB"],
             // A commit is in the hands of the system: it outlives the server.
             Kind::MySql => &["--innodb-buffer-pool-size=16M"],
         };
-        let server = block_in_place(|| Server::start(kind, arguments));
-        let sql = Self { kind, server, wide_clocks, lock: None };
+        let start = if small_disk { Server::start_on_small_disk } else { Server::start };
+        let server = block_in_place(|| start(kind, arguments));
+        let sql = Self { kind, server, wide_clocks, small_disk, lock: None };
         sql.run(sql.maintenance(), "CREATE DATABASE ajwt").await;
         sql
     }
@@ -109,6 +113,7 @@ impl Store for Sql {
         let mut faults = vec![KILLED, STOPPED, PAUSED, CUT_OFF];
         faults.push(if self.kind == Kind::Postgres { READ_ONLY } else { LOCKED });
         faults.extend((!self.wide_clocks).then_some(EMPTIED));
+        faults.extend(self.small_disk.then_some(FULL));
         faults
     }
 
@@ -117,6 +122,7 @@ impl Store for Sql {
             KILLED => block_in_place(|| self.server.kill()),
             STOPPED => block_in_place(|| self.server.stop()),
             PAUSED => self.server.pause(),
+            FULL => block_in_place(|| self.server.fill()),
             CUT_OFF => self.cut_off().await,
             READ_ONLY => self.set_read_only("on").await,
             LOCKED => {
@@ -133,6 +139,7 @@ impl Store for Sql {
         match fault {
             KILLED | STOPPED => block_in_place(|| self.server.start_again()),
             PAUSED => self.server.resume(),
+            FULL => block_in_place(|| self.server.make_room()),
             READ_ONLY => self.set_read_only("off").await,
             LOCKED => {
                 let lock = self.lock.take().expect("locked");
