@@ -6,6 +6,7 @@ use ajwt_server::{
     Authenticator, CachedUserRepository, KeyAdmin as _, NewKey, User, UserCacheOptions, UserRepository,
 };
 use ajwt_sqlx::SqliteRepository;
+use aws_lc_rs::signature::ParsedPublicKey;
 use axum::{
     Router,
     extract::State,
@@ -25,6 +26,7 @@ use crate::{
 pub(crate) const VARIANTS: &[&str] = &[
     "axum",
     "calibration",
+    "axum + bare check",
     "axum + ajwt",
     "axum + ajwt, SQLite",
     "axum + ajwt, hot keys",
@@ -35,7 +37,7 @@ pub(crate) const VARIANTS: &[&str] = &[
 
 /// What stands beside what.
 pub(crate) const COMPARED: &[(&str, &[&str])] = &[
-    ("axum + ajwt", &["axum", "calibration", "axum + jsonwebtoken"]),
+    ("axum + ajwt", &["axum", "calibration", "axum + bare check", "axum + jsonwebtoken"]),
     ("axum + ajwt, SQLite", &["calibration", "axum + jsonwebtoken"]),
     ("axum + ajwt, hot keys", &["axum + jsonwebtoken"]),
     ("actix + ajwt", &["actix", "axum + jsonwebtoken"]),
@@ -60,6 +62,7 @@ pub(crate) fn serve(variant: &str, pem: &str) {
                 let (folder, users) = in_sqlite(&key).await;
                 (with_layer(builder(users).build().expect("built")), Some(folder))
             }
+            "axum + bare check" => (with_bare_check(&key), None),
             "axum + jsonwebtoken" => (with_jsonwebtoken(&key), None),
             timing::READING | timing::CACHING => {
                 let folder = tempfile::tempdir().expect("a folder");
@@ -137,6 +140,16 @@ fn calibration(key: &PublicKey) -> Router {
         "hello, guido"
     };
     Router::new().route("/hello", get(spin))
+}
+
+/// The signature check of each token in the midst of a service, where caches are cold, and nothing else.
+fn with_bare_check(key: &PublicKey) -> Router {
+    let hello = async |State(key): State<Arc<ParsedPublicKey>>, headers: HeaderMap| {
+        let token = headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok()?.strip_prefix("JWT "));
+        Bare::of(token.expect("our scheme")).check(&key);
+        "hello, guido"
+    };
+    Router::new().route("/hello", get(hello)).with_state(Arc::new(parsed(key)))
 }
 
 /// As its users write it: claims from a signature that verifies, no nonce, no store.

@@ -18,6 +18,15 @@ pub(super) struct DigestSet {
 }
 
 impl DigestSet {
+    /// For about so many digests; more find room, too.
+    pub(super) fn with_room_for(digests: usize) -> Self {
+        if digests == 0 {
+            return Self::default();
+        }
+        let slots = digests.saturating_add(digests / 4).next_multiple_of(8);
+        Self { slots: vec![0; slots], len: 0 }
+    }
+
     /// Adds a digest; `false` if it is there.
     pub(super) fn insert(&mut self, digest: u128) -> bool {
         let digest = digest.max(1);
@@ -77,15 +86,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_answers_as_a_hash_set_does(digests in proptest::collection::vec(
+        fn it_answers_as_a_hash_set_does(room in 0..3000_usize, digests in proptest::collection::vec(
             prop_oneof![any::<u128>(), 1..50_u128, Just(u128::MAX), (0..9_u128).prop_map(|n| n << 64)], 0..2000,
         )) {
-            let (mut ours, mut model) = (DigestSet::default(), HashSet::new());
+            let (mut ours, mut model) = (DigestSet::with_room_for(room), HashSet::new());
             for digest in digests {
                 prop_assert_eq!(ours.insert(digest), model.insert(digest.max(1)));
                 prop_assert_eq!(ours.len(), model.len());
             }
         }
+    }
+
+    #[test]
+    fn as_many_as_were_expected_need_no_more_room() {
+        let mut set = DigestSet::with_room_for(3000);
+        let slots = set.slots.len();
+        (1..=3000_u128).for_each(|n| assert!(set.insert(n << 100)));
+        assert_eq!(set.slots.len(), slots);
+        assert!(slots * 16 <= 3000 * 21, "{slots}");
     }
 
     #[test]

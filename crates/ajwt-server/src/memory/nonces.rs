@@ -195,11 +195,13 @@ struct Shard {
     next_sweep: Duration,
     /// What is only to be freed.
     expired: Vec<DigestSet>,
+    /// Entries of the bucket that expired last, which is what a new one may expect.
+    usual: usize,
 }
 
 impl Default for Shard {
     fn default() -> Self {
-        Self { buckets: Vec::new(), next_sweep: Duration::MAX, expired: Vec::new() }
+        Self { buckets: Vec::new(), next_sweep: Duration::MAX, expired: Vec::new(), usual: 0 }
     }
 }
 
@@ -229,7 +231,8 @@ impl Shard {
         let (not_later, _) = self.buckets.split_at(self.buckets.len() - later);
         let mut end = not_later.len();
         if not_later.last().is_none_or(|bucket| bucket.time != time) {
-            self.buckets.insert(end, Bucket { time, digests: DigestSet::default(), expires });
+            let digests = DigestSet::with_room_for(self.usual);
+            self.buckets.insert(end, Bucket { time, digests, expires });
             end += 1;
         }
         #[allow(clippy::indexing_slicing, reason = "it is there, or was put there")]
@@ -243,7 +246,8 @@ impl Shard {
         }
         let mut dropped = 0;
         for bucket in self.buckets.extract_if(.., |bucket| bucket.expires <= now) {
-            dropped += bucket.digests.len() as u64;
+            self.usual = bucket.digests.len();
+            dropped += self.usual as u64;
             self.expired.push(bucket.digests);
         }
         self.next_sweep = self.buckets.iter().map(|bucket| bucket.expires).min().unwrap_or(Duration::MAX);
