@@ -3,14 +3,11 @@
 /// Slots of a set that has its first entry.
 const MIN_SLOTS: usize = 8;
 
-/// From so many slots on a set grows by a quarter, before by half.
-const LARGE: usize = 1024;
-
 /// Open addressing with linear probing. Zero marks a free slot, so a digest of zero is kept as one:
 /// digests are keyed hashes, and nobody finds two that differ so.
 ///
-/// A table of the standard library keeps a control byte per entry and doubles when it grows; this one, once
-/// it is large, grows by a quarter: 16 bytes an entry, and 18 to 23 with the free slots.
+/// A table of the standard library keeps a control byte per entry and doubles when it grows; this one grows
+/// by a quarter: 16 bytes an entry, and 18 to 23 with the free slots.
 #[derive(Default)]
 pub(super) struct DigestSet {
     slots: Vec<u128>,
@@ -45,8 +42,7 @@ impl DigestSet {
 
     fn grow(&mut self) {
         let slots = self.slots.len();
-        let more = if slots < LARGE { slots / 2 } else { slots / 4 };
-        let slots = slots.saturating_add(more).next_multiple_of(8).max(MIN_SLOTS);
+        let slots = slots.saturating_add(slots / 4).next_multiple_of(8).max(MIN_SLOTS);
         let full = std::mem::replace(&mut self.slots, vec![0; slots]);
         for digest in full.into_iter().filter(|digest| *digest != 0) {
             insert_into(&mut self.slots, digest);
