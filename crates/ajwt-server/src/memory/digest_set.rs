@@ -106,7 +106,7 @@ mod tests {
     fn an_entry_takes_at_most_23_bytes_of_slots() {
         let mut set = DigestSet::default();
         for n in 1..200_000_u128 {
-            set.insert(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+            assert!(set.insert(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));
             if n > 1000 {
                 assert!(
                     set.slots.len() * 16 <= set.len() * 23,
