@@ -124,7 +124,7 @@ fn one_use(nonce: &str, now: Timestamp) -> NonceUse {
     nonce_use("guido", now.as_secs(), nonce, now, Duration::from_secs(20), Duration::from_secs(60))
 }
 
-/// Of two threads one takes each second.
+/// Several threads take turns.
 fn on_threads(threads: usize, uses: &[NonceUse], consume: impl Fn(usize, &NonceUse) + Sync) -> f64 {
     let numbered = || uses.iter().enumerate();
     if threads == 1 {

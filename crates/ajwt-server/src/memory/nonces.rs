@@ -1,4 +1,4 @@
-use std::{fmt, hash::Hasher as _, num::NonZero, thread::available_parallelism, time::Duration};
+use std::{fmt, hash::Hasher as _, mem, num::NonZero, thread::available_parallelism, time::Duration};
 
 use ajwt_core::Timestamp;
 use async_trait::async_trait;
@@ -195,7 +195,8 @@ struct Shard {
     next_sweep: Duration,
     /// What is only to be freed.
     expired: Vec<DigestSet>,
-    /// Entries of the bucket that expired last, which is what a new one may expect.
+    /// Entries of the bucket that expired last, which is what the next new one may expect. No more than that
+    /// one has room made for it: memory stays bounded by what is used, whatever dates come after a burst.
     usual: usize,
 }
 
@@ -231,7 +232,7 @@ impl Shard {
         let (not_later, _) = self.buckets.split_at(self.buckets.len() - later);
         let mut end = not_later.len();
         if not_later.last().is_none_or(|bucket| bucket.time != time) {
-            let digests = DigestSet::with_room_for(self.usual);
+            let digests = DigestSet::with_room_for(mem::take(&mut self.usual));
             self.buckets.insert(end, Bucket { time, digests, expires });
             end += 1;
         }
@@ -325,6 +326,18 @@ mod tests {
         clock.advance(Duration::from_secs(101));
         let fresh = |number| backend.use_up(&nonce(&clock, number, 0)).expect("room") == NonceOutcome::Fresh;
         assert!((4000..8001).all(fresh));
+    }
+
+    #[test]
+    fn what_expired_makes_room_for_one_second_only() {
+        let (mut shard, expires) = (Shard::default(), Duration::from_secs(100));
+        assert!((1..=1000).all(|digest| shard.insert(START, digest << 100, expires)));
+        assert_eq!(shard.sweep(expires), 1000);
+        assert_eq!(shard.usual, 1000);
+        for second in 1..3 {
+            assert!(shard.insert(START + second, 1, expires * 2));
+            assert_eq!(shard.usual, 0, "room is made once");
+        }
     }
 
     #[test]
