@@ -12,12 +12,13 @@ use tokio::time::Instant;
 
 use crate::{
     ConnectError, InitialiseError, RedisFault,
+    claims::{Claim, Terms},
     cluster::Cluster,
     keyspace::Keyspace,
     link::{Address, Demands, Dial},
     memory::{self, Memory},
     sentinel::Sentinels,
-    server::{Given, Server},
+    server::Server,
 };
 
 /// Writes a mark, unless there is one that counts: of the process ARGV[2], or of any where that is not
@@ -40,11 +41,12 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// A nonce is one `SET key 1 NX PX lifetime`, sent once and never repeated. What is not known for
 /// sure (no answer within the timeout, a broken connection, any error) is an error; the backend
-/// works again by itself once the server does.
+/// works again by itself once the server does. Nonces of requests that come at the same time are
+/// sent together, up to 256 in one round trip; each has its own answer.
 ///
 /// # A server that forgot
 ///
-/// A second command in the same round trip, after the SET, reads the *mark*: since when the memory
+/// A last command of each round trip, after the SETs, reads the *mark*: since when the memory
 /// is whole, and which server process (`run_id`) has been keeping it. If the mark is missing or of
 /// another process, a new one is written and the strict [`StartRule`] applies from then on: tokens
 /// that may have been used before are answered with [`NonceError::MayHaveBeenUsed`], for the
@@ -89,12 +91,10 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// [`wait_for_replicas`]: RedisNonceBackendBuilder::wait_for_replicas
 pub struct RedisNonceBackend {
-    keyspace: Keyspace,
+    terms: Arc<Terms>,
     servers: Servers,
     timeout: Duration,
     start_rule: StartRule,
-    /// How many must have a nonce before it counts.
-    replicas: Option<u32>,
 }
 
 /// Settings of a [`RedisNonceBackend`].
@@ -112,15 +112,8 @@ pub struct RedisNonceBackendBuilder {
 }
 
 enum Servers {
-    One(Server),
+    One(Arc<Server>),
     Cluster(Arc<Cluster>),
-}
-
-/// The answer to a SET and a look at the mark.
-struct Claim {
-    fresh: bool,
-    memory: Memory,
-    acknowledged: Option<i64>,
 }
 
 impl RedisNonceBackend {
@@ -148,10 +141,10 @@ impl RedisNonceBackend {
     /// # Errors
     /// [`InitialiseError::AlreadyInitialised`] if there is a mark; then nothing is changed.
     pub async fn initialise(&self) -> Result<(), InitialiseError> {
-        for bucket in self.keyspace.buckets() {
+        for bucket in self.terms.keyspace.buckets() {
             self.mark_of(bucket, None).await?;
         }
-        for bucket in self.keyspace.buckets() {
+        for bucket in self.terms.keyspace.buckets() {
             self.mark_of(bucket, Some(Timestamp::from_millis(0))).await?;
         }
         Ok(())
@@ -159,7 +152,7 @@ impl RedisNonceBackend {
 
     /// Looks whether a bucket has no mark, or writes one if it has none.
     async fn mark_of(&self, bucket: u8, write: Option<Timestamp>) -> Result<(), InitialiseError> {
-        let key = self.keyspace.since(bucket);
+        let key = self.terms.keyspace.since(bucket);
         let commands = |run_id: Option<&str>| {
             let mut commands = redis::pipe();
             if let Some(since) = write {
@@ -185,55 +178,6 @@ impl RedisNonceBackend {
         Instant::now() + self.timeout
     }
 
-    async fn claim(&self, nonce: &NonceUse, bucket: u8, deadline: Instant) -> Result<Claim, RedisFault> {
-        let since = self.keyspace.since(bucket);
-        // An entry counts through the last millisecond of its lifetime; Redis drops it when it begins.
-        let lifetime = u64::try_from(nonce.lifetime().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        let commands = |_: Option<&str>| {
-            let mut commands = redis::pipe();
-            commands
-                .cmd("SET")
-                .arg(self.keyspace.nonce(nonce.key()))
-                .arg(1)
-                .arg("NX")
-                .arg("PX")
-                .arg(lifetime);
-            // After the SET: had the server been emptied between the two, the mark would be gone.
-            commands.cmd("GET").arg(&since);
-            if let Some(wanted) = self.replicas {
-                // Of the time that is left now that there is a connection, a fifth is for the way.
-                let patience = deadline.saturating_duration_since(Instant::now()) * 4 / 5;
-                let patience = u64::try_from(patience.as_millis()).unwrap_or(1).max(1);
-                commands.cmd("WAIT").arg(wanted).arg(patience);
-            }
-            commands
-        };
-        let read = |values: &[Value], run_id: Option<&str>| {
-            let (set, mark, wait) = match values {
-                [set, mark] => (set, mark, None),
-                [set, mark, wait] => (set, mark, Some(wait)),
-                _ => return Err(RedisFault::UnexpectedReply { command: "WAIT" }),
-            };
-            // The SET's error first: a server that is no primary any more says so there, and WAIT
-            // fails on it without saying why.
-            let fresh = match set {
-                Value::Okay => true,
-                Value::Nil => false,
-                Value::ServerError(error) => return Err(RedisFault::refused(error.code())),
-                _ => return Err(RedisFault::UnexpectedReply { command: "SET" }),
-            };
-            let memory = memory::read(mark, run_id, &since)?;
-            let acknowledged = match wait {
-                None => None,
-                Some(Value::Int(acknowledged)) => Some(*acknowledged),
-                Some(Value::ServerError(error)) => return Err(RedisFault::refused(error.code())),
-                Some(_) => return Err(RedisFault::UnexpectedReply { command: "WAIT" }),
-            };
-            Ok(Claim { fresh, memory, acknowledged })
-        };
-        self.ask(bucket, deadline, commands, read).await
-    }
-
     /// Writes a new mark, unless somebody just did. Since when the memory is whole.
     async fn begin_memory(
         &self,
@@ -242,12 +186,12 @@ impl RedisNonceBackend {
         deadline: Instant,
     ) -> Result<Timestamp, RedisFault> {
         tracing::warn!(
-            prefix = self.keyspace.prefix(),
+            prefix = self.terms.keyspace.prefix(),
             bucket,
             "the Redis server is new, was emptied, restarted or failed over; tokens from before are refused until \
              they expire"
         );
-        let key = self.keyspace.since(bucket);
+        let key = self.terms.keyspace.since(bucket);
         let commands = |run_id: Option<&str>| {
             let mut commands = redis::pipe();
             let process = run_id.unwrap_or(memory::NOBODY);
@@ -272,26 +216,43 @@ impl RedisNonceBackend {
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
+        let answer = match self.server(bucket) {
+            Ok(server) => server.ask(deadline, commands, read).await,
+            Err(fault) => Err(fault),
+        };
+        self.follow(answer)
+    }
+
+    async fn claim(&self, nonce: &NonceUse, bucket: u8, deadline: Instant) -> Result<Claim, RedisFault> {
+        let answer = match self.server(bucket) {
+            Ok(server) => server.claim(nonce, bucket, deadline).await,
+            Err(fault) => Err(fault),
+        };
+        self.follow(answer)
+    }
+
+    fn server(&self, bucket: u8) -> Result<Arc<Server>, RedisFault> {
         match &self.servers {
-            Servers::One(server) => server.ask(deadline, commands, read).await,
-            Servers::Cluster(cluster) => {
-                let answer = match cluster.server(bucket) {
-                    Ok(server) => server.ask(deadline, commands, read).await,
-                    Err(fault) => Err(fault),
-                };
-                if answer.as_ref().is_err_and(RedisFault::may_have_moved) {
-                    cluster.refresh_soon();
-                }
-                answer
-            }
+            Servers::One(server) => Ok(Arc::clone(server)),
+            Servers::Cluster(cluster) => cluster.server(bucket),
         }
+    }
+
+    /// After an answer that says that the bucket may be at another server by now: looks where.
+    fn follow<T>(&self, answer: Result<T, RedisFault>) -> Result<T, RedisFault> {
+        if let Servers::Cluster(cluster) = &self.servers
+            && answer.as_ref().is_err_and(RedisFault::may_have_moved)
+        {
+            cluster.refresh_soon();
+        }
+        answer
     }
 }
 
 #[async_trait]
 impl NonceBackend for RedisNonceBackend {
     async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
-        let bucket = self.keyspace.bucket_of(nonce.key());
+        let bucket = self.terms.keyspace.bucket_of(nonce.key());
         let deadline = self.deadline();
         let claim = self.claim(nonce, bucket, deadline).await?;
         match claim.memory {
@@ -305,7 +266,7 @@ impl NonceBackend for RedisNonceBackend {
         if !claim.fresh {
             return Ok(NonceOutcome::Replayed);
         }
-        match (self.replicas, claim.acknowledged) {
+        match (self.terms.replicas, claim.acknowledged) {
             (Some(wanted), Some(acknowledged)) if acknowledged < i64::from(wanted) => {
                 Err(RedisFault::NotReplicated { wanted, acknowledged }.into())
             }
@@ -318,11 +279,11 @@ impl NonceBackend for RedisNonceBackend {
 impl fmt::Debug for RedisNonceBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisNonceBackend")
-            .field("prefix", &self.keyspace.prefix())
+            .field("prefix", &self.terms.keyspace.prefix())
             .field("cluster", &matches!(self.servers, Servers::Cluster(_)))
             .field("timeout", &self.timeout)
             .field("start_rule", &self.start_rule)
-            .field("replicas", &self.replicas)
+            .field("replicas", &self.terms.replicas)
             .finish_non_exhaustive()
     }
 }
@@ -359,8 +320,9 @@ impl RedisNonceBackendBuilder {
 
     /// Accepts a token only when this many replicas have its nonce (`WAIT`), so that one of them can
     /// take over without a replay. Fewer, within four fifths of the time left, is an error: the
-    /// nonce is used up, the token refused. Each request has a connection of its own meanwhile, of
-    /// 32 to each server, since `WAIT` holds up a connection. 0, the default, waits for none.
+    /// nonce is used up, the token refused. Requests that come at the same time wait together, on one
+    /// of 32 connections to each server, since `WAIT` holds up a connection. 0, the default, waits for
+    /// none.
     ///
     /// Ask for all replicas that may be promoted: one that is not among those that answered may
     /// lack the nonce.
@@ -432,9 +394,9 @@ impl RedisNonceBackendBuilder {
     /// As [`connect`](Self::connect), for all primaries.
     pub async fn connect_cluster(self, urls: &[&str]) -> Result<RedisNonceBackend, ConnectError> {
         let seeds = self.infos(urls)?;
-        let keyspace = self.check(true)?;
-        let cluster = Cluster::connect(seeds, self.demands("cluster"), self.replicas > 0).await?;
-        Ok(self.backend(keyspace, Servers::Cluster(cluster)))
+        let terms = self.terms(true)?;
+        let cluster = Cluster::connect(seeds, self.demands("cluster"), Arc::clone(&terms)).await?;
+        Ok(self.backend(terms, Servers::Cluster(cluster)))
     }
 
     /// Uses a connection of the application's: a `MultiplexedConnection` or a `ConnectionManager` to
@@ -454,24 +416,26 @@ impl RedisNonceBackendBuilder {
         if self.replicas > 0 {
             return Err(ConnectError::WaitOverGivenConnection);
         }
-        let keyspace = self.check(false)?;
+        let terms = self.terms(false)?;
         self.trust_persistence = true;
         self.demands("standalone").check(&mut connection, "of the connection given").await?;
-        Ok(self.backend(keyspace, Servers::One(Server::Given(Given::new(connection)))))
+        let server = Server::over(connection, &terms);
+        Ok(self.backend(terms, Servers::One(server)))
     }
 
     async fn one(self, address: Address) -> Result<RedisNonceBackend, ConnectError> {
-        let keyspace = self.check(false)?;
-        let server = Server::new(Dial { address, demands: self.demands("standalone") }, self.replicas > 0);
+        let terms = self.terms(false)?;
+        let server = Server::new(Dial { address, demands: self.demands("standalone") }, &terms);
         server.connect().await?;
-        Ok(self.backend(keyspace, Servers::One(server)))
+        Ok(self.backend(terms, Servers::One(server)))
     }
 
-    fn check(&self, clustered: bool) -> Result<Keyspace, ConnectError> {
+    fn terms(&self, clustered: bool) -> Result<Arc<Terms>, ConnectError> {
         if self.timeout < SHORTEST_TIMEOUT || self.timeout > LONGEST_TIMEOUT {
             return Err(ConnectError::Timeout { found: self.timeout });
         }
-        Keyspace::new(&self.prefix, clustered)
+        let replicas = (self.replicas > 0).then_some(self.replicas);
+        Ok(Arc::new(Terms { keyspace: Keyspace::new(&self.prefix, clustered)?, replicas }))
     }
 
     fn demands(&self, mode: &'static str) -> Arc<Demands> {
@@ -479,10 +443,9 @@ impl RedisNonceBackendBuilder {
         Arc::new(Demands { mode, accept_eviction, trust_persistence, warned: AtomicBool::new(false) })
     }
 
-    fn backend(&self, keyspace: Keyspace, servers: Servers) -> RedisNonceBackend {
-        let replicas = (self.replicas > 0).then_some(self.replicas);
+    fn backend(&self, terms: Arc<Terms>, servers: Servers) -> RedisNonceBackend {
         let start_rule = StartRule::Strict { server_skew: self.server_skew };
-        RedisNonceBackend { keyspace, servers, timeout: self.timeout, start_rule, replicas }
+        RedisNonceBackend { terms, servers, timeout: self.timeout, start_rule }
     }
 
     fn infos(&self, urls: &[&str]) -> Result<Vec<ConnectionInfo>, ConnectError> {

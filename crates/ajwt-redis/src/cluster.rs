@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     RedisFault,
+    claims::Terms,
     keyspace::slot_of,
     link::{Address, CONNECT_TIMEOUT, Demands, Dial, ask, connect, name_of, text},
     sentinel::at,
@@ -34,7 +35,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Cluster {
     seeds: Vec<ConnectionInfo>,
     demands: Arc<Demands>,
-    waits: bool,
+    terms: Arc<Terms>,
     map: RwLock<Arc<Map>>,
     refreshed: Mutex<Instant>,
     turn: AtomicUsize,
@@ -56,11 +57,11 @@ impl Cluster {
     pub(crate) async fn connect(
         seeds: Vec<ConnectionInfo>,
         demands: Arc<Demands>,
-        waits: bool,
+        terms: Arc<Terms>,
     ) -> Result<Arc<Self>, RedisFault> {
         let map = RwLock::default();
         let (refreshed, turn) = (Mutex::new(Instant::now()), AtomicUsize::new(0));
-        let cluster = Arc::new(Self { seeds, demands, waits, map, refreshed, turn });
+        let cluster = Arc::new(Self { seeds, demands, terms, map, refreshed, turn });
         cluster.refresh().await?;
         for primary in cluster.map().primaries.values() {
             primary.server.connect().await?;
@@ -146,7 +147,7 @@ impl Cluster {
             let name = name_of(&info);
             let primary = new.primaries.entry(name.clone()).or_insert_with(|| {
                 let known = old.primaries.get(&name).map(|primary| Arc::clone(&primary.server));
-                let server = known.unwrap_or_else(|| Arc::new(self.dial(info.clone())));
+                let server = known.unwrap_or_else(|| self.dial(info.clone()));
                 Primary { info, server }
             });
             new.slots.push((first, last, Arc::clone(&primary.server)));
@@ -154,9 +155,9 @@ impl Cluster {
         new
     }
 
-    fn dial(&self, info: ConnectionInfo) -> Server {
+    fn dial(&self, info: ConnectionInfo) -> Arc<Server> {
         let address = Address::Server(Box::new(info));
-        Server::new(Dial { address, demands: Arc::clone(&self.demands) }, self.waits)
+        Server::new(Dial { address, demands: Arc::clone(&self.demands) }, &self.terms)
     }
 }
 

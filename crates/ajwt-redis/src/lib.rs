@@ -20,6 +20,7 @@
 )]
 
 mod backend;
+mod claims;
 mod cluster;
 mod error;
 mod keyspace;

@@ -3,6 +3,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use ajwt_server::NonceUse;
 use futures_util::future::BoxFuture;
 use redis::{Pipeline, Value, aio::ConnectionLike};
 use tokio::{
@@ -12,34 +13,63 @@ use tokio::{
 
 use crate::{
     RedisFault,
+    claims::{Claim, Claims, Terms},
     link::{Dial, Link, ask},
 };
 
-/// Connections to one server for requests that wait for its replicas.
+/// Connections to one server for batches that wait for its replicas.
 const LANES: usize = 32;
 
-/// The way to one server.
-pub(crate) enum Server {
+/// One server.
+pub(crate) struct Server {
+    way: Way,
+    claims: Claims,
+}
+
+/// The way to it.
+enum Way {
     /// One connection for all.
     Shared(Link),
-    /// A connection for one request at a time: WAIT holds up whatever comes after it.
+    /// A connection for one batch at a time: WAIT holds up whatever comes after it.
     Lanes(Lanes),
     /// The application's own connection.
     Given(Given),
 }
 
 impl Server {
-    pub(crate) fn new(dial: Dial, waits: bool) -> Self {
+    pub(crate) fn new(dial: Dial, terms: &Arc<Terms>) -> Arc<Self> {
         let dial = Arc::new(dial);
-        if waits { Self::Lanes(Lanes::new(&dial)) } else { Self::Shared(Link::new(dial)) }
+        let waits = terms.replicas.is_some();
+        Self::reached(if waits { Way::Lanes(Lanes::new(&dial)) } else { Way::Shared(Link::new(dial)) }, terms)
+    }
+
+    pub(crate) fn over(
+        connection: impl ConnectionLike + Clone + Send + Sync + 'static,
+        terms: &Arc<Terms>,
+    ) -> Arc<Self> {
+        Self::reached(Way::Given(Given::new(connection)), terms)
+    }
+
+    fn reached(way: Way, terms: &Arc<Terms>) -> Arc<Self> {
+        Arc::new(Self { way, claims: Claims::new(Arc::clone(terms)) })
     }
 
     pub(crate) async fn connect(&self) -> Result<(), RedisFault> {
-        match self {
-            Self::Shared(link) => link.connect().await,
-            Self::Lanes(lanes) => lanes.connect().await,
-            Self::Given(_) => Ok(()),
+        match &self.way {
+            Way::Shared(link) => link.connect().await,
+            Way::Lanes(lanes) => lanes.connect().await,
+            Way::Given(_) => Ok(()),
         }
+    }
+
+    /// Claims a nonce, in one round trip with others that come at the same time.
+    pub(crate) async fn claim(
+        self: &Arc<Self>,
+        nonce: &NonceUse,
+        bucket: u8,
+        deadline: Instant,
+    ) -> Result<Claim, RedisFault> {
+        self.claims.claim(self, nonce, bucket, deadline).await
     }
 
     /// As [`Link::ask`].
@@ -49,23 +79,23 @@ impl Server {
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        match self {
-            Self::Shared(link) => link.ask(deadline, commands, read).await,
-            Self::Lanes(lanes) => {
+        match &self.way {
+            Way::Shared(link) => link.ask(deadline, commands, read).await,
+            Way::Lanes(lanes) => {
                 let lane = timeout_at(deadline, lanes.take()).await.map_err(|_| RedisFault::TimedOut)??;
                 lane.link.ask(deadline, commands, read).await
             }
-            Self::Given(given) => read(&given.0(deadline, commands(None)).await?, None),
+            Way::Given(given) => read(&given.0(deadline, commands(None)).await?, None),
         }
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Shared(_) => "Shared(..)",
-            Self::Lanes(_) => "Lanes(..)",
-            Self::Given(_) => "Given(..)",
+        f.write_str(match self.way {
+            Way::Shared(_) => "Shared(..)",
+            Way::Lanes(_) => "Lanes(..)",
+            Way::Given(_) => "Given(..)",
         })
     }
 }
@@ -73,10 +103,10 @@ impl fmt::Debug for Server {
 type Asking = BoxFuture<'static, Result<Vec<Value>, RedisFault>>;
 
 /// A connection of any type that can be cloned.
-pub(crate) struct Given(Box<dyn Fn(Instant, Pipeline) -> Asking + Send + Sync>);
+struct Given(Box<dyn Fn(Instant, Pipeline) -> Asking + Send + Sync>);
 
 impl Given {
-    pub(crate) fn new(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
+    fn new(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
         Self(Box::new(move |deadline, commands| {
             let mut connection = connection.clone();
             Box::pin(async move { ask(&mut connection, deadline, commands).await })
@@ -84,7 +114,7 @@ impl Given {
     }
 }
 
-pub(crate) struct Lanes {
+struct Lanes {
     free: Mutex<Vec<Arc<Link>>>,
     permits: Semaphore,
 }

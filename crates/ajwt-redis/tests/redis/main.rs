@@ -1,5 +1,6 @@
 //! The backend on real Redis servers, which the tests start on free ports and stop by process id.
 
+mod batches;
 mod cluster;
 mod eviction;
 mod failover;

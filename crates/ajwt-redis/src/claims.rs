@@ -1,0 +1,220 @@
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use ajwt_server::NonceUse;
+use redis::{Pipeline, Value};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    RedisFault,
+    keyspace::Keyspace,
+    memory::{self, Memory},
+    server::Server,
+};
+
+/// In one pipeline. Its answers come all together: with more of them the first would wait for the last.
+const MOST: usize = 256;
+
+/// What is asked about each nonce.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) keyspace: Keyspace,
+    /// How many replicas must have a nonce before it counts.
+    pub(crate) replicas: Option<u32>,
+}
+
+/// The answer to a SET and a look at the mark.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) fresh: bool,
+    pub(crate) memory: Memory,
+    pub(crate) acknowledged: Option<i64>,
+}
+
+/// The claims of nonces at one server. One that comes while others are under way is sent together with
+/// what comes at the same time, in one pipeline with one look at the mark for all of them.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    terms: Arc<Terms>,
+    under_way: AtomicUsize,
+    /// The way into the batch that has not been sent yet; closed when it has.
+    batch: Mutex<mpsc::Sender<(Nonce, Answer)>>,
+}
+
+#[derive(Debug)]
+struct Nonce {
+    key: Vec<u8>,
+    bucket: u8,
+    lifetime: u64,
+    deadline: Instant,
+}
+
+type Answer = oneshot::Sender<Result<Claim, RedisFault>>;
+
+impl Claims {
+    pub(crate) fn new(terms: Arc<Terms>) -> Self {
+        Self { terms, under_way: AtomicUsize::new(0), batch: Mutex::new(mpsc::channel(1).0) }
+    }
+
+    /// Claims a nonce of a bucket of this server's.
+    pub(crate) async fn claim(
+        &self,
+        server: &Arc<Server>,
+        nonce: &NonceUse,
+        bucket: u8,
+        deadline: Instant,
+    ) -> Result<Claim, RedisFault> {
+        // An entry counts through the last millisecond of its lifetime; Redis drops it when it begins.
+        let lifetime = u64::try_from(nonce.lifetime().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let nonce = Nonce { key: self.terms.keyspace.nonce(nonce.key()), bucket, lifetime, deadline };
+        let (alone, _under_way) = UnderWay::begin(&self.under_way);
+        if alone {
+            let claims = claim_all(server, &self.terms, &[nonce]).await?;
+            return claims.into_iter().next().unwrap_or(Err(RedisFault::UnexpectedReply { command: "SET" }));
+        }
+        let (answer, answered) = oneshot::channel();
+        self.join((nonce, answer), server);
+        // The runtime of whoever began the batch may end before it is answered.
+        answered.await.unwrap_or_else(|gone| Err(RedisFault::Lost { source: Arc::new(gone) }))
+    }
+
+    /// Into the batch that is not sent yet, else into one that it begins. A batch is sent by a task of its
+    /// own: that one of its requests is given up must not cost the others their answers.
+    fn join(&self, waiting: (Nonce, Answer), server: &Arc<Server>) {
+        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let Err(refused) = batch.try_send(waiting) else { return };
+        let (sender, receiver) = mpsc::channel(MOST);
+        // It has room for it.
+        let _ = sender.try_send(refused.into_inner());
+        *batch = sender;
+        drop(batch);
+        tokio::spawn(send(Arc::clone(server), Arc::clone(&self.terms), receiver));
+    }
+}
+
+/// A claim that has begun and not ended.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    /// Whether it is the only one, and what ends it.
+    fn begin(count: &'a AtomicUsize) -> (bool, Self) {
+        (count.fetch_add(1, Ordering::Relaxed) == 0, Self(count))
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn send(server: Arc<Server>, terms: Arc<Terms>, mut batch: mpsc::Receiver<(Nonce, Answer)>) {
+    // Tasks that are ready to run may be about to claim, too.
+    tokio::task::yield_now().await;
+    batch.close();
+    let (mut nonces, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+    while let Some((nonce, answer)) = batch.recv().await {
+        nonces.push(nonce);
+        waiting.push(answer);
+    }
+    // Whoever does not wait any more needs no answer.
+    match claim_all(&server, &terms, &nonces).await {
+        Ok(claims) => waiting.into_iter().zip(claims).for_each(|(waiting, claim)| {
+            let _ = waiting.send(claim);
+        }),
+        Err(fault) => waiting.into_iter().for_each(|waiting| {
+            let _ = waiting.send(Err(fault.clone()));
+        }),
+    }
+}
+
+/// As many answers as nonces, in their order.
+async fn claim_all(
+    server: &Server,
+    terms: &Terms,
+    nonces: &[Nonce],
+) -> Result<Vec<Result<Claim, RedisFault>>, RedisFault> {
+    let Some(deadline) = nonces.iter().map(|nonce| nonce.deadline).max() else { return Ok(Vec::new()) };
+    let marks = Marks::of(nonces, &terms.keyspace);
+    let commands = |_: Option<&str>| commands(nonces, &marks, terms.replicas, deadline);
+    let read = |values: &[Value], run_id: Option<&str>| read(values, run_id, nonces, &marks, terms.replicas);
+    server.ask(deadline, commands, read).await
+}
+
+/// The keys of the marks of a batch, each once.
+struct Marks(Vec<(u8, String)>);
+
+impl Marks {
+    fn of(nonces: &[Nonce], keyspace: &Keyspace) -> Self {
+        let mut buckets: Vec<_> = nonces.iter().map(|nonce| nonce.bucket).collect();
+        buckets.sort_unstable();
+        buckets.dedup();
+        Self(buckets.into_iter().map(|bucket| (bucket, keyspace.since(bucket))).collect())
+    }
+
+    fn index_of(&self, bucket: u8) -> Option<usize> {
+        self.0.binary_search_by_key(&bucket, |(bucket, _)| *bucket).ok()
+    }
+}
+
+fn commands(nonces: &[Nonce], marks: &Marks, replicas: Option<u32>, deadline: Instant) -> Pipeline {
+    let mut commands = redis::pipe();
+    for Nonce { key, lifetime, .. } in nonces {
+        commands.cmd("SET").arg(key).arg(1).arg("NX").arg("PX").arg(lifetime);
+    }
+    // After the SETs: had the server been emptied between one and this, the mark would be gone.
+    for (_, key) in &marks.0 {
+        commands.cmd("GET").arg(key);
+    }
+    if let Some(wanted) = replicas {
+        // Of the time that is left now that there is a connection, a fifth is for the way.
+        let patience = deadline.saturating_duration_since(Instant::now()) * 4 / 5;
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(1).max(1);
+        commands.cmd("WAIT").arg(wanted).arg(patience);
+    }
+    commands
+}
+
+/// An answer for each claim, unless the connection is good for none.
+fn read(
+    values: &[Value],
+    run_id: Option<&str>,
+    nonces: &[Nonce],
+    marks: &Marks,
+    replicas: Option<u32>,
+) -> Result<Vec<Result<Claim, RedisFault>>, RedisFault> {
+    let (sets, rest) = values.split_at_checked(nonces.len()).unwrap_or_default();
+    let (memories, waits) = rest.split_at_checked(marks.0.len()).unwrap_or_default();
+    let memories: Vec<_> =
+        memories.iter().zip(&marks.0).map(|(value, (_, key))| memory::read(value, run_id, key)).collect();
+    let acknowledged = match (waits, replicas) {
+        ([], None) => Ok(None),
+        ([Value::Int(acknowledged)], Some(_)) => Ok(Some(*acknowledged)),
+        ([Value::ServerError(error)], Some(_)) => Err(RedisFault::refused(error.code())),
+        _ => Err(RedisFault::UnexpectedReply { command: "WAIT" }),
+    };
+    let claims = nonces.iter().enumerate().map(|(index, nonce)| {
+        // The SET's error first: a server that is no primary any more says so there, and WAIT fails on
+        // it without saying why.
+        let fresh = match sets.get(index) {
+            Some(Value::Okay) => true,
+            Some(Value::Nil) => false,
+            Some(Value::ServerError(error)) => return Err(RedisFault::refused(error.code())),
+            _ => return Err(RedisFault::UnexpectedReply { command: "SET" }),
+        };
+        let memory = marks.index_of(nonce.bucket).and_then(|index| memories.get(index)).cloned();
+        let memory = memory.unwrap_or(Err(RedisFault::UnexpectedReply { command: "GET" }))?;
+        Ok(Claim { fresh, memory, acknowledged: acknowledged.clone()? })
+    });
+    let claims: Vec<_> = claims.collect();
+    let mut faults = claims.iter().filter_map(|claim| claim.as_ref().err());
+    match faults.find(|fault| fault.ends_connection()) {
+        Some(fault) => Err(fault.clone()),
+        None => Ok(claims),
+    }
+}

@@ -1,0 +1,208 @@
+//! Claims that come at the same time share a round trip, and nothing else.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use ajwt_redis::{RedisFault, RedisNonceBackend};
+use ajwt_server::{NonceBackend as _, NonceError, NonceOutcome, NonceUse};
+use ajwt_test_servers::{redis::RedisServer, redis_cluster::RedisCluster};
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+
+use crate::{
+    builder,
+    cluster::Backends as _,
+    proxy::{Fault, Proxy},
+    replayed, use_ahead,
+};
+
+type Answer = Result<NonceOutcome, NonceError>;
+
+async fn new_backend(url: &str) -> Arc<RedisNonceBackend> {
+    let backend = builder().connect(url).await.expect("connected");
+    backend.initialise().await.expect("new");
+    Arc::new(backend)
+}
+
+/// A claim under way, so that those after it go together. It has been answered, and does not know.
+async fn company(backend: &Arc<RedisNonceBackend>) -> Pin<Box<dyn Future<Output = Answer>>> {
+    let backend = Arc::clone(backend);
+    let mut claim: Pin<Box<dyn Future<Output = Answer>>> =
+        Box::pin(async move { backend.consume(&use_ahead("company")).await });
+    assert!((&mut claim).now_or_never().is_none());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    claim
+}
+
+/// The answers, in the order of the nonces. On a runtime of one thread all of them are asked for before the
+/// first is sent.
+async fn at_once(
+    backend: &Arc<RedisNonceBackend>,
+    _company: &impl Future,
+    nonces: Vec<NonceUse>,
+) -> Vec<Answer> {
+    let mut claims = JoinSet::new();
+    for (number, nonce) in nonces.into_iter().enumerate() {
+        let backend = Arc::clone(backend);
+        claims.spawn(async move { (number, backend.consume(&nonce).await) });
+    }
+    let mut answers = claims.join_all().await;
+    answers.sort_by_key(|(number, _)| *number);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+fn several(label: &str, count: usize) -> Vec<NonceUse> {
+    (0..count).map(|number| use_ahead(&format!("{label} {number}"))).collect()
+}
+
+/// How often the server has carried out a command.
+fn calls(server: &RedisServer, command: &str) -> u64 {
+    let text = server.info("commandstats", &format!("cmdstat_{command}"));
+    let calls = text.split(',').find_map(|field| field.strip_prefix("calls="));
+    calls.and_then(|calls| calls.parse().ok()).unwrap_or_else(|| panic!("no calls in {text:?}"))
+}
+
+#[tokio::test]
+async fn claims_at_the_same_time_share_one_look_at_the_mark() {
+    let server = RedisServer::start(&[]);
+    let backend = new_backend(&server.url()).await;
+    let company = company(&backend).await;
+    let (sets, gets) = (calls(&server, "set"), calls(&server, "get"));
+    let answers = at_once(&backend, &company, several("many", 600)).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(NonceOutcome::Fresh))), "{answers:?}");
+    assert_eq!(calls(&server, "set") - sets, 600);
+    // 256 at most go together.
+    assert_eq!(calls(&server, "get") - gets, 3);
+    let answers = at_once(&backend, &company, several("many", 600)).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(NonceOutcome::Replayed))), "{answers:?}");
+}
+
+#[tokio::test]
+async fn the_same_nonce_twice_in_a_batch_is_fresh_once() {
+    let server = RedisServer::start(&[]);
+    let backend = new_backend(&server.url()).await;
+    let company = company(&backend).await;
+    let answers = at_once(&backend, &company, vec![use_ahead("a"), use_ahead("b"), use_ahead("a")]).await;
+    let [Ok(first), Ok(other), Ok(second)] = answers.as_slice() else { panic!("{answers:?}") };
+    assert_eq!([*first, *other, *second], [NonceOutcome::Fresh, NonceOutcome::Fresh, NonceOutcome::Replayed]);
+}
+
+#[tokio::test]
+async fn each_claim_of_a_batch_has_its_own_answer() {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.port()).await;
+    let backend = new_backend(&proxy.url()).await;
+    let mark = format!("$42\r\n0 {}\r\n", server.info("server", "run_id"));
+    let error = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    let company = company(&backend).await;
+    proxy.set(Fault::Answer(format!("+OK\r\n{error}$-1\r\n{mark}").into_bytes()));
+    let answers = at_once(&backend, &company, several("mixed", 3)).await;
+    let [Ok(NonceOutcome::Fresh), Err(refused), Ok(NonceOutcome::Replayed)] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
+    assert!(crate::told(refused).contains("OOM"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_ends_the_connection_refuses_the_whole_batch() {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.port()).await;
+    let backend = new_backend(&proxy.url()).await;
+    let mark = format!("$42\r\n0 {}\r\n", server.info("server", "run_id"));
+    let company = company(&backend).await;
+    for (round, answers) in [
+        format!("+OK\r\n-READONLY no\r\n{mark}"),
+        format!("+OK\r\n:1\r\n{mark}"),
+        "+OK\r\n+OK\r\n:1\r\n".to_owned(),
+        "+OK\r\n+OK\r\n-NOPERM no\r\n".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        proxy.set(Fault::Answer(answers.clone().into_bytes()));
+        let refused = at_once(&backend, &company, several(&format!("ended {round}"), 2)).await;
+        assert!(
+            refused.iter().all(|answer| matches!(answer, Err(NonceError::Store(_)))),
+            "{answers:?}: {refused:?}"
+        );
+        proxy.set(Fault::None);
+        crate::recovers(&backend, &format!("round {round}")).await;
+    }
+}
+
+/// An answer is missing: none of them can be told whose it is.
+#[tokio::test]
+async fn half_an_answer_to_a_batch_refuses_all_of_it() {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.port()).await;
+    let backend = new_backend(&proxy.url()).await;
+    let company = company(&backend).await;
+    proxy.set(Fault::AnswerAndCut("+OK\r\n+OK\r\n".into()));
+    let refused = at_once(&backend, &company, several("half", 2)).await;
+    for answer in &refused {
+        let Err(error) = answer else { panic!("{refused:?}") };
+        let fault = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+        assert!(matches!(fault, Some(RedisFault::Lost { .. })), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_costs_the_others_nothing() {
+    let server = RedisServer::start(&[]);
+    let backend = new_backend(&server.url()).await;
+    let _company = company(&backend).await;
+    let (first, second) = (use_ahead("given up"), use_ahead("goes on"));
+    let mut given_up = Box::pin(backend.consume(&first));
+    let mut goes_on = Box::pin(backend.consume(&second));
+    assert!((&mut given_up).now_or_never().is_none());
+    assert!((&mut goes_on).now_or_never().is_none());
+    drop(given_up);
+    assert!(matches!(goes_on.await, Ok(NonceOutcome::Fresh)));
+    replayed(&backend, &use_ahead("goes on")).await;
+}
+
+/// As when one of several workers with a runtime each ends.
+#[test]
+fn a_runtime_that_ends_takes_nobody_with_it_who_comes_later() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (stays, ends) = (runtime(), runtime());
+    let server = RedisServer::start(&[]);
+    let backend = stays.block_on(new_backend(&server.url()));
+    let (early, late) = (use_ahead("early"), use_ahead("late"));
+    let _company = stays.block_on(company(&backend));
+    let mut begun = Box::pin(backend.consume(&early));
+    ends.block_on(async { assert!((&mut begun).now_or_never().is_none()) });
+    drop(ends);
+    stays.block_on(async {
+        let limit = Duration::from_secs(5);
+        let answer = tokio::time::timeout(limit, begun).await.expect("an answer");
+        assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
+        // In company still.
+        let answer = tokio::time::timeout(limit, backend.consume(&late)).await.expect("an answer");
+        assert!(matches!(answer, Ok(NonceOutcome::Fresh)), "{answer:?}");
+    });
+}
+
+#[tokio::test]
+async fn claims_of_many_buckets_heed_each_its_own_mark() {
+    let cluster = RedisCluster::start();
+    let backend = Arc::new(cluster.new_backend(builder()).await);
+    let company = company(&backend).await;
+    let nonces = several("buckets", 2000);
+    let bucket = |nonce: &NonceUse| nonce.key().as_bytes().last().copied().expect("32 bytes");
+    let forgotten = nonces.first().map(bucket).expect("some");
+    for server in &cluster.servers {
+        // The others do not have it, and say where it is.
+        let _ = server.try_ask::<()>(&format!("DEL test/{{{forgotten:02x}}}since"));
+    }
+    let answers = at_once(&backend, &company, nonces.clone()).await;
+    assert!(
+        matches!(answers.first(), Some(Err(NonceError::MayHaveBeenUsed { .. }))),
+        "{:?}",
+        answers.first()
+    );
+    for (nonce, answer) in nonces.iter().zip(&answers) {
+        // Of that bucket some may come after the new mark.
+        let forgot = bucket(nonce) == forgotten && matches!(answer, Err(NonceError::MayHaveBeenUsed { .. }));
+        assert!(forgot || matches!(answer, Ok(NonceOutcome::Fresh)), "{answer:?}");
+    }
+}
