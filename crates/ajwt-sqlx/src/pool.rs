@@ -31,8 +31,9 @@ impl<DB: Database> Lease<DB> {
     ) -> Result<T, sqlx::Error> {
         let Some(connection) = &mut self.0 else { return Err(sqlx::Error::PoolClosed) };
         let result = statement(connection).await;
-        // Back to the pool, which takes no broken one.
-        self.0 = None;
+        if let Some(connection) = self.0.take() {
+            give_back(connection);
+        }
         result
     }
 }
@@ -109,8 +110,16 @@ pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
 pub(crate) async fn drop_broken<DB: Database>(pool: &Pool<DB>) {
     for _ in 0..pool.num_idle() {
         let Some(mut connection) = pool.try_acquire() else { return };
-        if !matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
+        if matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
+            give_back(connection);
+        } else {
             drop(connection.detach());
         }
     }
+}
+
+/// Back to the pool, which takes no broken one: it waits for an answer first, and by itself does so without
+/// a limit, in which the connection's place is taken. So this is what dropping it does, with one.
+fn give_back<DB: Database>(mut connection: PoolConnection<DB>) {
+    tokio::spawn(tokio::time::timeout(PING_TIMEOUT, connection.return_to_pool()));
 }

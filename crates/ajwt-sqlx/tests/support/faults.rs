@@ -8,7 +8,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -236,16 +236,7 @@ pub(crate) async fn a_server_that_hangs_in_mid_request_accepts_nothing_twice<S: 
 /// Connections go silent without being closed, as when a host vanishes or a firewall forgets them;
 /// new ones work. Those of the pool are given up one by one, not kept for ever.
 pub(crate) async fn connections_that_go_silent_are_replaced<S: Served>() {
-    let server = Server::start(S::KIND, &[]);
-    S::open(&server.url(S::MAINTENANCE)).await.execute("CREATE DATABASE ajwt").await;
-    let proxy = Proxy::start(server.port());
-    let store = S::open(&server.url_at(proxy.port, "ajwt")).await;
-    store::set_up(&store).await;
-    let key = Arc::new(add_guido(&store).await);
-    let authenticator = Arc::new(store::authenticator(&store));
-    let service = Service::<S> { server, _store: PhantomData, authenticator, key };
-    assert!(service.at_once(40).await.iter().all(Result::is_ok));
-
+    let (service, proxy) = behind_proxy::<S>().await;
     proxy.silence();
     let silent = service.at_once(40).await;
     assert!(silent.iter().any(is_unavailable), "the pool's connections were in use");
@@ -255,46 +246,98 @@ pub(crate) async fn connections_that_go_silent_are_replaced<S: Served>() {
     }
 }
 
+/// They do so after a statement, when the pool asks whether they are well before it takes them back.
+pub(crate) async fn connections_that_go_silent_on_their_way_back_are_replaced<S: Served>() {
+    let (service, proxy) = behind_proxy::<S>().await;
+    proxy.silence_at_pings(true);
+    service.at_once(40).await;
+    assert!(proxy.silenced.load(Ordering::Relaxed) >= 5, "that many connections were asked");
+    proxy.silence_at_pings(false);
+    service.resumes().await;
+    for outcome in service.at_once(40).await {
+        assert_eq!(outcome.as_deref(), Ok("guido"));
+    }
+}
+
+async fn behind_proxy<S: Served>() -> (Service<S>, Proxy) {
+    let server = Server::start(S::KIND, &[]);
+    S::open(&server.url(S::MAINTENANCE)).await.execute("CREATE DATABASE ajwt").await;
+    let proxy = Proxy::start(server.port());
+    let store = S::open(&server.url_at(proxy.port, "ajwt")).await;
+    store::set_up(&store).await;
+    let key = Arc::new(add_guido(&store).await);
+    let authenticator = Arc::new(store::authenticator(&store));
+    let service = Service::<S> { server, _store: PhantomData, authenticator, key };
+    assert!(service.at_once(40).await.iter().all(Result::is_ok));
+    (service, proxy)
+}
+
 /// Passes bytes between clients and a server, until it is told to go silent.
 struct Proxy {
     port: u16,
     /// Connections of an earlier generation are silent.
     generation: Arc<AtomicUsize>,
+    /// Whether a connection goes silent when its client asks whether it is well.
+    at_pings: Arc<AtomicBool>,
+    /// How many did.
+    silenced: Arc<AtomicUsize>,
 }
 
 impl Proxy {
     fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let port = listener.local_addr().expect("bound").port();
-        let generation = Arc::new(AtomicUsize::new(0));
-        let current = Arc::clone(&generation);
+        let (generation, at_pings, silenced) =
+            <(Arc<AtomicUsize>, Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
+        let proxy = Self { port, generation, at_pings, silenced };
+        let [generation, silenced] = [&proxy.generation, &proxy.silenced].map(Arc::clone);
+        let at_pings = Arc::clone(&proxy.at_pings);
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else {
                     continue;
                 };
-                let born = current.load(Ordering::Relaxed);
+                let born = generation.load(Ordering::Relaxed);
                 let back = (server.try_clone().expect("cloned"), client.try_clone().expect("cloned"));
-                for (from, to) in [(client, server), back] {
-                    let current = Arc::clone(&current);
-                    thread::spawn(move || pass(from, to, || current.load(Ordering::Relaxed) == born));
-                }
+                let current = Arc::clone(&generation);
+                let speaks = move |_: &[u8]| current.load(Ordering::Relaxed) == born;
+                let (current, at_pings, silenced) =
+                    (speaks.clone(), Arc::clone(&at_pings), Arc::clone(&silenced));
+                let mut fell_silent = false;
+                let forth = move |bytes: &[u8]| {
+                    if !fell_silent && is_ping(bytes) && at_pings.load(Ordering::Relaxed) {
+                        fell_silent = true;
+                        silenced.fetch_add(1, Ordering::Relaxed);
+                    }
+                    !fell_silent && current(bytes)
+                };
+                thread::spawn(move || pass(client, server, forth));
+                thread::spawn(move || pass(back.0, back.1, speaks));
             }
         });
-        Self { port, generation }
+        proxy
     }
 
     fn silence(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn silence_at_pings(&self, silence: bool) {
+        self.at_pings.store(silence, Ordering::Relaxed);
+    }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, speaks: impl Fn() -> bool) {
+/// PostgreSQL's Sync alone, and MySQL's COM_PING.
+fn is_ping(bytes: &[u8]) -> bool {
+    [b"S\0\0\0\x04".as_slice(), b"\x01\0\0\0\x0e"].contains(&bytes)
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, mut speaks: impl FnMut(&[u8]) -> bool) {
     let mut bytes = [0; 4096];
-    while let Ok(1..) = from
-        .read(&mut bytes)
-        .map(|read| if speaks() && to.write_all(&bytes[..read]).is_err() { 0 } else { read })
-    {}
+    while let Ok(1..) = from.read(&mut bytes).map(|read| {
+        let bytes = bytes.get(..read).unwrap_or_default();
+        if speaks(bytes) && to.write_all(bytes).is_err() { 0 } else { read }
+    }) {}
     let _ = to.shutdown(Shutdown::Both);
 }
 
@@ -335,6 +378,7 @@ macro_rules! fault_tests {
             a_server_that_hangs_is_503_in_time
             a_server_that_hangs_in_mid_request_accepts_nothing_twice
             connections_that_go_silent_are_replaced
+            connections_that_go_silent_on_their_way_back_are_replaced
             exhausted_connections_are_503
         }
     };
