@@ -46,7 +46,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// # A server that forgot
 ///
-/// A last command of each round trip, after the SETs, reads the *mark*: since when the memory
+/// Another command in each round trip, after the SETs, reads the *mark*: since when the memory
 /// is whole, and which server process (`run_id`) has been keeping it. If the mark is missing or of
 /// another process, a new one is written and the strict [`StartRule`] applies from then on: tokens
 /// that may have been used before are answered with [`NonceError::MayHaveBeenUsed`], for the

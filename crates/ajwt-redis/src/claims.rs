@@ -1,24 +1,30 @@
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use ajwt_server::NonceUse;
 use redis::{Pipeline, Value};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 
 use crate::{
     RedisFault,
     keyspace::Keyspace,
     memory::{self, Memory},
-    server::Server,
+    server::{Server, Turn},
 };
 
 /// In one pipeline. Its answers come all together: with more of them the first would wait for the last.
 const MOST: usize = 256;
+
+/// How long a batch is open to others. If it is not sent by then, its runtime has stalled.
+const OPEN: Duration = Duration::from_millis(10);
 
 /// What is asked about each nonce.
 #[derive(Debug)]
@@ -42,8 +48,16 @@ pub(crate) struct Claim {
 pub(crate) struct Claims {
     terms: Arc<Terms>,
     under_way: AtomicUsize,
-    /// The way into the batch that has not been sent yet; closed when it has.
-    batch: Mutex<mpsc::Sender<(Nonce, Answer)>>,
+    batch: Mutex<Batch>,
+}
+
+/// Claims that are not sent yet.
+#[derive(Debug)]
+struct Batch {
+    /// The deadline of the first.
+    deadline: Instant,
+    /// Closed when they are sent, or their runtime ends.
+    join: mpsc::Sender<(Nonce, Answer)>,
 }
 
 #[derive(Debug)]
@@ -58,7 +72,8 @@ type Answer = oneshot::Sender<Result<Claim, RedisFault>>;
 
 impl Claims {
     pub(crate) fn new(terms: Arc<Terms>) -> Self {
-        Self { terms, under_way: AtomicUsize::new(0), batch: Mutex::new(mpsc::channel(1).0) }
+        let batch = Batch { deadline: Instant::now(), join: mpsc::channel(1).0 };
+        Self { terms, under_way: AtomicUsize::new(0), batch: Mutex::new(batch) }
     }
 
     /// Claims a nonce of a bucket of this server's.
@@ -74,26 +89,38 @@ impl Claims {
         let nonce = Nonce { key: self.terms.keyspace.nonce(nonce.key()), bucket, lifetime, deadline };
         let (alone, _under_way) = UnderWay::begin(&self.under_way);
         if alone {
-            let claims = claim_all(server, &self.terms, &[nonce]).await?;
+            let turn = server.turn(deadline).await?;
+            let claims = claim_all(turn, &self.terms, &[nonce]).await?;
             return claims.into_iter().next().unwrap_or(Err(RedisFault::UnexpectedReply { command: "SET" }));
         }
         let (answer, answered) = oneshot::channel();
         self.join((nonce, answer), server);
-        // The runtime of whoever began the batch may end before it is answered.
-        answered.await.unwrap_or_else(|gone| Err(RedisFault::Lost { source: Arc::new(gone) }))
+        // Not by the batch's own deadline alone: the runtime that it is on may stall, or end.
+        match timeout_at(deadline, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(gone)) => Err(RedisFault::Lost { source: Arc::new(gone) }),
+            Err(_) => Err(RedisFault::TimedOut),
+        }
     }
 
     /// Into the batch that is not sent yet, else into one that it begins. A batch is sent by a task of its
     /// own: that one of its requests is given up must not cost the others their answers.
-    fn join(&self, waiting: (Nonce, Answer), server: &Arc<Server>) {
+    fn join(&self, mut claim: (Nonce, Answer), server: &Arc<Server>) {
+        let deadline = claim.0.deadline;
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        let Err(refused) = batch.try_send(waiting) else { return };
-        let (sender, receiver) = mpsc::channel(MOST);
+        // All have the same time, so a deadline tells when a claim began.
+        if deadline.saturating_duration_since(batch.deadline) <= OPEN {
+            match batch.join.try_send(claim) {
+                Ok(()) => return,
+                Err(refused) => claim = refused.into_inner(),
+            }
+        }
+        let (join, joined) = mpsc::channel(MOST);
         // It has room for it.
-        let _ = sender.try_send(refused.into_inner());
-        *batch = sender;
+        let _ = join.try_send(claim);
+        *batch = Batch { deadline, join };
         drop(batch);
-        tokio::spawn(send(Arc::clone(server), Arc::clone(&self.terms), receiver));
+        tokio::spawn(send(Arc::clone(server), Arc::clone(&self.terms), deadline, joined));
     }
 }
 
@@ -113,17 +140,25 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-async fn send(server: Arc<Server>, terms: Arc<Terms>, mut batch: mpsc::Receiver<(Nonce, Answer)>) {
-    // Tasks that are ready to run may be about to claim, too.
+async fn send(
+    server: Arc<Server>,
+    terms: Arc<Terms>,
+    deadline: Instant,
+    mut joined: mpsc::Receiver<(Nonce, Answer)>,
+) {
+    // Tasks that are ready to run may be about to claim, too, and so may others until there is a connection.
     tokio::task::yield_now().await;
-    batch.close();
-    let (mut nonces, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-    while let Some((nonce, answer)) = batch.recv().await {
-        nonces.push(nonce);
-        waiting.push(answer);
-    }
+    let turn = server.turn(deadline).await;
+    joined.close();
+    let mut batch = Vec::with_capacity(joined.len());
+    while joined.recv_many(&mut batch, MOST).await > 0 {}
+    let (nonces, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    let claims = match turn {
+        Ok(turn) => claim_all(turn, &terms, &nonces).await,
+        Err(fault) => Err(fault),
+    };
     // Whoever does not wait any more needs no answer.
-    match claim_all(&server, &terms, &nonces).await {
+    match claims {
         Ok(claims) => waiting.into_iter().zip(claims).for_each(|(waiting, claim)| {
             let _ = waiting.send(claim);
         }),
@@ -135,15 +170,19 @@ async fn send(server: Arc<Server>, terms: Arc<Terms>, mut batch: mpsc::Receiver<
 
 /// As many answers as nonces, in their order.
 async fn claim_all(
-    server: &Server,
+    turn: Turn<'_>,
     terms: &Terms,
     nonces: &[Nonce],
 ) -> Result<Vec<Result<Claim, RedisFault>>, RedisFault> {
     let Some(deadline) = nonces.iter().map(|nonce| nonce.deadline).max() else { return Ok(Vec::new()) };
+    // Nobody waits any more: nothing is used up, and the connection is not at fault.
+    if deadline <= Instant::now() {
+        return Err(RedisFault::TimedOut);
+    }
     let marks = Marks::of(nonces, &terms.keyspace);
     let commands = |_: Option<&str>| commands(nonces, &marks, terms.replicas, deadline);
     let read = |values: &[Value], run_id: Option<&str>| read(values, run_id, nonces, &marks, terms.replicas);
-    server.ask(deadline, commands, read).await
+    turn.ask(deadline, commands, read).await
 }
 
 /// The keys of the marks of a batch, each once.

@@ -75,7 +75,8 @@ pub enum RedisFault {
         /// Host and port.
         server: String,
     },
-    /// The connection broke with the command under way: whether it was carried out is not known.
+    /// The connection broke, or the runtime that it was used on ended, with the command under way: whether
+    /// it was carried out is not known.
     #[error("the connection to the Redis server broke; whether the command was carried out is not known")]
     Lost {
         /// Why.

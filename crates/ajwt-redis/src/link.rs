@@ -14,7 +14,10 @@ use futures_util::{
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, Value, aio::ConnectionLike,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{RedisFault, sentinel::Sentinels};
 
@@ -69,8 +72,10 @@ pub(crate) struct Link {
 struct Attempt {
     number: u64,
     began: Instant,
-    outcome: Shared<BoxFuture<'static, Result<Connected, RedisFault>>>,
+    outcome: Outcome,
 }
+
+type Outcome = Shared<BoxFuture<'static, Result<Connected, RedisFault>>>;
 
 impl Link {
     pub(crate) fn new(dial: Arc<Dial>) -> Self {
@@ -112,7 +117,12 @@ impl Link {
     }
 
     async fn connected(&self) -> Result<(u64, Connected), RedisFault> {
-        let (number, began, outcome) = self.attempt();
+        let (mut number, mut began, mut outcome) = self.attempt();
+        if outcome.peek().is_none() && began.elapsed() > CONNECT_TIMEOUT + PAUSE {
+            // The runtime that it dials on does not run any more.
+            self.replace(number);
+            (number, began, outcome) = self.attempt();
+        }
         match outcome.await {
             Ok(connected) => Ok((number, connected)),
             Err(fault) if began.elapsed() < PAUSE => Err(fault),
@@ -124,7 +134,7 @@ impl Link {
         }
     }
 
-    fn attempt(&self) -> (u64, Instant, Shared<BoxFuture<'static, Result<Connected, RedisFault>>>) {
+    fn attempt(&self) -> (u64, Instant, Outcome) {
         let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
         (attempt.number, attempt.began, attempt.outcome.clone())
     }
@@ -150,13 +160,18 @@ impl Attempt {
     fn new(number: u64, dial: &Arc<Dial>, not_before: Instant) -> Self {
         let dial = Arc::clone(dial);
         let began = not_before.max(Instant::now());
-        let outcome = async move {
+        let (sender, dialled) = oneshot::channel();
+        // In a task: it goes on while those who wait for it run out of time, and what they share has no
+        // timers of a runtime that may end before theirs.
+        tokio::spawn(async move {
             tokio::time::sleep_until(began).await;
-            dial.dial().await
-        };
-        let outcome = outcome.boxed().shared();
-        // It goes on while those who wait for it run out of time.
-        tokio::spawn(outcome.clone().map(drop));
+            // Nobody may want it any more.
+            let _ = sender.send(dial.dial().await);
+        });
+        let outcome = dialled
+            .map(|dialled| dialled.unwrap_or_else(|gone| Err(RedisFault::Lost { source: Arc::new(gone) })))
+            .boxed()
+            .shared();
         Self { number, began, outcome }
     }
 }

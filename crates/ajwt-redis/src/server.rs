@@ -79,13 +79,40 @@ impl Server {
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        match &self.way {
-            Way::Shared(link) => link.ask(deadline, commands, read).await,
+        self.turn(deadline).await?.ask(deadline, commands, read).await
+    }
+
+    /// Waits until something can be sent.
+    pub(crate) async fn turn(&self, deadline: Instant) -> Result<Turn<'_>, RedisFault> {
+        Ok(match &self.way {
+            Way::Shared(link) => Turn::Shared(link),
             Way::Lanes(lanes) => {
-                let lane = timeout_at(deadline, lanes.take()).await.map_err(|_| RedisFault::TimedOut)??;
-                lane.link.ask(deadline, commands, read).await
+                Turn::Lane(timeout_at(deadline, lanes.take()).await.map_err(|_| RedisFault::TimedOut)??)
             }
-            Way::Given(given) => read(&given.0(deadline, commands(None)).await?, None),
+            Way::Given(given) => Turn::Given(given),
+        })
+    }
+}
+
+/// The way to a server, for one pipeline.
+pub(crate) enum Turn<'a> {
+    Shared(&'a Link),
+    Lane(Lane<'a>),
+    Given(&'a Given),
+}
+
+impl Turn<'_> {
+    /// As [`Link::ask`].
+    pub(crate) async fn ask<T>(
+        self,
+        deadline: Instant,
+        commands: impl FnOnce(Option<&str>) -> Pipeline,
+        read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
+    ) -> Result<T, RedisFault> {
+        match &self {
+            Self::Shared(link) => link.ask(deadline, commands, read).await,
+            Self::Lane(lane) => lane.link.ask(deadline, commands, read).await,
+            Self::Given(given) => read(&given.0(deadline, commands(None)).await?, None),
         }
     }
 }
@@ -103,7 +130,7 @@ impl fmt::Debug for Server {
 type Asking = BoxFuture<'static, Result<Vec<Value>, RedisFault>>;
 
 /// A connection of any type that can be cloned.
-struct Given(Box<dyn Fn(Instant, Pipeline) -> Asking + Send + Sync>);
+pub(crate) struct Given(Box<dyn Fn(Instant, Pipeline) -> Asking + Send + Sync>);
 
 impl Given {
     fn new(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
@@ -120,7 +147,7 @@ struct Lanes {
 }
 
 /// A connection that nobody else has meanwhile.
-struct Lane<'a> {
+pub(crate) struct Lane<'a> {
     lanes: &'a Lanes,
     link: Arc<Link>,
     _permit: SemaphorePermit<'a>,

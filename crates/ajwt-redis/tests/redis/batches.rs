@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::{
     builder,
     cluster::Backends as _,
+    fresh,
     proxy::{Fault, Proxy},
     replayed, use_ahead,
 };
@@ -125,7 +126,9 @@ async fn what_ends_the_connection_refuses_the_whole_batch() {
             "{answers:?}: {refused:?}"
         );
         proxy.set(Fault::None);
+        let before = proxy.connections();
         crate::recovers(&backend, &format!("round {round}")).await;
+        assert_eq!(proxy.connections(), before + 1, "{answers:?}");
     }
 }
 
@@ -158,28 +161,97 @@ async fn a_request_that_is_given_up_costs_the_others_nothing() {
     drop(given_up);
     assert!(matches!(goes_on.await, Ok(NonceOutcome::Fresh)));
     replayed(&backend, &use_ahead("goes on")).await;
+    // It was sent all the same.
+    replayed(&backend, &use_ahead("given up")).await;
 }
 
-/// As when one of several workers with a runtime each ends.
-#[test]
-fn a_runtime_that_ends_takes_nobody_with_it_who_comes_later() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let (stays, ends) = (runtime(), runtime());
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_claim_again_and_again_go_together() {
     let server = RedisServer::start(&[]);
-    let backend = stays.block_on(new_backend(&server.url()));
-    let (early, late) = (use_ahead("early"), use_ahead("late"));
-    let _company = stays.block_on(company(&backend));
-    let mut begun = Box::pin(backend.consume(&early));
-    ends.block_on(async { assert!((&mut begun).now_or_never().is_none()) });
-    drop(ends);
-    stays.block_on(async {
-        let limit = Duration::from_secs(5);
-        let answer = tokio::time::timeout(limit, begun).await.expect("an answer");
-        assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
-        // In company still.
-        let answer = tokio::time::timeout(limit, backend.consume(&late)).await.expect("an answer");
-        assert!(matches!(answer, Ok(NonceOutcome::Fresh)), "{answer:?}");
-    });
+    let backend = new_backend(&server.url()).await;
+    fresh(&backend, &use_ahead("first")).await;
+    let (sets, gets) = (calls(&server, "set"), calls(&server, "get"));
+    let mut tasks = JoinSet::new();
+    for task in 0..64 {
+        let backend = Arc::clone(&backend);
+        tasks.spawn(async move {
+            for number in 0..100 {
+                fresh(&backend, &use_ahead(&format!("{task} {number}"))).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    let (sets, gets) = (calls(&server, "set") - sets, calls(&server, "get") - gets);
+    assert_eq!(sets, 6400);
+    assert!(gets * 4 < sets, "{gets} round trips for {sets} claims");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_not_answered_is_given_up_in_time() {
+    let server = RedisServer::start(&[]);
+    new_backend(&server.url()).await;
+    let backend = builder().timeout(Duration::from_millis(250)).connect(&server.url()).await;
+    let backend = Arc::new(backend.expect("connected"));
+    let company = company(&backend).await;
+    server.pause();
+    let answers =
+        tokio::time::timeout(Duration::from_secs(3), at_once(&backend, &company, several("late", 9)));
+    for answer in answers.await.expect("in time") {
+        assert_eq!(crate::told(&answer.expect_err("no answer")), "consuming a nonce in Redis took too long");
+    }
+    server.resume();
+    crate::recovers(&backend, "resumed").await;
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// As when one of several workers with a runtime each ends, or stalls.
+#[test]
+fn a_runtime_that_ends_or_stalls_takes_nobody_with_it_who_comes_later() {
+    for ends in [true, false] {
+        let (stays, goes) = (runtime(), runtime());
+        let server = RedisServer::start(&[]);
+        let backend = stays.block_on(new_backend(&server.url()));
+        let (early, late) = (use_ahead("early"), use_ahead("late"));
+        let _company = stays.block_on(company(&backend));
+        let mut begun = Box::pin(backend.consume(&early));
+        goes.block_on(async { assert!((&mut begun).now_or_never().is_none()) });
+        if ends {
+            drop(goes);
+        }
+        stays.block_on(async {
+            let limit = Duration::from_secs(5);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            // In company still.
+            let answer = tokio::time::timeout(limit, backend.consume(&late)).await.expect("an answer");
+            assert!(matches!(answer, Ok(NonceOutcome::Fresh)), "{answer:?}");
+        });
+    }
+}
+
+/// A worker gave up on a connection, and went while it made another.
+#[test]
+fn a_runtime_that_ends_or_stalls_while_it_connects_is_not_waited_for() {
+    for ends in [true, false] {
+        let (stays, goes) = (runtime(), runtime());
+        let server = RedisServer::start(&[]);
+        stays.block_on(new_backend(&server.url()));
+        let backend = stays.block_on(RedisNonceBackend::builder("test").connect(&server.url()));
+        let backend = Arc::new(backend.expect("connected"));
+        server.pause();
+        goes.block_on(async {
+            assert!(backend.consume(&use_ahead("paused")).await.is_err());
+            // It is connecting now.
+            assert!(backend.consume(&use_ahead("connecting")).await.is_err());
+        });
+        if ends {
+            drop(goes);
+        }
+        server.resume();
+        stays.block_on(crate::recovers(&backend, "on another runtime"));
+    }
 }
 
 #[tokio::test]

@@ -179,6 +179,8 @@ async fn waiting_holds_up_nobody_else() {
     for number in 0..32 {
         let backend = std::sync::Arc::clone(&backend);
         uses.spawn(async move { fault(&backend, &use_now(&format!("{number}"))).await });
+        // Not all at once, or they would wait together.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for refused in uses.join_all().await {
         assert!(matches!(refused, Some(RedisFault::NotReplicated { .. })), "{refused:?}");
@@ -188,6 +190,30 @@ async fn waiting_holds_up_nobody_else() {
     pair.replica.resume();
     until("the replica catches up", || pair.replica.ask::<usize>("DBSIZE") == 33);
     fresh(&backend, &use_now("in step")).await;
+}
+
+/// More than there are connections: those of the same moment wait together.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_wait_at_once() {
+    let pair = Pair::start().await;
+    let backend = pair.connect(builder().timeout(Duration::from_secs(2)).wait_for_replicas(1)).await;
+    let backend = std::sync::Arc::new(backend);
+    let claim_all = async |label: &str| {
+        let mut uses = tokio::task::JoinSet::new();
+        for number in 0..500 {
+            let (backend, nonce) = (std::sync::Arc::clone(&backend), use_now(&format!("{label} {number}")));
+            uses.spawn(async move { backend.consume(&nonce).await });
+        }
+        uses.join_all().await
+    };
+    for answer in claim_all("in step").await {
+        assert!(matches!(answer, Ok(ajwt_server::NonceOutcome::Fresh)), "{answer:?}");
+    }
+    pair.replica.pause();
+    for answer in claim_all("alone").await {
+        let told = told(&answer.expect_err("not accepted"));
+        assert!(told.contains("0 replicas have the nonce, not 1"), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
