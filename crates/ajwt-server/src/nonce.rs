@@ -201,7 +201,8 @@ impl NonceUse {
 pub enum StartRule {
     /// Every token that can have been accepted anywhere before: those dated up to `since` plus the
     /// tolerance plus `server_skew`, by which other servers' clocks may be ahead. No replay is
-    /// possible; for tolerance plus skew after a start, tokens are answered with 503.
+    /// possible while clocks are no further apart than that; for tolerance plus skew after a start,
+    /// tokens are answered with 503.
     Strict {
         /// How far other servers' clocks may be ahead.
         server_skew: Duration,

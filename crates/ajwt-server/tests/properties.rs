@@ -257,6 +257,7 @@ proptest! {
     ) {
         let clock = MockClock::new(at(0, 0));
         let backend = MemoryNonceBackend::with_clock(capacity, Arc::new(clock.clone()));
+        let started = clock.monotonic();
         // Longest lifetime of each dated second: the backend may keep entries that long, not longer.
         let mut model: HashMap<(i64, u32), Duration> = HashMap::new();
         let mut kept: HashMap<i64, Duration> = HashMap::new();
@@ -276,7 +277,13 @@ proptest! {
             let may_be_kept = model.contains_key(&(time, nonce)) && kept[&time] > now;
             let live = model.values().filter(|expires| **expires > now).count() as u64;
             let may_be_live = model.keys().filter(|(time, _)| kept[time] > now).count() as u64;
-            match consume(&backend, &used) {
+            // By the clock as it is set now, or was at the start; for a lifetime.
+            let up = now - started;
+            let since = clock.now().saturating_sub(up).max(at(0, 0));
+            let may_have_been_used = up <= used.lifetime() + ms(1) && time < since.as_secs();
+            let outcome = consume(&backend, &used);
+            prop_assert!(!may_have_been_used || matches!(outcome, Err(NonceError::MayHaveBeenUsed { .. })), "{:?}", outcome);
+            match outcome {
                 Ok(NonceOutcome::Fresh) => {
                     prop_assert!(!lives, "nonce {} of {} is Fresh again", nonce, offset);
                     prop_assert!(live < capacity, "more than {} entries are live", capacity);
@@ -288,6 +295,7 @@ proptest! {
                 }
                 Ok(NonceOutcome::Replayed) => prop_assert!(may_be_kept, "nonce {} of {} was never used", nonce, offset),
                 Err(NonceError::Full { .. }) => prop_assert!(may_be_live >= capacity, "full with {} of {}", may_be_live, capacity),
+                Err(NonceError::MayHaveBeenUsed { .. }) if may_have_been_used => {}
                 Err(error) => prop_assert!(false, "{}", error),
             }
             prop_assert!(backend.len() <= capacity);

@@ -27,16 +27,22 @@ const DEFAULT_CAPACITY: u64 = 1_000_000;
 /// **For one process only.** Two processes with a backend each accept a token once each, and so do
 /// two services on different hosts: use a store that they share.
 ///
-/// An entry takes about 20 bytes; with the default tolerance and margin it lives for 100 to 140 s, so the
-/// default capacity of a million carries 7,000 requests a second. A full backend refuses (503);
-/// it never drops a live entry. Entries of one second are kept together and dropped together, by
-/// the monotonic clock, so neither their number nor a clock that is set makes expiry slow or early.
+/// An entry takes about 20 bytes, and each second of the window that tokens are dated some 200 bytes besides
+/// in each of four shards a processor; what a burst has taken serves the next ones for a while. With the
+/// default tolerance and margin an entry lives for 100 to 140 s, so the default capacity of a million
+/// carries 7,000 requests a second. A full backend refuses (503), replays too; it never drops a live entry.
+/// Entries of one second are kept together and dropped together, by the monotonic clock, so neither their
+/// number nor a clock that is set makes expiry slow or early.
 ///
 /// After a start it follows [`StartRule::DatedBeforeStart`], which costs no outage; see there what
-/// that leaves open, and [`with_start_rule`](Self::with_start_rule) to close it.
+/// that leaves open, and [`with_start_rule`](Self::with_start_rule) to close it. The rule ends after an
+/// entry's lifetime. Until then the start is dated anew if the clock is set ahead, as when a host starts
+/// with a clock that is slow: what was used before it by the right time stays refused.
 pub struct MemoryNonceBackend {
     clock: Arc<dyn Clock>,
     since: Timestamp,
+    /// The same by the monotonic clock.
+    started: Duration,
     start_rule: StartRule,
     capacity: u64,
     live: AtomicU64,
@@ -55,23 +61,26 @@ impl MemoryNonceBackend {
     /// memory begins now.
     #[must_use]
     pub fn with_clock(capacity: u64, clock: Arc<dyn Clock>) -> Self {
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        Self::with_shards(SHARDS_PER_PROCESSOR.saturating_mul(processors), capacity, clock)
+    }
+
+    fn with_shards(shards: usize, capacity: u64, clock: Arc<dyn Clock>) -> Self {
         let mut hash_key = [0; 16];
         if getrandom::fill(&mut hash_key).is_err() {
             // The key only spreads entries evenly whatever callers send; equality of digests does
             // not rest on its secrecy.
             tracing::warn!("no random bytes for the nonce backend's hash key");
         }
-        let processors = available_parallelism().map_or(1, NonZero::get);
         Self {
             since: clock.now(),
+            started: clock.monotonic(),
             clock,
             start_rule: StartRule::DatedBeforeStart,
             capacity,
             live: AtomicU64::new(0),
             hash_key,
-            shards: std::iter::repeat_with(Lane::default)
-                .take(SHARDS_PER_PROCESSOR.saturating_mul(processors))
-                .collect(),
+            shards: std::iter::repeat_with(Lane::default).take(shards).collect(),
         }
     }
 
@@ -95,8 +104,8 @@ impl MemoryNonceBackend {
     }
 
     fn use_up(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
-        self.start_rule.check(nonce, self.since)?;
         let now = self.clock.monotonic();
+        self.check_start(nonce, now)?;
         if !self.reserve() {
             // What has expired in any shard makes room before anybody is turned away.
             self.shards.iter().for_each(|shard| self.sweep(&mut shard.lock(), now));
@@ -119,6 +128,18 @@ impl MemoryNonceBackend {
             self.live.fetch_sub(1, Ordering::Relaxed);
             Ok(NonceOutcome::Replayed)
         }
+    }
+
+    /// After a lifetime nothing that was used before the start can be good, no more than what was used after
+    /// it and has expired.
+    fn check_start(&self, nonce: &NonceUse, now: Duration) -> Result<(), NonceError> {
+        let up = now.saturating_sub(self.started);
+        if up > nonce.lifetime().saturating_add(LAST_MILLISECOND) {
+            return Ok(());
+        }
+        // By what the clock says now, which may have been set since the start.
+        let since = self.since.max(self.clock.now().saturating_sub(up));
+        self.start_rule.check(nonce, since)
     }
 
     /// Takes a place for one more entry, if there is one.
@@ -228,9 +249,11 @@ impl Shard {
 
     /// The bucket of this second: a new one, which expires then, if there was none.
     fn bucket(&mut self, time: i64, expires: Duration) -> &mut Bucket {
-        let later = self.buckets.iter().rev().take_while(|bucket| bucket.time > time).count();
-        let (not_later, _) = self.buckets.split_at(self.buckets.len() - later);
-        let mut end = not_later.len();
+        let mut end = self.buckets.len();
+        if self.buckets.last().is_some_and(|last| last.time > time) {
+            end = self.buckets.partition_point(|bucket| bucket.time <= time);
+        }
+        let (not_later, _) = self.buckets.split_at(end);
         if not_later.last().is_none_or(|bucket| bucket.time != time) {
             let digests = DigestSet::with_room_for(mem::take(&mut self.usual));
             self.buckets.insert(end, Bucket { time, digests, expires });
@@ -311,6 +334,66 @@ mod tests {
         assert_eq!(backend.use_up(&early).expect("room"), NonceOutcome::Replayed);
         clock.advance(Duration::from_millis(1));
         assert_eq!(backend.use_up(&early).expect("room"), NonceOutcome::Fresh);
+    }
+
+    /// A host that starts with a slow clock, which is set right afterwards.
+    #[test]
+    fn a_clock_that_is_set_ahead_after_the_start_dates_the_start_anew() {
+        let rules = [StartRule::DatedBeforeStart, StartRule::default()];
+        for (rule, from) in rules.into_iter().zip([0, 26]) {
+            let clock = MockClock::new(Timestamp::from_secs(START - 60));
+            let backend = backend(&clock, 100).with_start_rule(rule);
+            clock.advance(Duration::from_secs(3));
+            clock.set(Timestamp::from_secs(START + 3));
+            // It began at START by the clock that is right.
+            let dated = |offset: i64| backend.use_up(&nonce(&clock, 1, offset - 3));
+            for offset in [-17, -1, from - 1] {
+                assert!(
+                    matches!(dated(offset), Err(NonceError::MayHaveBeenUsed { .. })),
+                    "{rule:?}: {offset}"
+                );
+            }
+            assert_eq!(dated(from).expect("after it"), NonceOutcome::Fresh, "{rule:?}");
+        }
+    }
+
+    /// As a host's whose clock was an hour ahead when it started.
+    #[test]
+    fn a_clock_that_is_set_back_after_the_start_costs_a_lifetime_and_no_more() {
+        let clock = MockClock::new(Timestamp::from_secs(START + 3600));
+        let backend = backend(&clock, 100);
+        clock.set(Timestamp::from_secs(START));
+        clock.advance(Duration::from_millis(100_001));
+        let refused = backend.use_up(&nonce(&clock, 1, 0));
+        assert!(matches!(refused, Err(NonceError::MayHaveBeenUsed { .. })), "{refused:?}");
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(backend.use_up(&nonce(&clock, 1, 0)).expect("its time is over"), NonceOutcome::Fresh);
+    }
+
+    #[test]
+    fn threads_that_meet_in_one_shard_accept_a_nonce_once() {
+        let clock = MockClock::new(Timestamp::from_secs(START));
+        let backend = MemoryNonceBackend::with_shards(1, 4000, Arc::new(clock.clone()));
+        // Dates in an order that puts seconds before others that are there.
+        let uses: Vec<_> = (0..4000).map(|number| nonce(&clock, number, (number * 17 % 41) as i64)).collect();
+        let accepted = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (backend, uses, accepted) = (&backend, &uses, &accepted);
+                scope.spawn(move || {
+                    let (after, before) = uses.split_at(thread * 1000);
+                    for one in before.iter().chain(after) {
+                        // With others' claims under way there may be no room.
+                        if matches!(backend.use_up(one), Ok(NonceOutcome::Fresh)) {
+                            accepted.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let now =
+            uses.iter().filter(|one| backend.use_up(one).is_ok_and(|found| found == NonceOutcome::Fresh));
+        assert_eq!(accepted.load(Ordering::Relaxed) + now.count() as u64, 4000);
     }
 
     #[test]
