@@ -4,12 +4,10 @@ use ajwt_core::{KeyError, PublicKey, Timestamp, Username};
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::RepositoryError;
+use crate::{RepositoryError, authorized_keys::PEM_START};
 
 /// Characters that a key's comment may have.
 pub const MAX_COMMENT_CHARS: usize = 100;
-
-const PEM_START: &[u8] = b"-----BEGIN";
 
 /// Characters that a trusted URL may have.
 const MAX_URL_CHARS: usize = 2000;

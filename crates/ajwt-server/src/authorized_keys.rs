@@ -3,7 +3,7 @@ use thiserror::Error;
 
 use crate::NewKey;
 
-const PEM_START: &[u8] = b"-----BEGIN";
+pub(crate) const PEM_START: &[u8] = b"-----BEGIN";
 
 impl NewKey {
     /// The keys of a text in the format of OpenSSH's `authorized_keys` (sshd(8)): one

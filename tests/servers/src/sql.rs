@@ -111,20 +111,21 @@ impl Server {
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut command = match &self.disk {
-            Some(disk) => disk.command(),
-            None => Command::new(program),
-        };
-        match (&self.disk, self.user) {
-            (Some(_), user) => {
+        let mut command = match (&self.disk, self.user) {
+            (Some(disk), user) => {
                 let (user, group) = user.unwrap_or_default();
+                let mut command = disk.command();
                 command.args([format!("--setuid={user}"), format!("--setgid={group}")]).arg(program);
+                command
             }
-            (None, Some((user, group))) => {
-                command.uid(user).gid(group);
+            (None, user) => {
+                let mut command = Command::new(program);
+                if let Some((user, group)) = user {
+                    command.uid(user).gid(group);
+                }
+                command
             }
-            (None, None) => {}
-        }
+        };
         // Not /tmp: MariaDB removes temporary tables there when it starts, those of other servers too.
         command.env("TMPDIR", self.folder.path());
         command.current_dir(self.folder.path()).stdin(Stdio::null());
