@@ -308,9 +308,11 @@ mod tests {
         let clock = MockClock::new(Timestamp::from_secs(START));
         let backend = backend(&clock, 100);
         let uses: Vec<_> = (0..100).map(|number| nonce(&clock, number, 0)).collect();
+        assert!(backend.is_empty());
         for one in &uses {
             assert_eq!(backend.use_up(one).expect("room"), NonceOutcome::Fresh);
         }
+        assert_eq!((backend.len(), backend.is_empty()), (100, false));
         assert!(matches!(backend.use_up(&nonce(&clock, 100, 0)), Err(NonceError::Full { capacity: 100 })));
         clock.advance(Duration::from_secs(99));
         assert!(matches!(backend.use_up(&nonce(&clock, 101, 0)), Err(NonceError::Full { .. })));
