@@ -20,7 +20,9 @@ type Outcome = Result<(), String>;
 /// What a key says of a signature, with and without a table.
 fn verifies(key: &PublicKey, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
     let plain = key.verify(algorithm, message, signature);
-    if let Some(precomputed) = key.precomputed() {
+    let precomputed = key.precomputed();
+    assert_eq!(precomputed.is_some(), key.preferred_algorithm() == Algorithm::EdDsa);
+    if let Some(precomputed) = precomputed {
         assert_eq!(precomputed, *key);
         assert_eq!(precomputed.verify(algorithm, message, signature), plain, "with a table it differs");
     }
