@@ -36,7 +36,7 @@ const DEFAULT_CAPACITY: u64 = 1_000_000;
 ///
 /// After a start it follows [`StartRule::DatedBeforeStart`], which costs no outage; see there what
 /// that leaves open, and [`with_start_rule`](Self::with_start_rule) to close it. The rule ends after an
-/// entry's lifetime. Until then the start is dated anew if the clock is set ahead, as when a host starts
+/// entry's lifetime, the strict one after the server skew besides. Until then the start is dated anew if the clock is set ahead, as when a host starts
 /// with a clock that is slow: what was used before it by the right time stays refused.
 pub struct MemoryNonceBackend {
     clock: Arc<dyn Clock>,
@@ -130,11 +130,15 @@ impl MemoryNonceBackend {
         }
     }
 
-    /// After a lifetime nothing that was used before the start can be good, no more than what was used after
-    /// it and has expired.
+    /// When the rule's time is over nothing that was used before the start can be good, no more than what was
+    /// used after it and has expired.
     fn check_start(&self, nonce: &NonceUse, now: Duration) -> Result<(), NonceError> {
         let up = now.saturating_sub(self.started);
-        if up > nonce.lifetime().saturating_add(LAST_MILLISECOND) {
+        let skew = match self.start_rule {
+            StartRule::Strict { server_skew } => server_skew,
+            StartRule::DatedBeforeStart => Duration::ZERO,
+        };
+        if up > nonce.lifetime().saturating_add(skew).saturating_add(LAST_MILLISECOND) {
             return Ok(());
         }
         // By what the clock says now, which may have been set since the start.
@@ -370,6 +374,27 @@ mod tests {
         assert!(matches!(refused, Err(NonceError::MayHaveBeenUsed { .. })), "{refused:?}");
         clock.advance(Duration::from_millis(1));
         assert_eq!(backend.use_up(&nonce(&clock, 1, 0)).expect("its time is over"), NonceOutcome::Fresh);
+    }
+
+    /// Of a server whose clock is ahead by more than the margin, and not by more than the skew.
+    #[test]
+    fn a_strict_start_holds_for_the_skew_even_where_the_margin_is_shorter() {
+        let clock = MockClock::new(Timestamp::from_secs(START));
+        let backend = backend(&clock, 100).with_start_rule(StartRule::default());
+        let second = Duration::from_secs(1);
+        let used = |time: i64| {
+            let key = NonceKey::of_claims("u", time, "n");
+            backend.use_up(&NonceUse::new(key, time, clock.now(), second, second))
+        };
+        for seconds in 1..8 {
+            clock.advance(second);
+            // The earliest date that is in the window.
+            let answer = used(START + seconds - 1);
+            let is_refused = matches!(answer, Err(NonceError::MayHaveBeenUsed { .. }));
+            assert_eq!(is_refused, seconds - 1 <= 6, "after {seconds} s: {answer:?}");
+        }
+        clock.advance(second);
+        assert_eq!(used(START + 7).expect("after it"), NonceOutcome::Fresh);
     }
 
     #[test]
