@@ -25,6 +25,9 @@ pub(crate) const READING: &str = "timing";
 /// The same with a cache of users.
 pub(crate) const CACHING: &str = "timing, cached";
 
+/// As the first, with refusals that take whole quanta of time.
+pub(crate) const HELD_BACK: &str = "timing, held back";
+
 /// Requests of each kind, unless `AJWT_TIMING_SAMPLES` says otherwise.
 const SAMPLES: usize = 20_000;
 
@@ -52,11 +55,18 @@ const CACHED: &[Pair] = &[
     ("met before", Form::Ed25519, Kind::Known, "met for the first time", Kind::Once),
 ];
 
+const HELD: &[Pair] = &[
+    ("unknown", Form::Ed25519, Kind::Unknown, "unknown, other names", Kind::UnknownToo),
+    ("known", Form::Ed25519, Kind::Known, "unknown", Kind::Unknown),
+    ("33 keys", Form::Ed25519, Kind::ManyKeys, "1 key", Kind::Known),
+];
+
 pub(crate) fn run(report: &mut Report) {
     let samples = std::env::var("AJWT_TIMING_SAMPLES").map_or(SAMPLES, |samples| {
         samples.parse().unwrap_or_else(|_| panic!("AJWT_TIMING_SAMPLES={samples} is no number"))
     });
-    for (variant, told, pairs) in [(READING, "reading", READ), (CACHING, "cached", CACHED)] {
+    let variants = [(READING, "reading", READ), (CACHING, "cached", CACHED), (HELD_BACK, "held back", HELD)];
+    for (variant, told, pairs) in variants {
         let service = Service::start(variant, &ed25519());
         let mut observer = Observer::new(service.port());
         for (one, form, one_kind, other, other_kind) in pairs {

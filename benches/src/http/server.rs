@@ -64,7 +64,7 @@ pub(crate) fn serve(variant: &str, pem: &str) {
             }
             "axum + bare check" => (with_bare_check(&key), None),
             "axum + jsonwebtoken" => (with_jsonwebtoken(&key), None),
-            timing::READING | timing::CACHING => {
+            timing::READING | timing::CACHING | timing::HELD_BACK => {
                 let folder = tempfile::tempdir().expect("a folder");
                 (with_layer(timing::authenticator(variant, folder.path()).await), Some(folder))
             }

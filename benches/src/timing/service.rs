@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ajwt_core::{PublicKey, Username};
 use ajwt_jwks::{AddressPolicy, JwksCache, JwksClient, JwksKeyRepository};
@@ -7,7 +7,7 @@ use ajwt_server::{
 };
 use ajwt_sqlx::SqliteRepository;
 
-use super::CACHING;
+use super::{CACHING, HELD_BACK};
 use crate::{
     callers::{builder, ed25519},
     jwks,
@@ -21,6 +21,9 @@ const DROPPED: u64 = 2000;
 
 /// Users that each are asked for once: more than a comparison has requests of a kind.
 const ONCE: u64 = 150_000;
+
+/// Several times what a refusal takes.
+const QUANTUM: Duration = Duration::from_millis(2);
 
 /// Enough for the users that are asked for all the time.
 const CACHE: usize = 400;
@@ -86,7 +89,9 @@ pub(crate) async fn authenticator(variant: &str, folder: &std::path::Path) -> Au
     } else {
         store
     };
-    builder(users).keys(Arc::new(JwksKeyRepository::new(sets))).build().expect("built")
+    let quantum = if variant == HELD_BACK { QUANTUM } else { Duration::ZERO };
+    let builder = builder(users).keys(Arc::new(JwksKeyRepository::new(sets)));
+    builder.refusal_quantum(quantum).build().expect("built")
 }
 
 async fn fill(store: &SqliteRepository, jwks_url: &str) {

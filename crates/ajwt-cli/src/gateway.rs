@@ -78,6 +78,10 @@ pub(crate) struct Gateway {
     /// milliseconds
     #[arg(long, env = "AJWT_MAX_STALENESS", value_name = "MS", default_value_t = 1000)]
     max_staleness: u64,
+    /// Answers a bad token only when a whole multiple of this has passed, in milliseconds, so that the time
+    /// that it took tells nobody which users there are. 10 is a good number; 0 answers at once
+    #[arg(long, env = "AJWT_REFUSAL_QUANTUM", value_name = "MS", default_value_t = 0)]
+    refusal_quantum: u64,
     /// Publishes the public half of this key at /.well-known/jwks.json. Several are separated by commas
     #[arg(long, env = "AJWT_PUBLISH_KEY", value_name = "FILE", value_delimiter = ',')]
     publish_key: Vec<PathBuf>,
@@ -108,7 +112,8 @@ impl Gateway {
         let mut builder = Authenticator::builder(users, nonces)
             .keys(Arc::new(JwksKeyRepository::new(Arc::clone(&key_sets))))
             .validation(validation)
-            .scheme(self.scheme.as_str());
+            .scheme(self.scheme.as_str())
+            .refusal_quantum(Duration::from_millis(self.refusal_quantum));
         if let Some(database) = &database {
             builder = builder.usage(Arc::new(database.usage()));
         }

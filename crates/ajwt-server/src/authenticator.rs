@@ -16,7 +16,7 @@ use crate::{
     Answer, Clock, Found, Freshness, KeyedUser, NoUsage, NonceBackend, NonceError, NonceKey, NonceOutcome,
     NonceUse, PublicKeyRepository, Reason, Rejection, RejectionKind, RejectionSummary, RepositoryError,
     StoredKey, SystemClock, UsageRecorder, User, UserKeys, UserRepository, authorization, decoy::Decoys,
-    hot_keys::HotKeys, public_key::Rank, rejection_body::terse, report::Report,
+    hot_keys::HotKeys, public_key::Rank, refusal_timer::RefusalTimer, rejection_body::terse, report::Report,
 };
 
 /// Keys that are tried for one token, and signature checks that a refusal costs.
@@ -26,6 +26,10 @@ const DEFAULT_SCHEME: &str = "JWT";
 const DEFAULT_MARGIN: Duration = Duration::from_secs(60);
 const MIN_MARGIN: Duration = Duration::from_secs(1);
 const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A shorter quantum is less than the work that it hides.
+const MIN_REFUSAL_QUANTUM: Duration = Duration::from_millis(1);
+const MAX_REFUSAL_QUANTUM: Duration = Duration::from_secs(1);
 
 /// Decides whether a request is authenticated. Cheap to clone; clones are one authenticator.
 pub struct Authenticator<U = User> {
@@ -44,6 +48,7 @@ struct Inner<U> {
     store_timeout: Duration,
     decoys: Decoys,
     hot_keys: Option<Arc<HotKeys>>,
+    refusal_timer: Option<RefusalTimer>,
     report: Report,
 }
 
@@ -66,6 +71,7 @@ impl<U: KeyedUser> Authenticator<U> {
             margin: DEFAULT_MARGIN,
             store_timeout: DEFAULT_STORE_TIMEOUT,
             hot_keys: 0,
+            refusal_quantum: Duration::ZERO,
         }
     }
 
@@ -81,6 +87,7 @@ impl<U: KeyedUser> Authenticator<U> {
         authorization: impl IntoIterator<Item = &'h [u8]>,
     ) -> Result<Authentication<U>, Rejection> {
         let inner = &*self.inner;
+        let refusal_timer = inner.refusal_timer.as_ref().map(|timer| (timer, timer.now()));
         let parsed = authorization::token(authorization, &inner.scheme)
             .and_then(|token| UntrustedToken::parse(token).map_err(Reason::from));
         let decided = match &parsed {
@@ -96,6 +103,12 @@ impl<U: KeyedUser> Authenticator<U> {
             Err(reason) => {
                 let rejection = Rejection::new(reason);
                 inner.report.rejected(rejection, username, &*inner.clock);
+                // Last of all, so that nothing of what it took can be seen.
+                if let Some((timer, begun)) = refusal_timer
+                    && rejection.kind() == RejectionKind::Refused
+                {
+                    timer.wait(begun).await;
+                }
                 Err(rejection)
             }
         }
@@ -423,6 +436,7 @@ pub struct AuthenticatorBuilder<U = User> {
     margin: Duration,
     store_timeout: Duration,
     hot_keys: usize,
+    refusal_quantum: Duration,
 }
 
 impl<U: KeyedUser> AuthenticatorBuilder<U> {
@@ -498,6 +512,18 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
         self
     }
 
+    /// Answers a bad token only when a whole multiple of this has passed since its request came, so that the
+    /// time that it took tells nobody whether there is such a user. It must be longer than the store
+    /// usually takes: 10 ms is a good number. 1 ms to 1 s. Default: zero, at once.
+    ///
+    /// What is accepted does not wait, nor what is answered with 503. Refusals that wait take memory, not time
+    /// of a processor. One thread releases them.
+    #[must_use]
+    pub const fn refusal_quantum(mut self, quantum: Duration) -> Self {
+        self.refusal_quantum = quantum;
+        self
+    }
+
     /// Makes the authenticator. It runs in a tokio runtime with its timer enabled.
     ///
     /// # Errors
@@ -511,6 +537,10 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
         }
         if self.store_timeout.is_zero() {
             return Err(BuildError::StoreTimeout);
+        }
+        let (found, min, max) = (self.refusal_quantum, MIN_REFUSAL_QUANTUM, MAX_REFUSAL_QUANTUM);
+        if !found.is_zero() && !(min..=max).contains(&found) {
+            return Err(BuildError::RefusalQuantum { found, min, max });
         }
         if !self.without_user_keys {
             self.keys.push(Arc::new(UserKeys));
@@ -530,6 +560,10 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
                 hot_keys: match self.hot_keys {
                     0 => None,
                     keys => Some(Arc::new(HotKeys::new(keys)?)),
+                },
+                refusal_timer: match self.refusal_quantum {
+                    Duration::ZERO => None,
+                    quantum => Some(RefusalTimer::start(quantum)?),
                 },
                 report: Report::default(),
             }),
@@ -558,6 +592,22 @@ pub enum BuildError {
     /// The store timeout is zero.
     #[error("a store timeout of zero would refuse every request")]
     StoreTimeout,
+    /// The refusal quantum is too short or too long.
+    #[error("a refusal quantum of {found:?} is not usable; zero and {min:?} to {max:?} are")]
+    RefusalQuantum {
+        /// The quantum asked for.
+        found: Duration,
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+    },
+    /// The operating system gives no thread.
+    #[error("the thread that times refusals cannot be started: {kind}")]
+    Thread {
+        /// What it says.
+        kind: std::io::ErrorKind,
+    },
     /// No decoy key could be made.
     #[error(transparent)]
     Generate(#[from] GenerateError),

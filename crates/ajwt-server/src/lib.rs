@@ -55,6 +55,7 @@ mod key_directory;
 mod memory;
 mod nonce;
 mod public_key;
+mod refusal_timer;
 mod rejection;
 mod rejection_body;
 mod report;

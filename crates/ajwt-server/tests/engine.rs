@@ -17,9 +17,10 @@ use std::{
 
 use ajwt_core::{Claims, KeyType, Nonce, PrivateKey, PublicKey, Timestamp, Token, Username, Validation};
 use ajwt_server::{
-    Authenticator, AuthenticatorBuilder, BuildError, Found, Freshness, KeySource, MemoryNonceBackend,
-    MockClock, NonceBackend, NonceError, NonceOutcome, NonceUse, PublicKeyRepository, Reason, RejectionKind,
-    RepositoryError, StoredKey, UsageRecorder, User, UserKeys, UserRepository,
+    Authenticator, AuthenticatorBuilder, BuildError, Clock as _, Found, Freshness, KeySource,
+    MemoryNonceBackend, MockClock, NonceBackend, NonceError, NonceOutcome, NonceUse, PublicKeyRepository,
+    Reason, RejectionKind, RepositoryError, StoredKey, SystemClock, UsageRecorder, User, UserKeys,
+    UserRepository,
 };
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -128,6 +129,41 @@ async fn the_scheme_is_compared_without_ascii_case() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+#[tokio::test]
+async fn with_a_quantum_every_refusal_waits_for_its_end_and_nothing_else_does() {
+    let quantum = Duration::from_millis(20);
+    let engine = Engine::build(Store::Works, Store::Works, None, |builder| builder.refusal_quantum(quantum));
+    let clock = SystemClock::new();
+    let mut failures = Vec::new();
+    let mut refused = refused(&engine);
+    let used = engine.header("guido");
+    assert_eq!(engine.judge(&[&used]).await, Ok(()));
+    refused.push((Reason::Replayed, true, vec![used]));
+    for (due, _, headers) in refused {
+        let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+        let begun = clock.monotonic();
+        let outcome = engine.judge(&headers).await;
+        let taken = clock.monotonic() - begun;
+        if outcome != Err(due) || due.kind() == RejectionKind::Refused && taken < quantum {
+            failures.push(format!("{headers:?}: {outcome:?} in {taken:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+
+    let second = Duration::from_secs(1);
+    for (users, header, due) in [
+        (Store::Works, Some("guido"), Ok(())),
+        (Store::Works, None, Err(Reason::NoCredentials)),
+        (Store::Fails, Some("guido"), Err(Reason::StoreUnavailable)),
+    ] {
+        let engine = Engine::build(users, Store::Works, None, |builder| builder.refusal_quantum(second));
+        let headers: Vec<_> = header.map(|username| engine.header(username)).into_iter().collect();
+        let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+        let judged = tokio::time::timeout(second, engine.judge(&headers)).await;
+        assert_eq!(judged.expect("at once"), due);
+    }
+}
+
 #[test]
 fn what_cannot_be_built_is_refused() {
     type Configure = fn(AuthenticatorBuilder) -> AuthenticatorBuilder;
@@ -135,7 +171,11 @@ fn what_cannot_be_built_is_refused() {
     let second = Duration::from_secs(1);
     let short = Duration::from_millis(999);
     let scheme = |found: &str| Some(BuildError::Scheme { found: found.into() });
-    let cases: [(&str, Configure, Option<BuildError>); 9] = [
+    let quantum = |found| {
+        let (min, max) = (Duration::from_millis(1), second);
+        Some(BuildError::RefusalQuantum { found, min, max })
+    };
+    let cases: [(&str, Configure, Option<BuildError>); 13] = [
         ("as it comes", |builder| builder, None),
         ("margin of 1 s", |builder| builder.nonce_margin(Duration::from_secs(1)), None),
         (
@@ -144,6 +184,18 @@ fn what_cannot_be_built_is_refused() {
             Some(BuildError::Margin { found: short, min: second }),
         ),
         ("no timeout", |builder| builder.store_timeout(Duration::ZERO), Some(BuildError::StoreTimeout)),
+        ("quantum of 1 ms", |builder| builder.refusal_quantum(Duration::from_millis(1)), None),
+        ("quantum of 1 s", |builder| builder.refusal_quantum(Duration::from_secs(1)), None),
+        (
+            "quantum below 1 ms",
+            |builder| builder.refusal_quantum(Duration::from_micros(999)),
+            quantum(Duration::from_micros(999)),
+        ),
+        (
+            "quantum above 1 s",
+            |builder| builder.refusal_quantum(Duration::from_millis(1001)),
+            quantum(Duration::from_millis(1001)),
+        ),
         ("empty scheme", |builder| builder.scheme(""), scheme("")),
         ("scheme of two words", |builder| builder.scheme("J WT"), scheme("J WT")),
         ("scheme with a line end", |builder| builder.scheme("JWT\r\n"), scheme("JWT\r\n")),

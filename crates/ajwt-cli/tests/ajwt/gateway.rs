@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, net::TcpStream, time::Duration};
 
+use ajwt_server::{Clock as _, SystemClock};
 use reqwest::Method;
 
 use crate::support::{Folder, Gateway, client, eventually};
@@ -232,6 +233,16 @@ async fn memory_may_be_strict_after_a_start() {
 }
 
 #[tokio::test]
+async fn refusals_may_be_held_back() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, &format!("{SQL} --refusal-quantum 100"));
+    let clock = SystemClock::new();
+    assert_eq!(gateway.status("JWT nonsense").await, 401);
+    assert!(clock.monotonic() >= Duration::from_millis(100), "{:?}", clock.monotonic());
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+}
+
+#[tokio::test]
 async fn options_come_from_the_file_then_variables_then_the_command_line() {
     let folder = service();
     folder.write(
@@ -298,6 +309,10 @@ fn a_configuration_that_is_wrong_is_told() {
         ("--nonce memory", "no database: give --database-url or set AJWT_DATABASE_URL"),
         ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),
         (&format!("{SQL} --tolerance 0"), "a tolerance of 0ns is not usable; 1s to 3600s are"),
+        (
+            &format!("{SQL} --refusal-quantum 1001"),
+            "a refusal quantum of 1.001s is not usable; zero and 1ms to 1s are",
+        ),
         (&format!("{SQL} --publish-key nothing"), "nothing cannot be read"),
         (&format!("{SQL} --scheme a/b"), "\"a/b\" is no authentication scheme"),
         (&format!("{SQL} --listen 192.0.2.1:1"), "cannot listen on 192.0.2.1:1"),
