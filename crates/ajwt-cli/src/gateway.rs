@@ -78,8 +78,8 @@ pub(crate) struct Gateway {
     /// milliseconds
     #[arg(long, env = "AJWT_MAX_STALENESS", value_name = "MS", default_value_t = 1000)]
     max_staleness: u64,
-    /// Answers a bad token only when a whole multiple of this has passed, in milliseconds, so that the time
-    /// that it took tells nobody which users there are. 10 is a good number; 0 answers at once
+    /// Rejects a token only when a whole multiple of this has passed, in milliseconds, so that the time that
+    /// it took tells nobody which users there are. 10 is a good number; 0 answers at once
     #[arg(long, env = "AJWT_REFUSAL_QUANTUM", value_name = "MS", default_value_t = 0)]
     refusal_quantum: u64,
     /// Publishes the public half of this key at /.well-known/jwks.json. Several are separated by commas

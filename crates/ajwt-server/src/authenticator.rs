@@ -105,7 +105,7 @@ impl<U: KeyedUser> Authenticator<U> {
                 inner.report.rejected(rejection, username, &*inner.clock);
                 // Last of all, so that nothing of what it took can be seen.
                 if let Some((timer, begun)) = refusal_timer
-                    && rejection.kind() == RejectionKind::Refused
+                    && rejection.kind() != RejectionKind::NoCredentials
                 {
                     timer.wait(begun).await;
                 }
@@ -512,12 +512,13 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
         self
     }
 
-    /// Answers a bad token only when a whole multiple of this has passed since its request came, so that the
-    /// time that it took tells nobody whether there is such a user. It must be longer than the store
+    /// Rejects a token (401 and 503) only when a whole multiple of this has passed since it came, so that the time
+    /// that one rejection takes tells nobody whether there is such a user. It must be longer than the store
     /// usually takes: 10 ms is a good number. 1 ms to 1 s. Default: zero, at once.
     ///
-    /// What is accepted does not wait, nor what is answered with 503. Refusals that wait take memory, not time
-    /// of a processor. One thread releases them.
+    /// What is accepted does not wait, nor what brings no token. A request that waits takes a connection and memory,
+    /// not time of a processor; a thread of the authenticator's ends the waits. What *many* requests at once cost
+    /// shows in how long others take: limit their rate.
     #[must_use]
     pub const fn refusal_quantum(mut self, quantum: Duration) -> Self {
         self.refusal_quantum = quantum;

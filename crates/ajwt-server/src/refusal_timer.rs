@@ -44,11 +44,16 @@ impl RefusalTimer {
 
     /// Waits for the next end of a quantum; the first began then.
     pub(crate) async fn wait(&self, begun: Duration) {
-        let due = next_end(begun, self.now(), self.quantum);
+        let now = self.now();
+        let due = next_end(begun, now, self.quantum);
+        let rest = due.saturating_sub(now);
         let (release, released) = oneshot::channel();
-        // The thread lasts as long as the timer: neither fails.
-        if self.waiting.send(Waiting { due, release }).is_ok() {
-            let _ = released.await;
+        let release = async { self.waiting.send(Waiting { due, release }).is_ok() && released.await.is_ok() };
+        // The thread lasts as long as the timer. Should it be gone all the same, left behind by a fork or ended by
+        // a waker that panicked, nobody waits for ever, and nobody is let go too soon.
+        let limit = rest.saturating_add(self.quantum);
+        if !tokio::time::timeout(limit, release).await.unwrap_or(true) {
+            tokio::time::sleep(rest).await;
         }
     }
 }
@@ -105,18 +110,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refusals_are_released_in_the_order_in_which_they_are_due() {
-        let timer = RefusalTimer::start(Duration::from_millis(50)).expect("a thread");
+    async fn each_is_released_when_it_is_due() {
+        let second = Duration::from_secs(1);
+        let timer = RefusalTimer::start(second).expect("a thread");
         let begun = timer.now();
         let wait = async |since: Duration| {
             timer.wait(since).await;
             timer.now()
         };
         // The later one comes first.
-        let (later, sooner) = tokio::join!(wait(begun + Duration::from_millis(30)), wait(begun));
-        assert!(sooner >= begun + Duration::from_millis(50), "{sooner:?} since {begun:?}");
-        assert!(later >= begun + Duration::from_millis(80), "{later:?} since {begun:?}");
-        assert!(sooner < later, "{sooner:?}, {later:?}");
+        let (later, sooner) = tokio::join!(wait(begun + second), wait(begun));
+        assert!(begun + second <= sooner && sooner < begun + 2 * second, "{sooner:?} since {begun:?}");
+        assert!(begun + 2 * second <= later, "{later:?} since {begun:?}");
+    }
+
+    #[tokio::test]
+    async fn without_the_thread_nobody_waits_for_ever_or_too_short() {
+        let quantum = Duration::from_millis(50);
+        let (left_behind, never_read) = mpsc::channel();
+        let (closed, _) = mpsc::channel();
+        for waiting in [left_behind, closed] {
+            let timer = RefusalTimer { quantum, clock: SystemClock::new(), waiting };
+            tokio::time::timeout(Duration::from_secs(10), timer.wait(Duration::ZERO)).await.expect("it ends");
+            assert!(timer.now() >= quantum, "{:?}", timer.now());
+        }
+        drop(never_read);
     }
 
     #[tokio::test]
