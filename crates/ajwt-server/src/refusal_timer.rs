@@ -138,14 +138,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_thread_ends_with_the_timer() {
+    async fn the_thread_releases_what_is_due_and_ends_with_the_timer() {
         let clock = SystemClock::new();
         let (waiting, arriving) = mpsc::channel();
         let thread = thread::spawn(move || release_when_due(&arriving, clock));
-        let (release, released) = oneshot::channel();
-        waiting.send(Waiting { due: Duration::MAX, release }).expect("it runs");
+        let wait_until = |due| {
+            let (release, released) = oneshot::channel();
+            waiting.send(Waiting { due, release }).expect("it runs");
+            released
+        };
+        let soon = Duration::from_millis(50);
+        let (never, due) = (wait_until(Duration::MAX), wait_until(soon));
+        due.await.expect("the thread released it");
+        assert!(clock.monotonic() >= soon, "{:?}", clock.monotonic());
         drop(waiting);
         thread.join().expect("no panic");
-        assert!(released.await.is_err(), "nobody is left to wait");
+        assert!(never.await.is_err(), "nobody is left to wait");
     }
 }
