@@ -212,6 +212,30 @@ fn what_cannot_be_built_is_refused() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// Here a thread asks for a stack larger than the address space, which only a process of its own can be told.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_quantum_without_a_thread_to_keep_it_is_not_built() {
+    use std::{env, process::Command};
+
+    const CHILD: &str = "AJWT_TEST_CHILD";
+    if env::var_os(CHILD).is_some() {
+        let engine = Engine::new();
+        let builder = Authenticator::builder(engine.users as _, engine.nonces as _);
+        let error = builder.refusal_quantum(Duration::from_millis(2)).build().err();
+        assert_eq!(error, Some(BuildError::Thread { kind: std::io::ErrorKind::WouldBlock }));
+        return;
+    }
+    let child = Command::new(env::current_exe().expect("this program"))
+        .args(["--exact", "a_quantum_without_a_thread_to_keep_it_is_not_built"])
+        .env(CHILD, "1")
+        .env("RUST_MIN_STACK", (1_u64 << 60).to_string())
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && told.contains("1 passed"), "{told}");
+}
+
 #[test]
 fn a_store_that_fails_or_is_slow_is_told_apart_counted_and_logged_once() {
     let cases = [

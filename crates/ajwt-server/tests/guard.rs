@@ -1,12 +1,16 @@
 //! The guard: who passes, and what the others are told.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use ajwt_server::{
-    Answer, AnswerFormat, Checked, Guard, RejectionBody, problem_details,
+    Answer, AnswerFormat, Authenticator, Checked, Clock as _, Guard, MemoryNonceBackend, MemoryRepository,
+    RejectionBody, SystemClock, User, problem_details,
     testing::{StoreIsDown, TestSigner},
 };
 
@@ -58,6 +62,25 @@ async fn each_mode_lets_through_what_it_says() {
     let down = Guard::new(signer.authenticator_with(StoreIsDown));
     for guard in [down.clone(), down.clone().optional(), down.bad_credentials_are_anonymous()] {
         assert_eq!(refused(&guard, &[&signer.authorization()]).await.status, 503);
+    }
+}
+
+/// Else what it took would show whether the name is known.
+#[tokio::test]
+async fn a_bad_token_that_passes_as_anonymous_waits_for_its_quantum_too() {
+    let (signer, quantum) = (TestSigner::new("guido"), Duration::from_millis(200));
+    let users = Arc::new(MemoryRepository::new([User::new("guido")]));
+    let nonces = Arc::new(MemoryNonceBackend::default());
+    let authenticator =
+        Authenticator::builder(users, nonces).refusal_quantum(quantum).build().expect("built");
+    let lenient = Guard::new(authenticator).bad_credentials_are_anonymous();
+    let clock = SystemClock::new();
+    for (token, due) in [(Some(signer.authorization()), quantum), (None, Duration::ZERO)] {
+        let begun = clock.monotonic();
+        let token: Vec<_> = token.as_deref().into_iter().collect();
+        assert!(check(&lenient, &token).await.expect("anonymous").caller().is_none());
+        let taken = clock.monotonic() - begun;
+        assert!(taken >= due && (taken < quantum) == due.is_zero(), "{token:?}: {taken:?}");
     }
 }
 

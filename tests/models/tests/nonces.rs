@@ -1,6 +1,6 @@
 //! Nonces in memory: whichever threads meet, one of them is the first.
 
-use std::time::Duration;
+use std::{thread::available_parallelism, time::Duration};
 
 use ajwt_models::{
     MemoryNonceBackend, schedules,
@@ -123,14 +123,20 @@ fn what_has_expired_makes_room_for_all_at_once() {
 
 #[test]
 fn an_entry_lives_its_lifetime_while_time_passes_and_others_expire() {
-    schedules::random(2000, || {
-        let backend = backend(10);
+    // Enough for one of them at least to share a shard with the token's.
+    let others = 32 * available_parallelism().expect("a number").get();
+    schedules::random(2000, move || {
+        let backend = backend(others as u64 + 10);
         // The start does not matter any more.
         advance(LIFETIME + Duration::from_millis(1));
         // Of an earlier time, so that a sweep is due in mid model.
         consume(&backend, &used("early")).expect("room");
         advance(Duration::from_secs(1));
         let token = used("n");
+        // Of the same time, and used before: their lifetimes are over first.
+        for other in 0..others {
+            consume(&backend, &used(&other.to_string())).expect("room");
+        }
         let users: Vec<_> = (0..3)
             .map(|_| {
                 let (backend, token) = (Arc::clone(&backend), token.clone());

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ajwt_models::{
     CachedUserRepository, UserCacheOptions, schedules, spawn,
+    sync::watch,
     time::{ModelClock, advance},
 };
 use ajwt_server::{
@@ -16,7 +17,7 @@ use shuttle::{
     rand::{Rng as _, thread_rng},
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -58,6 +59,12 @@ struct Store {
     now: Mutex<State>,
     reads_begun: AtomicU64,
     reads_answered: AtomicU64,
+    /// The version that the store last told of by itself,
+    told: watch::Sender<usize>,
+    /// that the cache was told of last,
+    heard: AtomicUsize,
+    /// and that it has looked after since.
+    acted_on: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -69,8 +76,14 @@ struct State {
 
 impl Store {
     fn new() -> Arc<Self> {
-        let (reads_begun, reads_answered) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { now: Mutex::default(), reads_begun, reads_answered })
+        Arc::new(Self {
+            now: Mutex::default(),
+            reads_begun: AtomicU64::new(0),
+            reads_answered: AtomicU64::new(0),
+            told: watch::Sender::new(0),
+            heard: AtomicUsize::new(0),
+            acted_on: AtomicUsize::new(0),
+        })
     }
 
     fn change(&self) {
@@ -81,6 +94,12 @@ impl Store {
         let mut state = self.now.lock().expect("no panic");
         state.superseded.push(ModelClock.monotonic());
         state.revision = revision(state.revision);
+    }
+
+    /// Tells of the last change.
+    fn tell(&self) {
+        let version = self.now.lock().expect("no panic").superseded.len();
+        self.told.send_modify(|told| *told = version);
     }
 
     fn superseded(&self, version: usize) -> Option<Duration> {
@@ -118,12 +137,26 @@ impl UserRepository for Store {
 #[async_trait]
 impl RevisionSource for Store {
     async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        self.acted_on.store(self.heard.load(Ordering::SeqCst), Ordering::SeqCst);
         yield_now().await;
         let revision = self.now.lock().expect("no panic").revision;
         for _ in 0..thread_rng().gen_range(0..4) {
             yield_now().await;
         }
         Ok(Some(revision))
+    }
+
+    async fn changed(&self) {
+        let mut changes = self.told.subscribe();
+        // Copied: whoever has borrowed it keeps others from telling.
+        let told = || {
+            let told = *self.told.borrow();
+            told
+        };
+        if told() == self.heard.load(Ordering::SeqCst) {
+            changes.changed().await.expect("the store is there");
+        }
+        self.heard.store(told(), Ordering::SeqCst);
     }
 }
 
@@ -249,6 +282,39 @@ fn nothing_older_is_answered_once_a_revision_was_answered() {
         let change = spawn(async move { changed.change() });
         advance(Duration::from_millis(250));
         for task in [current, cached, change] {
+            task.await.expect("no panic");
+        }
+    });
+}
+
+/// The entries are recent, and the revision, which would end them too, is yet to be seen.
+#[test]
+fn nothing_from_before_a_change_is_answered_once_the_store_has_told_of_it() {
+    schedules::random_tasks(2000, || async {
+        let store = Store::new();
+        let cache = cache(&store);
+        let tasks = ["a", "b"].map(|username| {
+            let (store, cache) = (Arc::clone(&store), Arc::clone(&cache));
+            spawn(async move {
+                for _ in 0..6 {
+                    let acted_on = store.acted_on.load(Ordering::SeqCst);
+                    if let Some(found) = find(&cache, username, Freshness::MayBeCached).await {
+                        assert!(found.user().version >= acted_on, "{found:?} after {acted_on}");
+                    }
+                    yield_now().await;
+                }
+            })
+        });
+        for _ in 0..2 {
+            store.change();
+            // What is read at the very time that the store tells of is taken to be of after it.
+            advance(Duration::from_millis(1));
+            store.tell();
+            yield_now().await;
+            advance(Duration::from_millis(19));
+            yield_now().await;
+        }
+        for task in tasks {
             task.await.expect("no panic");
         }
     });
