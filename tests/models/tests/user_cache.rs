@@ -149,10 +149,7 @@ impl RevisionSource for Store {
     async fn changed(&self) {
         let mut changes = self.told.subscribe();
         // Copied: whoever has borrowed it keeps others from telling.
-        let told = || {
-            let told = *self.told.borrow();
-            told
-        };
+        let told = || *self.told.borrow();
         if told() == self.heard.load(Ordering::SeqCst) {
             changes.changed().await.expect("the store is there");
         }
