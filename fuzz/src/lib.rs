@@ -45,6 +45,17 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
+/// The names of the folders of inputs that once failed.
+///
+/// # Panics
+/// If they cannot be listed.
+#[must_use]
+pub fn regression_folders() -> Vec<String> {
+    let folders =
+        fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions")).expect("the folders");
+    folders.map(|folder| folder.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
 impl Target {
     /// Inputs that once failed, from `regressions/TARGET`.
     ///

@@ -41,6 +41,9 @@ pub(crate) fn tokens() -> Vec<Vec<u8>> {
     let mut tokens: Vec<String> = Algorithm::ALL.iter().map(|one| fixed::genuine(*one, "nonce")).collect();
     let headers = header_values().into_iter().filter_map(|value| String::from_utf8(value).ok());
     tokens.extend(headers.filter_map(|value| value.split_once(' ').map(|(_, token)| token.to_owned())));
+    // Of those who make other tokens than ours.
+    tokens
+        .extend(values().iter().filter_map(Value::as_str).filter(|text| is_compact(text)).map(str::to_owned));
     bytes(tokens)
 }
 
@@ -111,6 +114,11 @@ pub(crate) fn jwk_sets() -> Vec<Vec<u8>> {
     }
     for json in json_cases() {
         seeds.push([br#"{"keys":[{"kty":"OKP","kid":"k","x":"#.as_slice(), &json, b"}]}"].concat());
+    }
+    for value in values() {
+        if value.get("keys").is_some_and(Value::is_array) || value.get("kty").is_some() {
+            seeds.push(value.to_string().into_bytes());
+        }
     }
     // The largest are padding.
     seeds.retain(|seed| seed.len() <= 64 * 1024);
@@ -288,9 +296,44 @@ fn corpus_cases() -> Vec<Value> {
     cases
 }
 
+/// Every value within every JSON file of the vectors, but for texts that are no JSON.
+fn values() -> Vec<Value> {
+    fn add(value: Value, values: &mut Vec<Value>) {
+        match &value {
+            Value::Array(items) => items.iter().for_each(|item| add(item.clone(), values)),
+            Value::Object(members) => members.values().for_each(|member| add(member.clone(), values)),
+            _ => {}
+        }
+        values.push(value);
+    }
+
+    let mut values = Vec::new();
+    for folder in ROOT.iter().flat_map(|root| ajwt_vectors::folders_with(root, "SOURCE.txt")) {
+        for file in ajwt_vectors::files(&folder, "json") {
+            if let Ok(value) = serde_json::from_slice(&fs::read(file).expect("a file")) {
+                add(value, &mut values);
+            }
+        }
+    }
+    values
+}
+
+/// Whether a text looks like a compact JWS.
+fn is_compact(text: &str) -> bool {
+    let is_segment = |segment: &str| {
+        segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    text.len() <= 8192
+        && text.starts_with("ey")
+        && text.split('.').count() == 3
+        && text.split('.').all(is_segment)
+}
+
 /// Texts of JSON at the edges.
 fn json_cases() -> Vec<Vec<u8>> {
-    let folders = ROOT.iter().flat_map(|root| [root.join("jsontestsuite/test_parsing")]);
+    let folders = ROOT.iter().flat_map(|root| {
+        ["test_parsing", "test_transform"].map(|folder| root.join("jsontestsuite").join(folder))
+    });
     let mut cases: Vec<Vec<u8>> =
         folders.filter(|folder| folder.is_dir()).flat_map(|folder| contents(&folder)).collect();
     cases.retain(|case| case.len() <= 4096);

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ajwt_fuzz::{TARGETS, Target};
+use ajwt_fuzz::{TARGETS, Target, regression_folders};
 
 /// Of each target, one after the other over its seeds.
 const MUTATIONS: usize = 1000;
@@ -25,6 +25,13 @@ macro_rules! replay {
 replay! {
     authorized_keys claims header_value jwk_set mutated_token private_key_der private_key_text public_key_der
     public_key_text redis_reply redis_server token url_policy verification
+}
+
+#[test]
+fn no_input_that_once_failed_is_of_a_target_that_is_not_there() {
+    let folders = regression_folders();
+    assert!(!folders.is_empty());
+    assert!(folders.iter().all(|folder| TARGETS.iter().any(|target| target.name == folder)), "{folders:?}");
 }
 
 fn replay(name: &str) {
