@@ -1,4 +1,4 @@
-//! The MySQL stores on servers that stop, hang and fill up.
+//! The MySQL stores on servers that stop, hang and run out of connections.
 #![cfg(feature = "mysql")]
 
 #[path = "support/faults.rs"]

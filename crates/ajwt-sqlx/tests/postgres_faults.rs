@@ -1,4 +1,4 @@
-//! The PostgreSQL stores on servers that stop, hang and fill up.
+//! The PostgreSQL stores on servers that stop, hang and run out of connections.
 #![cfg(feature = "postgres")]
 
 #[path = "support/faults.rs"]

@@ -1,4 +1,4 @@
-//! Servers that stop, hang and fill up: the answer is 503 in time, never an accept, and service
+//! Servers that stop, hang and run out of connections: the answer is 503 in time, never an accept, and service
 //! resumes by itself.
 
 use std::{
