@@ -357,7 +357,7 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
     deployment.stop_services_but(0).await;
 }
 
-/// The rows of the page's last table that are about the library.
+/// The rows of the page's last table, and of the one in security.md, that are about single tokens and keys.
 #[test]
 fn the_library_accepts_what_the_page_says() {
     let folder = Folder::new();
@@ -377,6 +377,21 @@ fn the_library_accepts_what_the_page_says() {
             "a nonce that is a number: accepted",
             "a name twice: accepted",
             "padded base64: accepted",
+            "a time that is NaN: accepted",
+            "a nonce that is a list: 500",
+            "a lone surrogate: accepted",
+            "a byte order mark: accepted",
+            "UTF-16: accepted",
+            "Infinity: accepted",
+            "a null audience: accepted",
+            "an empty audience: accepted",
+            "an audience that is a number: accepted",
+            "an expiry with a fraction: accepted",
+            "an expiry that is a text: accepted",
+            "not before a second ahead: refused",
+            "a token: accepted",
+            "the token again: refused",
+            "the token again, after its cache was emptied: accepted",
             "issued 10 s ahead: refused",
             "a control character: accepted",
             "a user that is not active: accepted",
@@ -384,6 +399,7 @@ fn the_library_accepts_what_the_page_says() {
             "RSA of 2048 bits, exponent 3: accepted",
             "a row that is no key before the right one: 500",
             "the last of 41 keys: accepted",
+            "a token that nobody signed, under a point of small order: accepted",
         ],
         "{told}"
     );

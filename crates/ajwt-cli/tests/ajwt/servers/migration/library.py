@@ -1,4 +1,5 @@
-"""What the Python library accepts of what ajwt refuses: a line for each row of the guide's table."""
+"""What the Python library accepts of what ajwt refuses: the rows on single tokens and keys of the tables in
+docs/migrating-from-python.md and docs/security.md."""
 
 import base64
 import json
@@ -26,8 +27,11 @@ warnings.simplefilter("ignore")
 from asymmetric_jwt_auth.keys import Ed25519PrivateKey, RSAPrivateKey  # noqa: E402
 from asymmetric_jwt_auth.models import PublicKey  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: E402
 from cryptography.hazmat.primitives.hashes import SHA512  # noqa: E402
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
+from django.core.cache import cache  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.http import HttpResponse  # noqa: E402
 from django.test import Client  # noqa: E402
@@ -44,7 +48,8 @@ def base64url(data):
 def sign(key, payload):
     is_rsa = isinstance(key, RSAPrivateKey)
     header = b'{"alg":"RS512"}' if is_rsa else b'{"alg":"EdDSA"}'
-    text = f"{base64url(header)}.{base64url(payload.encode())}"
+    payload = payload if isinstance(payload, bytes) else payload.encode()
+    text = f"{base64url(header)}.{base64url(payload)}"
     arguments = [padding.PKCS1v15(), SHA512()] if is_rsa else []
     return f"{text}.{base64url(key._key.sign(text.encode(), *arguments))}"
 
@@ -84,6 +89,23 @@ tell("a nonce that is a number", sign(key, json.dumps(claims(user, nonce=1))))
 twice = json.dumps(claims(user)).replace("{", '{"username": "other", ', 1)
 tell("a name twice", sign(key, twice))
 tell("padded base64", sign(key, json.dumps(claims(user))) + "==")
+tell("a time that is NaN", sign(key, json.dumps(claims(user, time=float("nan")))))
+tell("a nonce that is a list", sign(key, json.dumps(claims(user, nonce=["n"]))))
+tell("a lone surrogate", sign(key, json.dumps(claims(user, more="\ud800"))))
+tell("a byte order mark", sign(key, b"\xef\xbb\xbf" + json.dumps(claims(user)).encode()))
+tell("UTF-16", sign(key, json.dumps(claims(user)).encode("utf-16")))
+tell("Infinity", sign(key, json.dumps(claims(user, more=float("inf")))))
+tell("a null audience", sign(key, json.dumps(claims(user, aud=None))))
+tell("an empty audience", sign(key, json.dumps(claims(user, aud=[]))))
+tell("an audience that is a number", sign(key, json.dumps(claims(user, aud=0))))
+tell("an expiry with a fraction", sign(key, json.dumps(claims(user, exp=time.time() + 10))))
+tell("an expiry that is a text", sign(key, json.dumps(claims(user, exp=str(int(time.time()) + 10)))))
+tell("not before a second ahead", sign(key, json.dumps(claims(user, nbf=int(time.time()) + 2))))
+once = sign(key, json.dumps(claims(user)))
+tell("a token", once)
+tell("the token again", once)
+cache.clear()
+tell("the token again, after its cache was emptied", once)
 tell("issued 10 s ahead", sign(key, json.dumps(claims(user, iat=int(time.time()) + 10))))
 control = add("guido\x01", text(key))
 tell("a control character", sign(key, json.dumps(claims(control))))
@@ -99,4 +121,11 @@ mixed = add("mixed", "no key", text(key))
 tell("a row that is no key before the right one", sign(key, json.dumps(claims(mixed))))
 many = add("many", *[text(Ed25519PrivateKey.generate()) for _ in range(40)], text(key))
 tell("the last of 41 keys", sign(key, json.dumps(claims(many))))
+# Under the point of order 1, R = [s]B and s = 0 are a signature of any text.
+small = add("small", text(Ed25519PrivateKey.generate()))
+point = b"\x01" + bytes(31)
+pem = Ed25519PublicKey.from_public_bytes(point).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+PublicKey.objects.filter(user=small).update(key=pem.decode())
+unsigned = sign(key, json.dumps(claims(small))).rsplit(".", 1)[0]
+tell("a token that nobody signed, under a point of small order", f"{unsigned}.{base64url(point + bytes(32))}")
 sys.stdout.flush()
