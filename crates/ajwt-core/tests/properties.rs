@@ -200,7 +200,9 @@ proptest! {
         } else {
             Ok(text.clone())
         };
-        prop_assert_eq!(Username::new(text.as_str()).map(|name| name.as_str().to_owned()), due);
+        let name = Username::new(text.as_str());
+        prop_assert_eq!(name.as_ref().map(AsRef::<str>::as_ref).ok(), due.as_deref().ok());
+        prop_assert_eq!(name.map(|name| name.as_str().to_owned()), due);
         let len = text.len();
         let is_nonce = len > 0 && len <= MAX_NONCE_LEN;
         prop_assert_eq!(Nonce::new(text.as_str()).is_ok(), is_nonce);
