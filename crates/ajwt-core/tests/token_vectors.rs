@@ -506,6 +506,10 @@ fn audiences() {
             .verify(forge.0.public_key(), validation, Timestamp::from_secs(NOW))
             .map(|token| token.audiences().map(str::to_owned).collect::<Vec<_>>())
     };
+    for malformed in ["[]", "null", r#"["a",1]"#] {
+        let token = forge.token(HEADER, &claims_with(format!(r#","aud":{malformed}"#).as_bytes()));
+        assert_eq!(UntrustedToken::parse(&token).err(), Some(TokenError::Payload), "{malformed}");
+    }
     let ours = ours().expect("a validation");
     assert_eq!(verify(Some(r#""a""#), &ours), Ok(vec!["a".to_owned()]));
     assert_eq!(verify(Some(r#"["x","b"]"#), &ours), Ok(vec!["x".to_owned(), "b".to_owned()]));
