@@ -21,9 +21,10 @@ def check(name, condition, problem):
 
 
 def look_into(package):
-    """One package: its metadata, and whether all is there that its source folder holds."""
-    name, source = package.name, pathlib.Path("crates") / package.name
+    """One package: its metadata, and whether all is there that its source folder holds. Returns its name."""
     metadata = tomllib.loads((package / "Cargo.toml").read_text())["package"]
+    name = metadata["name"]
+    source = pathlib.Path("crates") / name
     check(name, metadata.get("description"), "no description")
     check(name, metadata.get("license") == LICENCE, f"the licence is not {LICENCE}")
     check(name, metadata.get("repository") == REPOSITORY, f"the repository is not {REPOSITORY}")
@@ -51,16 +52,21 @@ def look_into(package):
     check(name, (package / "LICENSE").is_file(), "no LICENSE")
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (source / "README.md").read_text()):
         check(name, (source / link).exists(), f"its README links to {link}, which is not there")
+    return name
 
 
 def write_readme(folder, packages):
-    """The README's manifest, with the packages in the place of crates.io, and each piece of its Rust."""
+    """The README's manifest, with the packages in the place of crates.io, and each piece of its Rust.
+
+    Its workspace has the packages as members: each can be compiled by itself, a program too, which no
+    manifest can depend on.
+    """
     readme = pathlib.Path("README.md").read_text()
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
     manifests = [text for language, text in blocks if language == "toml"]
     check("README.md", len(manifests) == 1, f"it has {len(manifests)} manifests instead of one")
-    patches = "".join(f'{package.name} = {{ path = "packages/{package.name}" }}\n' for package in packages)
-    # Compiled as the workspace's dependencies are, so that both share them.
+    patches = "".join(f'{name} = {{ path = "packages/{package.name}" }}\n' for name, package in packages)
+    # Dependencies are compiled as the workspace's are, so that both share them.
     profile = tomllib.loads(pathlib.Path("Cargo.toml").read_text())["profile"]["dev"]["package"]["*"]
     (folder / "Cargo.toml").write_text(
         '[package]\nname = "readme"\nversion = "0.0.0"\nedition = "2024"\npublish = false\n\n'
@@ -69,7 +75,7 @@ def write_readme(folder, packages):
         + patches
         + "\n[profile.dev.package.\"*\"]\n"
         + f'opt-level = {profile["opt-level"]}\ndebug = {str(profile["debug"]).lower()}\n'
-        + "\n[workspace]\n"
+        + "\n[workspace]\nmembers = [\"packages/*\"]\n"
     )
     pieces = folder / "src/readme"
     pieces.mkdir()
@@ -81,9 +87,7 @@ def write_readme(folder, packages):
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    packages = sorted((folder / "packages").iterdir())
-    for package in packages:
-        look_into(package)
+    packages = [(look_into(package), package) for package in sorted((folder / "packages").iterdir())]
     write_readme(folder, packages)
     if problems:
         sys.exit("\n".join(problems))

@@ -1,8 +1,12 @@
 //! The MySQL stores on a real server, MariaDB, which `scripts/test` starts.
 #![cfg(feature = "mysql")]
 
+#[path = "support/hearing.rs"]
+mod hearing;
 #[path = "support/mysql_store.rs"]
 mod mysql_store;
+#[path = "support/passwords.rs"]
+mod passwords;
 #[path = "support/scale.rs"]
 mod scale;
 #[path = "support/store.rs"]
@@ -16,6 +20,7 @@ use ajwt_server::{
 };
 use ajwt_sqlx::{ConnectError, MigrationError, MySqlNonceBackend, MySqlRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
+use hearing::PASSWORD;
 use mysql_store::SERVER;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _, mysql::MySqlPoolOptions};
 use store::{Store, add_guido, database, name};
@@ -250,4 +255,22 @@ async fn statements_that_are_given_up_do_not_wait_for_ever() {
         WHERE db = database() AND state LIKE 'Waiting for%lock'";
     store::none_is_left(&operator, waiting).await;
     sqlx::raw_sql("UNLOCK TABLES").execute(&mut *lock).await.expect("unlocked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_password_is_shown() {
+    let server = Server::start(Kind::MySql, &[]);
+    let mut admin = MySqlConnection::connect(&server.url("mysql")).await.expect("connected");
+    for sql in [
+        "CREATE DATABASE ajwt",
+        &format!("CREATE USER app@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'"),
+        "CREATE USER other@'127.0.0.1' IDENTIFIED BY 'another'",
+        "GRANT ALL ON ajwt.* TO app@'127.0.0.1'",
+    ] {
+        sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut admin).await.expect(sql);
+    }
+    passwords::no_password_is_shown(server, "mysql", &["app"], MySqlRepository::connect, |store| {
+        store.pool()
+    })
+    .await;
 }

@@ -1,6 +1,10 @@
 //! The PostgreSQL stores on a real server, which `scripts/test` starts.
 #![cfg(feature = "postgres")]
 
+#[path = "support/hearing.rs"]
+mod hearing;
+#[path = "support/passwords.rs"]
+mod passwords;
 #[path = "support/postgres_store.rs"]
 mod postgres_store;
 #[path = "support/scale.rs"]
@@ -8,17 +12,19 @@ mod scale;
 #[path = "support/store.rs"]
 mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{fs::Permissions, io::Write as _, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use ajwt_server::{
     Clock as _, KeyAdmin as _, NewKey, NonceBackend as _, NonceError, Reason, RevisionSource as _,
     SystemClock, UserRepository as _,
 };
 use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
-use ajwt_test_servers::sql;
+use ajwt_test_servers::sql::{self, Kind, Server};
+use hearing::PASSWORD;
 use postgres_store::SERVER;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use store::{Store, add_guido, database, key, name};
+use tempfile::NamedTempFile;
 
 store_tests!(PostgresRepository);
 
@@ -222,4 +228,40 @@ async fn statements_that_are_given_up_do_not_wait_for_ever() {
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
     store::none_is_left(&operator, waiting).await;
     lock.rollback().await.expect("unlocked");
+}
+
+/// Each way in which the server asks for a password is a user.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_password_is_shown() {
+    let rules = rules(
+        "host all postgres all trust
+        host all scram,other all scram-sha-256
+        host all md5 all md5
+        host all plain all password",
+    );
+    let server = Server::start(Kind::Postgres, &["-c", &format!("hba_file={}", rules.path().display())]);
+    let mut admin = PgConnection::connect(&server.url("postgres")).await.expect("connected");
+    for sql in [
+        &format!("CREATE USER scram SUPERUSER PASSWORD '{PASSWORD}'"),
+        &format!("CREATE USER plain SUPERUSER PASSWORD '{PASSWORD}'"),
+        "CREATE USER other PASSWORD 'another'",
+        "SET password_encryption = md5",
+        &format!("CREATE USER md5 SUPERUSER PASSWORD '{PASSWORD}'"),
+        "CREATE DATABASE ajwt",
+    ] {
+        sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut admin).await.expect(sql);
+    }
+    let users = ["scram", "md5", "plain"];
+    passwords::no_password_is_shown(server, "postgres", &users, PostgresRepository::connect, |store| {
+        store.pool()
+    })
+    .await;
+}
+
+/// A file of the server's rules, which it may read although another user runs it.
+fn rules(text: &str) -> NamedTempFile {
+    let mut file =
+        tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
 }

@@ -73,12 +73,15 @@ async fn mysql() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis() {
     let plan = Plan::of_environment();
-    holds(&mut Redis::start(plan.seed % 2 == 1), plan).await;
+    // With each of the clocks.
+    let append_only = plan.seed / 2 % 2 == 1;
+    holds(&mut Redis::start(wide_clocks(plan), append_only), plan).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_cluster() {
-    holds(&mut Cluster::start(), Plan::of_environment()).await;
+    let plan = Plan::of_environment();
+    holds(&mut Cluster::start(wide_clocks(plan)), plan).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

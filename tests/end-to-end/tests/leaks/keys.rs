@@ -1,6 +1,10 @@
 //! Every key file and every JWK, read in each way in which it may come, also in pieces and in the wrong place.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use ajwt_client::{KeyFile, RequestSigner};
 use ajwt_core::{Claims, JwkSet, Nonce, PrivateKey, PublicKey, Timestamp, Token, Username};
@@ -11,38 +15,45 @@ use serde_json::Value;
 use crate::Scene;
 
 pub(crate) fn read_all(scene: &mut Scene, root: &Path) {
+    let before = scene.progress();
     let folder = tempfile::tempdir().expect("a folder");
-    for source in ajwt_vectors::folders_with(root, "SOURCE.txt") {
-        let passwords = passwords(&source);
-        for file in ajwt_vectors::files(&source, "") {
-            let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let text = fs::read(&file).expect("a file");
-            match serde_json::from_slice(&text) {
-                Ok(document) => json(scene, &document),
-                Err(_) => {
-                    let password = passwords.get(&name).map(String::as_str);
-                    key(scene, &text, password, &folder.path().join("key"));
-                }
+    let passwords = passwords(root);
+    for file in crate::every_file(root) {
+        let text = fs::read(&file).expect("a file");
+        match serde_json::from_slice(&text) {
+            Ok(document) => json(scene, &document),
+            Err(_) => {
+                let password = passwords.get(&file).map(String::as_str);
+                key(scene, &text, password, &folder.path().join("key"));
             }
         }
     }
+    let folders = ajwt_vectors::folders_with(root, "manifest.json");
+    let files = folders.iter().flat_map(|folder| ajwt_vectors::files(folder, ""));
+    let private = files.filter(|file| is_private(&fs::read(file).expect("a file"))).count();
+    scene.fed("private keys", private, true, before);
 }
 
-/// By the name of the file.
-fn passwords(source: &Path) -> HashMap<String, String> {
-    let manifest = source.join("manifest.json");
-    if !manifest.is_file() {
-        return HashMap::new();
+/// By the files that they are for.
+fn passwords(root: &Path) -> HashMap<PathBuf, String> {
+    let mut passwords = HashMap::new();
+    for folder in ajwt_vectors::folders_with(root, "manifest.json") {
+        let manifest = ajwt_vectors::json(&folder.join("manifest.json"));
+        let entries = manifest.as_array().into_iter().flatten();
+        let password =
+            |entry: &Value| Some((folder.join(entry["file"].as_str()?), entry["password"].as_str()?.into()));
+        passwords.extend(entries.filter_map(password));
     }
-    let manifest = ajwt_vectors::json(&manifest);
-    let entries = manifest.as_array().into_iter().flatten();
-    let password = |entry: &Value| Some((entry["file"].as_str()?.into(), entry["password"].as_str()?.into()));
-    entries.filter_map(password).collect()
+    passwords
+}
+
+fn is_private(text: &[u8]) -> bool {
+    text.windows(11).any(|window| window == b"PRIVATE KEY")
 }
 
 /// A file of whatever kind, as each kind.
 fn key(scene: &mut Scene, text: &[u8], password: Option<&str>, copy: &Path) {
-    let is_private = text.windows(11).any(|window| window == b"PRIVATE KEY");
+    let is_private = is_private(text);
     if is_private {
         // Neither the label nor the headers of an encrypted file.
         let is_body = |line: &&str| !line.starts_with("-----") && !line.contains(':');
@@ -115,7 +126,7 @@ fn use_key(scene: &mut Scene, key: PrivateKey) {
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// Whatever a document holds: JWKs, sets, PEM texts, and documents in texts.
-fn json(scene: &mut Scene, value: &Value) {
+pub(crate) fn json(scene: &mut Scene, value: &Value) {
     match value {
         Value::Object(members) => {
             if members.contains_key("kty") || members.contains_key("keys") {

@@ -1,11 +1,14 @@
 //! What must not be told, and whether a text tells it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 /// Characters of a secret that make a leak.
 const GRAM: usize = 16;
+
+/// Characters of a secret that is looked for as a whole.
+const SHORTEST: usize = 7;
 
 /// Bytes of a secret that make a leak where they stand as a list of numbers.
 const NUMBERS: usize = 8;
@@ -14,7 +17,8 @@ const NUMBERS: usize = 8;
 #[derive(Default)]
 pub(crate) struct Secrets {
     grams: HashSet<[u8; GRAM]>,
-    short: HashSet<Vec<u8>>,
+    /// By how they begin.
+    short: HashMap<[u8; SHORTEST], HashSet<Vec<u8>>>,
     published: HashSet<[u8; GRAM]>,
 }
 
@@ -24,8 +28,10 @@ impl Secrets {
         let bytes = secret.as_bytes();
         if bytes.len() < GRAM {
             // What is shorter, or little more than one character over and over, stands anywhere.
-            if bytes.len() >= 7 && distinct(bytes) >= 3 {
-                self.short.insert(bytes.to_vec());
+            if let Some(start) = bytes.first_chunk()
+                && distinct(bytes) >= 3
+            {
+                self.short.entry(*start).or_default().insert(bytes.to_vec());
             }
             return;
         }
@@ -53,7 +59,7 @@ impl Secrets {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.grams.len() + self.short.len()
+        self.grams.len() + self.short.values().map(HashSet::len).sum::<usize>()
     }
 
     /// The first piece of a secret that stands in the text.
@@ -61,10 +67,11 @@ impl Secrets {
         let bytes = text.as_bytes();
         let is_secret = |gram: &&[u8; GRAM]| self.grams.contains(*gram) && !self.published.contains(*gram);
         let long = bytes.array_windows::<GRAM>().find(is_secret).map(|gram| &gram[..]);
-        let lengths: HashSet<usize> = self.short.iter().map(Vec::len).collect();
         let short = || {
-            let pieces = lengths.iter().flat_map(|len| bytes.windows(*len));
-            pieces.into_iter().find(|piece| self.short.contains(*piece))
+            bytes.array_windows::<SHORTEST>().enumerate().find_map(|(at, start)| {
+                let secrets = self.short.get(start)?;
+                secrets.iter().find(|secret| bytes[at..].starts_with(secret)).map(Vec::as_slice)
+            })
         };
         long.or_else(short).map(|found| String::from_utf8_lossy(found).into_owned())
     }

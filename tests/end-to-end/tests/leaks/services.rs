@@ -5,30 +5,33 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use actix_web::{App, HttpRequest, HttpServer, web};
 use ajwt_actix::AuthMiddleware;
 use ajwt_axum::AuthLayer;
 use ajwt_client::{ClientBuilder, OriginSigner, RequestSigner};
-use ajwt_core::{PrivateKey, RsaKeySize, Username};
-use ajwt_jwks::{AddressPolicy, JwksClient, Validators};
-use ajwt_server::{Authenticator, CachedUserRepository, KeyAdmin as _, NewKey, UserCacheOptions};
+use ajwt_core::{JwkSet, PrivateKey, PublicKey, RsaKeySize, Username};
+use ajwt_jwks::{AddressPolicy, JwksCache, JwksClient, Validators};
+use ajwt_server::{
+    Authenticator, CachedUserRepository, KeyAdmin as _, MemoryRepository, NewKey, TrustedUrl, User,
+    UserCacheOptions,
+};
 use ajwt_sqlx::{SqliteNonceBackend, SqliteRepository};
 use axum::{Router, extract::Request, http::Uri, routing::get};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::Scene;
+use crate::{Scene, corner_cases::CornerCases, keys};
 
 /// Values of headers that a service got.
 type Tokens = Arc<Mutex<Vec<String>>>;
 
-pub(crate) async fn run(scene: &mut Scene, root: &Path) {
+pub(crate) async fn run(scene: &mut Scene, root: &Path, cases: &CornerCases) {
     callers(scene).await;
-    trusted_urls(scene, root).await;
-    scene.listen();
+    trusted_urls(scene, root, cases).await;
 }
 
 async fn callers(scene: &mut Scene) {
@@ -153,14 +156,25 @@ fn open_actix(authenticator: Authenticator, tokens: &Tokens) -> SocketAddr {
 }
 
 /// Sets as endpoints answer them, some with private keys in them.
-async fn trusted_urls(scene: &mut Scene, root: &Path) {
+async fn trusted_urls(scene: &mut Scene, root: &Path, cases: &CornerCases) {
+    let before = scene.progress();
     let mut bodies = Vec::new();
     for folder in ajwt_vectors::folders_with(root, "jwks.json") {
         let corpus = ajwt_vectors::json(&folder.join("jwks.json"));
         bodies.extend(corpus["cases"].as_array().into_iter().flatten().map(body));
     }
-    assert!(!bodies.is_empty(), "no documents");
+    for body in &bodies {
+        private_members(scene, body);
+    }
+    let of_corpus = bodies.len();
+    bodies.extend(cases.documents());
+    for body in &bodies {
+        scene.outcome(&JwkSet::from_json(body));
+        scene.outcome(&PublicKey::from_jwk(body));
+    }
     let count = bodies.len();
+    // The handler is cloned for each request.
+    let bodies: Arc<[Vec<u8>]> = bodies.into();
     let answer = async move |uri: Uri| {
         let number = uri.path().trim_start_matches('/').parse::<usize>().expect("a number");
         bodies[number].clone()
@@ -170,19 +184,45 @@ async fn trusted_urls(scene: &mut Scene, root: &Path) {
     let client = JwksClient::builder().address_policy(policy).insecure_allow_http();
     let client = client.build().expect("a client");
     scene.debug(&client);
-    for number in 0..count {
-        let url = format!("http://{address}/{number}");
-        scene.outcome(&client.fetch(&url, &Validators::default()).await);
-    }
-    for url in ["https://guido:s3cret-pass@keys.example/", "http://127.0.0.1:1/"] {
+    let mut urls =
+        ["https://guido:s3cret-pass@keys.example/", "http://127.0.0.1:1/"].map(str::to_owned).to_vec();
+    scene.secrets.add("s3cret-pass");
+    let failing = urls.len();
+    urls.extend((0..count).map(|number| format!("http://{address}/{number}")));
+    // Of the rest the texts were read above; the cache fetches them, too.
+    for url in &urls[..failing + of_corpus] {
         scene.outcome(&client.fetch(url, &Validators::default()).await);
     }
-    scene.secrets.add("s3cret-pass");
+
+    let trusts = (1..).zip(&urls).map(|(id, url)| TrustedUrl::new(id, url.as_str()));
+    let user = User::new("guido").with_jwks_urls(trusts.collect());
+    let cache = JwksCache::builder(client).warm_up_limit(Duration::from_secs(300)).build();
+    let warm = cache.warm_up(&MemoryRepository::new([user])).await;
+    assert!(warm.as_ref().is_ok_and(|warm| warm.pending == 0), "{warm:?}");
+    scene.debug(&cache.snapshot());
+    cache.close().await;
+    // Not each set holds a secret.
+    scene.fed("JWKS documents", of_corpus, false, before);
 }
 
 fn body(case: &Value) -> Vec<u8> {
-    match case["body_base64"].as_str() {
+    let mut body = match case["body_base64"].as_str() {
         Some(base64) => BASE64_STANDARD.decode(base64).expect("base64"),
         None => ajwt_vectors::str(case, "body").as_bytes().to_vec(),
+    };
+    let padded = case["pad_to"].as_u64().map(|len| usize::try_from(len).expect("a length"));
+    body.resize(padded.unwrap_or_default().max(body.len()), b' ');
+    body
+}
+
+/// Also of what is JSON only to those who forgive its encoding.
+fn private_members(scene: &mut Scene, body: &[u8]) {
+    let plain: Vec<u8> = body.iter().copied().filter(|byte| *byte != 0).collect();
+    let text = String::from_utf8_lossy(&plain);
+    if let Some(start) = text.find('{')
+        && let Some(Ok(document)) =
+            serde_json::Deserializer::from_str(&text[start..]).into_iter::<Value>().next()
+    {
+        keys::json(scene, &document);
     }
 }

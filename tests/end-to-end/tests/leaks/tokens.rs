@@ -8,8 +8,8 @@ use std::{
 };
 
 use ajwt_axum::AuthLayer;
-use ajwt_core::{PublicKey, Timestamp, UntrustedToken, Validation};
-use ajwt_server::{Authenticator, MockClock};
+use ajwt_core::{PrivateKey, PublicKey, Timestamp, UntrustedToken, Validation};
+use ajwt_server::{Authenticator, InsecureNoReplayProtection, MemoryRepository, MockClock, User};
 use ajwt_vectors::tokens::{TokenCorpus, empty_nonces, headers, step_to, time};
 use axum::{Router, body::Body, extract::Request, response::Response};
 use base64::{
@@ -23,7 +23,10 @@ use tokio::{
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::Scene;
+use crate::{
+    Scene,
+    corner_cases::{CornerCases, NOW},
+};
 
 /// Reads what the corpus' forgeries hold too.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -35,6 +38,8 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 pub(crate) async fn read_all(scene: &mut Scene, root: &Path) {
     every_text(scene, root);
+    let before = scene.progress();
+    let mut count = 0;
     let door = Door::open().await;
     for corpus in TokenCorpus::all(root) {
         for case in corpus.cases() {
@@ -45,6 +50,7 @@ pub(crate) async fn read_all(scene: &mut Scene, root: &Path) {
             });
             door.ask(scene, &headers(case)).await;
         }
+        count += corpus.cases().len();
         for sequence in corpus.sequences() {
             let clock = MockClock::new(Timestamp::from_secs(0));
             let steps = sequence["steps"].as_array().expect("steps");
@@ -60,18 +66,52 @@ pub(crate) async fn read_all(scene: &mut Scene, root: &Path) {
         }
         scene.listen();
     }
+    scene.fed("tokens", count, true, before);
+}
+
+/// Tokens of corner cases, for a service that knows their key; and the cases as they are, which HTTP would not
+/// let through.
+pub(crate) async fn corner_cases(scene: &mut Scene, cases: &CornerCases) {
+    let before = scene.progress();
+    for value in cases.values() {
+        scene.secrets.publish(&value);
+    }
+    let key = PrivateKey::generate_ed25519().expect("a key");
+    let user = User::new("guido").with_keys([key.public_key().clone()]);
+    let users = Arc::new(MemoryRepository::new([user]));
+    let now = Timestamp::from_secs(NOW);
+    let clock = MockClock::new(now);
+    let tokens = cases.tokens(&key);
+    let door = Door::open().await;
+    door.set(|| {
+        let nonces = InsecureNoReplayProtection;
+        let authenticator = Authenticator::builder(Arc::clone(&users) as _, Arc::new(nonces));
+        authenticator.clock(Arc::new(clock.clone())).build().expect("an authenticator")
+    });
+    for token in &tokens {
+        let parsed = UntrustedToken::parse(token);
+        scene.outcome(&parsed);
+        if let Ok(parsed) = parsed {
+            scene.outcome(&parsed.verify(key.public_key(), &Validation::default(), now));
+        }
+        door.ask(scene, &[&format!("JWT {token}")]).await;
+    }
+    let engine = door.engine.lock().expect("lock").clone().expect("set");
+    for text in &cases.texts {
+        scene.outcome(&engine.authenticate([text.as_slice()]).await);
+        scene.outcome(&engine.authenticate([[b"JWT ", text.as_slice()].concat().as_slice()]).await);
+    }
+    scene.fed("corner cases of JSON", cases.texts.len(), true, before);
 }
 
 /// Each text of each document that may be a token, as the core reads it.
 fn every_text(scene: &mut Scene, root: &Path) {
     let mut keys = Vec::new();
     let mut texts = Vec::new();
-    for folder in ajwt_vectors::folders_with(root, "SOURCE.txt") {
-        for file in ajwt_vectors::files(&folder, "json") {
-            // Where the document itself is the vector it need not be JSON.
-            if let Ok(document) = serde_json::from_slice(&std::fs::read(&file).expect("a file")) {
-                collect(&document, &mut texts, &mut keys);
-            }
+    for file in crate::every_file(root) {
+        // Where the document itself is the vector it need not be JSON.
+        if let Ok(document) = serde_json::from_slice(&std::fs::read(&file).expect("a file")) {
+            collect(&document, &mut texts, &mut keys);
         }
     }
     for text in texts {

@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::Checker;
-use crate::history::{Answer, History, Purpose};
+use crate::history::{Answer, History, Purpose, Span};
+
+/// For so many milliseconds without a store one request in them is due: a fifth of what a driver sends or
+/// less, for a machine that is busy.
+const BLACKOUT_PER_REQUEST: i64 = 250;
 
 /// How much there is in a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +38,11 @@ pub struct Counts {
     pub outside: usize,
     /// Requests that began and ended while no nonce could be stored, the badly dated left out.
     pub in_blackout: usize,
+    /// How often no nonce could be stored for a while.
+    pub blackouts: usize,
+    /// How long requests could begin, in all of these whiles, that a server gives up before the end, in
+    /// milliseconds.
+    pub blackout_time: i64,
     /// Faults, by kind.
     pub faults: BTreeMap<&'static str, usize>,
     /// The longest that one kind of fault took from its mending until all worked, in milliseconds.
@@ -71,6 +80,10 @@ impl Counts {
                 of_same().any(|other| other.span.to < request.span.from && is_unknown(other.answer)),
             );
         }
+        for blackout in super::blackouts(history) {
+            counts.blackouts += 1;
+            counts.blackout_time += time_in(history, blackout);
+        }
         for fault in &history.faults {
             *counts.faults.entry(fault.kind).or_default() += 1;
             let took = super::recovery_of(history, fault).unwrap_or(i64::MAX);
@@ -85,12 +98,21 @@ impl Counts {
     #[must_use]
     pub fn lacking(&self) -> Option<String> {
         let faults = self.faults.values().sum();
+        // Where nothing can be stored each request that is dated well is 503.
+        let blacked_out = if self.blackouts == 0 {
+            0
+        } else {
+            usize::try_from(self.blackout_time / BLACKOUT_PER_REQUEST).unwrap_or_default().max(1)
+        };
         [
             ("faults", faults, 5),
             ("first uses while all was up", self.calm_first, 50),
             ("uses of used tokens", self.again, 100),
             ("badly dated", self.outside, 20),
             ("acceptances", self.accepted, 50),
+            ("uses after an unknown outcome", self.after_unknown, 20),
+            ("requests while no nonce could be stored", self.in_blackout, blacked_out),
+            ("unavailable", self.unavailable, blacked_out),
         ]
         .into_iter()
         .find(|(_, count, due)| count < due)
@@ -117,4 +139,14 @@ impl fmt::Display for Counts {
         }
         write!(f, "this machine stalled for {} ms", self.stalled)
     }
+}
+
+/// Without what this machine slept of it, and what a server waits for its store.
+fn time_in(history: &History, blackout: Span) -> i64 {
+    let slept: i64 = history
+        .stalls
+        .iter()
+        .map(|stall| (stall.to.min(blackout.to) - stall.from.max(blackout.from)).max(0))
+        .sum();
+    (blackout.to - blackout.from - history.patience - slept).max(0)
 }

@@ -431,6 +431,65 @@ fn what_there_is_is_counted() {
     assert_eq!(told, (2, 5, 1, 2, 1));
     assert_eq!((counts.unanswered, counts.calm, counts.calm_first, counts.again), (1, 2, 1, 1));
     assert_eq!((counts.after_unknown, counts.outside, counts.in_blackout), (3, 1, 1));
+    assert_eq!((counts.blackouts, counts.blackout_time), (1, 3_800 - PATIENCE));
     assert_eq!(counts.faults["killed"], 2);
     assert_eq!(counts.slowest_recovery["killed"], 500);
+}
+
+#[test]
+fn what_this_machine_slept_and_a_server_waits_is_no_time_in_a_blackout() {
+    let mut history = history();
+    // 800 ms each.
+    history.faults.push(store_fault(100_000, 101_000, 101_100));
+    history.faults.push(store_fault(110_000, 111_000, 111_100));
+    assert_eq!(Counts::of(&history).blackout_time, 2 * (800 - PATIENCE));
+    history.stalls.push(Span { from: 99_000, to: 100_200 });
+    history.stalls.push(Span { from: 100_800, to: 109_000 });
+    assert_eq!(Counts::of(&history).blackout_time, 2 * (800 - PATIENCE) - 200);
+    history.stalls.push(Span { from: 110_100, to: 110_800 });
+    assert_eq!(Counts::of(&history).blackout_time, 800 - PATIENCE - 200);
+}
+
+/// Just enough of everything.
+fn enough() -> Counts {
+    Counts {
+        faults: [("killed", 5)].into(),
+        calm_first: 50,
+        again: 100,
+        outside: 20,
+        accepted: 50,
+        after_unknown: 20,
+        blackouts: 2,
+        blackout_time: 2_500,
+        in_blackout: 10,
+        unavailable: 10,
+        ..Counts::default()
+    }
+}
+
+#[test]
+fn a_history_without_enough_of_something_lacks_it() {
+    assert_eq!(enough().lacking(), None);
+    for (counts, due) in [
+        (Counts { faults: [("killed", 4)].into(), ..enough() }, "4 faults, not 5"),
+        (Counts { calm_first: 49, ..enough() }, "49 first uses while all was up, not 50"),
+        (Counts { again: 99, ..enough() }, "99 uses of used tokens, not 100"),
+        (Counts { outside: 19, ..enough() }, "19 badly dated, not 20"),
+        (Counts { accepted: 49, ..enough() }, "49 acceptances, not 50"),
+        (Counts { after_unknown: 19, ..enough() }, "19 uses after an unknown outcome, not 20"),
+        (Counts { in_blackout: 9, ..enough() }, "9 requests while no nonce could be stored, not 10"),
+        (Counts { unavailable: 9, ..enough() }, "9 unavailable, not 10"),
+    ] {
+        assert_eq!(counts.lacking().as_deref(), Some(due));
+    }
+}
+
+#[test]
+fn a_blackout_is_looked_into_however_short_and_none_is_asked_for() {
+    let short = Counts { blackouts: 1, blackout_time: 0, in_blackout: 1, unavailable: 1, ..enough() };
+    assert_eq!(short.lacking(), None);
+    assert!(Counts { in_blackout: 0, ..short.clone() }.lacking().is_some());
+    assert!(Counts { unavailable: 0, ..short.clone() }.lacking().is_some());
+    let none = Counts { blackouts: 0, in_blackout: 0, unavailable: 0, ..short };
+    assert_eq!(none.lacking(), None);
 }

@@ -4,6 +4,7 @@ use ajwt_test_servers::{redis::RedisServer, redis_cluster::RedisCluster};
 use async_trait::async_trait;
 use tokio::task::block_in_place;
 
+use super::WIDE_CLOCKS;
 use crate::{
     gateway::Gateway,
     program,
@@ -25,31 +26,35 @@ const ONE_EMPTIED: StoreFault = StoreFault::passing("one emptied").forgets();
 /// What a server waits for Redis, in milliseconds.
 const PATIENCE: i64 = 240;
 
-/// Servers may be up to 5 s ahead of Redis' own clock, by which its memory is dated.
-const CLOCKS: (i64, i64) = (-1_000, 4_000);
+/// Where it forgets, servers may be up to 5 s ahead of Redis' own clock, by which its memory is dated.
+const CLOSE_CLOCKS: (i64, i64) = (-1_000, 4_000);
 
 /// One server.
 #[derive(Debug)]
-pub struct Redis(RedisServer);
+pub struct Redis {
+    server: RedisServer,
+    wide_clocks: bool,
+}
 
 impl Redis {
-    /// Starts one, which keeps an append-only file, without its last writes after a crash, or nothing.
+    /// Starts one, which keeps an append-only file, without its last writes after a crash, or nothing. With
+    /// clocks far apart nothing is done to it by which it forgets.
     #[must_use]
-    pub fn start(append_only: bool) -> Self {
+    pub fn start(wide_clocks: bool, append_only: bool) -> Self {
         let arguments: &[&str] =
             if append_only { &["--appendonly", "yes", "--appendfsync", "everysec"] } else { &[] };
-        Self(block_in_place(|| RedisServer::start(arguments)))
+        Self { server: block_in_place(|| RedisServer::start(arguments)), wide_clocks }
     }
 }
 
 #[async_trait]
 impl Store for Redis {
     fn terms(&self) -> Terms {
-        Terms::shared(PATIENCE, CLOCKS)
+        Terms::shared(PATIENCE, clocks(self.wide_clocks))
     }
 
     fn words(&self) -> String {
-        format!("--nonce {}", self.0.url())
+        format!("--nonce {}", self.server.url())
     }
 
     fn initialise(&self, folder: &Path) {
@@ -57,24 +62,24 @@ impl Store for Redis {
     }
 
     fn faults(&self) -> Vec<StoreFault> {
-        vec![KILLED, PAUSED, FULL, EMPTIED, CUT_OFF]
+        remembering(self.wide_clocks, vec![KILLED, PAUSED, FULL, EMPTIED, CUT_OFF])
     }
 
     async fn begin(&mut self, fault: StoreFault, _: &[Gateway]) {
         block_in_place(|| match fault {
-            KILLED => self.0.kill(),
-            PAUSED => self.0.pause(),
-            FULL => self.0.ask("CONFIG SET maxmemory 1"),
-            CUT_OFF => cut_off(&self.0),
-            _ => self.0.ask("FLUSHALL"),
+            KILLED => self.server.kill(),
+            PAUSED => self.server.pause(),
+            FULL => self.server.ask("CONFIG SET maxmemory 1"),
+            CUT_OFF => cut_off(&self.server),
+            _ => self.server.ask("FLUSHALL"),
         });
     }
 
     async fn end(&mut self, fault: StoreFault, _: &[Gateway]) {
         block_in_place(|| match fault {
-            KILLED => self.0.restart(),
-            PAUSED => self.0.resume(),
-            FULL => self.0.ask("CONFIG SET maxmemory 0"),
+            KILLED => self.server.restart(),
+            PAUSED => self.server.resume(),
+            FULL => self.server.ask("CONFIG SET maxmemory 0"),
             _ => {}
         });
     }
@@ -84,21 +89,22 @@ impl Store for Redis {
 #[derive(Debug)]
 pub struct Cluster {
     cluster: RedisCluster,
+    wide_clocks: bool,
     turn: usize,
 }
 
 impl Cluster {
-    /// Starts one.
+    /// Starts one. With clocks far apart nothing is done to it by which it forgets.
     #[must_use]
-    pub fn start() -> Self {
-        Self { cluster: block_in_place(RedisCluster::start), turn: 0 }
+    pub fn start(wide_clocks: bool) -> Self {
+        Self { cluster: block_in_place(RedisCluster::start), wide_clocks, turn: 0 }
     }
 }
 
 #[async_trait]
 impl Store for Cluster {
     fn terms(&self) -> Terms {
-        Terms { buckets: 256, ..Terms::shared(PATIENCE, CLOCKS) }
+        Terms { buckets: 256, ..Terms::shared(PATIENCE, clocks(self.wide_clocks)) }
     }
 
     fn words(&self) -> String {
@@ -110,7 +116,7 @@ impl Store for Cluster {
     }
 
     fn faults(&self) -> Vec<StoreFault> {
-        vec![ONE_KILLED, ONE_PAUSED, ONE_FULL, ONE_EMPTIED, CUT_OFF]
+        remembering(self.wide_clocks, vec![ONE_KILLED, ONE_PAUSED, ONE_FULL, ONE_EMPTIED, CUT_OFF])
     }
 
     async fn begin(&mut self, fault: StoreFault, _: &[Gateway]) {
@@ -163,7 +169,7 @@ impl FailingOver {
 #[async_trait]
 impl Store for FailingOver {
     fn terms(&self) -> Terms {
-        Terms { buckets: 256, least: 5_000, ..Terms::shared(PATIENCE, CLOCKS) }
+        Terms { buckets: 256, least: 5_000, ..Terms::shared(PATIENCE, CLOSE_CLOCKS) }
     }
 
     fn words(&self) -> String {
@@ -191,6 +197,14 @@ impl Store for FailingOver {
             block_in_place(|| self.cluster.servers[self.killed].restart());
         }
     }
+}
+
+const fn clocks(wide: bool) -> (i64, i64) {
+    if wide { WIDE_CLOCKS } else { CLOSE_CLOCKS }
+}
+
+fn remembering(only: bool, faults: Vec<StoreFault>) -> Vec<StoreFault> {
+    faults.into_iter().filter(|fault| !(only && fault.forgets)).collect()
 }
 
 fn cut_off(server: &RedisServer) {
