@@ -419,13 +419,22 @@ fn move_slot(
     port: u16,
 ) {
     let [from, to] = ends;
-    let mut set = |end: usize, state: &str, id: &str| {
-        let mut set = redis::cmd("CLUSTER");
-        set.arg("SETSLOT").arg(slot).arg(state).arg(id);
-        set.exec(&mut connections[end]).expect("set");
+    let set = |connections: &mut [redis::Connection; 2], end: usize, state: &str, id: &str| {
+        redis::cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(state).arg(id).exec(&mut connections[end])
     };
-    set(to, "IMPORTING", &ids[from]);
-    set(from, "MIGRATING", &ids[to]);
+    for attempt in 1.. {
+        let importing = set(connections, to, "IMPORTING", &ids[from]);
+        let Err(error) = importing.and_then(|()| set(connections, from, "MIGRATING", &ids[to])) else {
+            break;
+        };
+        assert!(attempt < 500, "slot {slot}: {error}");
+        // Servers that have not heard of all of each other's moves may each take the other for its owner. What they
+        // are told counts.
+        for end in ends {
+            let _ = set(connections, end, "NODE", &ids[from]);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     loop {
         let mut keys = redis::cmd("CLUSTER");
         keys.arg("GETKEYSINSLOT").arg(slot).arg(100);
@@ -437,13 +446,9 @@ fn move_slot(
         migrate.arg("127.0.0.1").arg(port).arg("").arg(0).arg(5000).arg("KEYS").arg(keys);
         migrate.exec(&mut connections[from]).expect("migrated");
     }
-    let mut set = |end: usize| {
-        let mut set = redis::cmd("CLUSTER");
-        set.arg("SETSLOT").arg(slot).arg("NODE").arg(&ids[to]);
-        set.exec(&mut connections[end]).expect("set");
-    };
-    set(to);
-    set(from);
+    for end in [to, from] {
+        set(connections, end, "NODE", &ids[to]).expect("set");
+    }
 }
 
 /// The permissions that docs/operations.md names.
