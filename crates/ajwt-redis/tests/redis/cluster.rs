@@ -305,7 +305,7 @@ async fn each_primary_waits_for_its_replicas() {
     let (before, after) = nonces.split_at(30);
     assert_eq!(those(&backend, before, is_fresh).await.len(), 30);
 
-    let hasty = builder().wait_for_replicas(1).timeout(Duration::from_millis(500));
+    let hasty = builder().wait_for_replicas(1).timeout(Duration::from_secs(1));
     let hasty = hasty.root_certificates_pem(authority.root_pem()).connect_cluster(&urls).await;
     let backend = hasty.unwrap_or_else(|error| panic!("{}", told(&error)));
     let replica = cluster.servers.iter().find(|server| role(server) == "slave").expect("a replica");
