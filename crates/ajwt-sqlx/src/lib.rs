@@ -64,6 +64,8 @@ mod postgres_django;
 mod postgres_nonce;
 #[cfg(feature = "postgres")]
 mod postgres_tables;
+#[cfg(feature = "postgres")]
+mod postgres_url;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]

@@ -1,4 +1,4 @@
-use std::{str::FromStr as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
@@ -9,10 +9,9 @@ use ajwt_server::{
 use async_trait::async_trait;
 use sqlx::{
     Executor as _, PgConnection, PgPool, Postgres, Row as _, SqlStr,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    postgres::{PgListener, PgPoolOptions, PgRow},
 };
 use tokio::sync::Mutex;
-use url::Url;
 
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
@@ -21,7 +20,7 @@ use crate::{
     key_cache::KeyCache,
     migrations,
     pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_broken},
-    postgres_django, postgres_tables,
+    postgres_django, postgres_tables, postgres_url,
     schema::{self, REVISION, Schema, Statements},
     user_rows::{self, UserRow},
 };
@@ -49,28 +48,6 @@ const LISTEN_ANEW: Duration = Duration::from_secs(300);
 /// Between two attempts to listen for changes.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 
-/// What sqlx knows in a URL, besides `options[NAME]`.
-const PARAMETERS: [&str; 18] = [
-    "application_name",
-    "dbname",
-    "host",
-    "hostaddr",
-    "options",
-    "password",
-    "port",
-    "ssl-ca",
-    "ssl-cert",
-    "ssl-key",
-    "ssl-mode",
-    "ssl-root-cert",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-    "statement-cache-capacity",
-    "user",
-];
-
 /// Users, keys and trusts in PostgreSQL. Cheap to clone; clones share the pool, the parsed keys and the
 /// connection that looks for changes. Each listens for changes by itself, on a connection of its own once
 /// it is asked for them.
@@ -97,13 +74,7 @@ impl PostgresRepository {
     /// # Errors
     /// [`ConnectError`] that says whether the URL or the server is at fault.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        let not_usable =
-            |source| ConnectError::Url { expected: "postgres://USER:PASSWORD@HOST/DATABASE", source };
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return Err(not_usable("it does not begin with postgres://".into()));
-        }
-        check_parameters(url).map_err(|error| not_usable(error.into()))?;
-        let options = PgConnectOptions::from_str(url).map_err(|error| not_usable(error.into()))?;
+        let options = postgres_url::options(url)?;
         let pool = PgPoolOptions::new()
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -547,20 +518,6 @@ impl KeyAdmin for PostgresRepository {
     async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
         self.change_row(username, RowChange::trust_removal(self.sql.remove_trust.clone(), trust_id)).await
     }
-}
-
-/// sqlx ignores a parameter that it does not know, which may be a misspelt `sslmode`, and logs it, which may be a
-/// part of a password. So it is not shown here either.
-fn check_parameters(url: &str) -> Result<(), String> {
-    // What is no URL sqlx says itself.
-    let Ok(url) = Url::parse(url) else { return Ok(()) };
-    let is_known =
-        |name: &str| PARAMETERS.contains(&name) || name.starts_with("options[") && name.ends_with(']');
-    if url.query_pairs().all(|(name, _)| is_known(&name)) {
-        return Ok(());
-    }
-    let known = PARAMETERS.join(", ");
-    Err(format!("a parameter after its '?' is none of {known}; in a password write '?' as %3F"))
 }
 
 fn statements(schema: &Schema) -> Arc<Statements> {
