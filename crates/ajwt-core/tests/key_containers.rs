@@ -1,6 +1,6 @@
 //! Containers of keys, made by hand, that no tool makes by accident.
 
-use ajwt_core::{JwkError, KeyError, PrivateKey, PublicKey};
+use ajwt_core::{Algorithm, JwkError, KeyError, PrivateKey, PublicKey};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 fn pem(label: &str, der: &[u8]) -> String {
@@ -110,6 +110,29 @@ fn an_ec_key_with_its_parameters_is_told_to_be_one() {
 }
 
 #[test]
+fn only_what_is_a_key_of_the_other_kind_is_told_to_be_one() {
+    let private = PublicKey::from_pem(pem("ENCRYPTED PRIVATE KEY", &[0x30, 0]));
+    assert_eq!(private, Err(KeyError::PrivateKey));
+    let neither = PublicKey::from_pem(pem("PKCS7", &[0x30, 0]));
+    assert_eq!(neither, Err(KeyError::Label { label: "PKCS7".into() }));
+
+    let public = PrivateKey::from_pem(include_str!("fixtures/ed25519-ssh.openssh.public"), None);
+    assert_eq!(public.expect_err("a public key"), KeyError::PublicKey);
+    let neither = PrivateKey::from_pem("ssh-ed25519 AAAA", None).expect_err("no key");
+    assert_ne!(neither, KeyError::PublicKey);
+}
+
+#[test]
+fn signatures_are_as_long_as_those_of_keys_that_are_accepted() {
+    for algorithm in [Algorithm::Rs512, Algorithm::Rs384, Algorithm::Rs256] {
+        let lens: Vec<_> = (0..=2048).filter(|len| PublicKey::is_signature_len(algorithm, *len)).collect();
+        assert_eq!(lens, Vec::from_iter(2048 / 8..=8192 / 8), "{algorithm}");
+    }
+    let lens: Vec<_> = (0..=2048).filter(|len| PublicKey::is_signature_len(Algorithm::EdDsa, *len)).collect();
+    assert_eq!(lens, [64]);
+}
+
+#[test]
 fn an_openssh_file_that_is_encrypted_without_a_derivation_is_no_wrong_password() {
     let mut bytes = b"openssh-key-v1\0".to_vec();
     let mut put = |field: &[u8]| {
@@ -145,6 +168,10 @@ fn a_lone_jwk_is_bounded_and_its_faults_are_told() {
     let twice = jwk.replacen('{', "{\"x\":\"a\",", 1);
     assert_eq!(PublicKey::from_jwk(twice), Err(JwkError::DuplicateMember));
     assert_eq!(PublicKey::from_jwk("[]"), Err(JwkError::Json));
+    // No more of what it says is told than shows it.
+    let other = jwk.replacen("OKP", &"o".repeat(100), 1);
+    let found = "o".repeat(64);
+    assert_eq!(PublicKey::from_jwk(other), Err(JwkError::UnsupportedType { member: "kty", found }));
 }
 
 /// Found by fuzzing: names that a text makes up went into errors as they were.
