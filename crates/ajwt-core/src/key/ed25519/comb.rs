@@ -43,6 +43,16 @@ impl Comb {
         Self(windows.collect())
     }
 
+    /// The multiples whose sum is that by the scalar, and which of them are to be taken off. They are copied
+    /// here, all at once, so that the waits for memory overlap instead of coming before each addition.
+    fn terms(&self, scalar: &Scalar) -> [Option<(EdwardsPoint, bool)>; WINDOWS] {
+        let mut terms = [None; WINDOWS];
+        for (window, (term, digit)) in terms.iter_mut().zip(digits(scalar)).enumerate() {
+            *term = self.multiple(window, digit).map(|multiple| (*multiple, digit < 0));
+        }
+        terms
+    }
+
     /// The multiple of a window's point by its digit. Zero has none.
     fn multiple(&self, window: usize, digit: i8) -> Option<&EdwardsPoint> {
         let index = usize::from(digit.unsigned_abs()).checked_sub(1)?;
@@ -79,14 +89,13 @@ impl Precomputed {
         let Ok(hash) = hash.as_ref().try_into() else { return false };
         let k = Scalar::from_bytes_mod_order_wide(hash);
 
+        let terms = [BASE.terms(&s), self.negated.terms(&k)];
         let mut sum = EdwardsPoint::identity();
-        for (comb, scalar) in [(&*BASE, s), (&self.negated, k)] {
-            for (window, digit) in digits(&scalar).into_iter().enumerate() {
-                match comb.multiple(window, digit) {
-                    Some(multiple) if digit < 0 => sum -= multiple,
-                    Some(multiple) => sum += multiple,
-                    None => {}
-                }
+        for (multiple, negative) in terms.iter().flatten().flatten() {
+            if *negative {
+                sum -= multiple;
+            } else {
+                sum += multiple;
             }
         }
         sum.compress().as_bytes() == encoded
