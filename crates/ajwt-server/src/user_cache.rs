@@ -92,8 +92,8 @@ impl Knowledge {
     fn current_at(self, revision: Option<i64>, read_at: Duration) -> Option<Duration> {
         let known = match (revision, self.seen) {
             (Some(revision), Some((seen, seen_at))) if revision == seen => read_at.max(seen_at),
-            // A look that began after the read saw another revision: the entry is old.
-            (Some(_), Some((_, seen_at))) if seen_at >= read_at => return None,
+            // What is kept was seen itself, so it is later that another revision was: the entry is old.
+            (Some(_), Some(_)) => return None,
             _ => read_at,
         };
         Some(known)

@@ -223,6 +223,27 @@ async fn a_notification_ends_entries_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_notification_ends_entries_before_the_store_tells_what_changed() {
+    let (store, cache) = cached(|options| options.max_staleness(Duration::from_secs(3600)));
+    find(&cache, "guido", MayBeCached).await;
+    pass(1).await;
+    store.hangs.store(true, Ordering::SeqCst);
+    store.notify.notify_one();
+    pass(1).await;
+    let found = tokio::time::timeout(Duration::from_millis(100), find(&cache, "guido", MayBeCached)).await;
+    assert!(found.is_err(), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_looks_at_the_store_once_the_cache_is_gone() {
+    let (store, cache) = cached(|options| options);
+    find(&cache, "guido", MayBeCached).await;
+    drop(cache);
+    pass(1).await;
+    assert_eq!(Arc::strong_count(&store), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_revision_an_entry_serves_the_staleness() {
     let (store, cache) = cached(|options| options);
     store.has_no_revision.store(true, Ordering::SeqCst);
