@@ -85,11 +85,15 @@ impl UserRepository for Store {
         self.reads.fetch_add(1, Ordering::SeqCst);
         assert!(!self.panics.load(Ordering::SeqCst), "a repository that panics, as this test wants it");
         // What is read is what stood there when the read began.
-        let active = self.users.lock().expect("lock").get(username).copied();
+        let user = {
+            let users = self.users.lock().expect("lock");
+            // By a collation that is blind to case.
+            let user = users.iter().find(|(name, _)| name.eq_ignore_ascii_case(username));
+            user.map(|(name, active)| Arc::new(User::new(name.as_str()).with_active(*active)))
+        };
         let revision = self.answer().await?;
         let delay = *self.delay.lock().expect("lock");
         tokio::time::sleep(delay).await;
-        let user = active.map(|active| Arc::new(User::new(username).with_active(active)));
         Ok(user.map(|user| Found::current(user).with_revision(revision)))
     }
 }
@@ -277,6 +281,17 @@ async fn a_removed_user_is_gone_from_the_cache_too() {
     store.users.lock().expect("lock").clear();
     assert_eq!(find(&cache, "guido", Current).await, None);
     assert_eq!(find(&cache, "guido", MayBeCached).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_user_is_gone_from_the_cache_by_the_old_name() {
+    let (store, cache) = cached(|options| options);
+    store.has_no_revision.store(true, Ordering::SeqCst);
+    find(&cache, "guido", MayBeCached).await;
+    store.users.lock().expect("lock").clear();
+    store.set("Guido", true);
+    find(&cache, "guido", Current).await;
+    assert_eq!(find(&cache, "guido", MayBeCached).await, Some((true, Current)));
 }
 
 #[tokio::test(start_paused = true)]
