@@ -79,6 +79,13 @@ impl<U: KeyedUser> AuthMiddleware<U> {
         Self(self.0.bad_credentials_are_anonymous())
     }
 
+    /// Answers every rejection by its status code, gRPC's too. **What answers a proxy's question needs it**:
+    /// see [`Guard::http_answers_only`].
+    #[must_use]
+    pub fn http_answers_only(self) -> Self {
+        Self(self.0.http_answers_only())
+    }
+
     /// Rejections have this body: see [`Guard::rejection_body`].
     #[must_use]
     pub fn rejection_body(
@@ -191,7 +198,8 @@ async fn check<U: KeyedUser>(guard: &Guard<U>, request: &ServiceRequest) -> Resu
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let values = request.headers().get_all(AUTHORIZATION).map(HeaderValue::as_bytes);
     let earlier = request.extensions_mut().remove::<Checked<U>>();
-    let checked = guard.check(values, AnswerFormat::for_content_type(content_type), earlier).await?;
+    let format = AnswerFormat::for_request(request.method().as_str(), content_type);
+    let checked = guard.check(values, format, earlier).await?;
     request.extensions_mut().insert(checked);
     Ok(())
 }

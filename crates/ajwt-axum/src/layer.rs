@@ -57,6 +57,13 @@ impl<U: KeyedUser> AuthLayer<U> {
         Self(self.0.bad_credentials_are_anonymous())
     }
 
+    /// Answers every rejection by its status code, gRPC's too. **What answers a proxy's question needs it**:
+    /// see [`Guard::http_answers_only`].
+    #[must_use]
+    pub fn http_answers_only(self) -> Self {
+        Self(self.0.http_answers_only())
+    }
+
     /// Rejections have this body: see [`Guard::rejection_body`].
     ///
     /// ```
@@ -139,7 +146,7 @@ where
         let mut values = request.headers().get_all(AUTHORIZATION).iter().cloned();
         let values = [values.next(), values.next()];
         let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let format = AnswerFormat::for_content_type(content_type);
+        let format = AnswerFormat::for_request(request.method().as_str(), content_type);
         let earlier = request.extensions_mut().remove::<Checked<U>>();
         Box::pin(async move {
             let values = values.iter().flatten().map(HeaderValue::as_bytes);

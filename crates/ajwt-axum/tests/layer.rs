@@ -16,8 +16,13 @@ use ajwt_server::{
     testing::StoreIsDown,
 };
 use async_trait::async_trait;
-use axum::{Router, body::Body, http::HeaderValue, routing::get};
-use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use axum::{
+    Router,
+    body::Body,
+    http::HeaderValue,
+    routing::{any, get},
+};
+use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
 use tokio::net::TcpListener;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
@@ -44,7 +49,7 @@ async fn optional(caller: Option<Authenticated>) -> String {
 }
 
 fn routes() -> Router {
-    Router::new().route("/required", get(required)).route("/optional", get(optional))
+    Router::new().route("/required", any(required)).route("/optional", get(optional))
 }
 
 fn request(path: &str, authorization: &[HeaderValue]) -> Request<Body> {
@@ -200,6 +205,7 @@ async fn a_grpc_rejection_ends_with_its_headers() {
     let app = routes().layer(AuthLayer::new(authenticator(&signer)));
     for content_type in ["application/grpc", "application/grpc+proto"] {
         let mut request = request("/required", &[]);
+        *request.method_mut() = Method::POST;
         request.headers_mut().insert("content-type", HeaderValue::from_static(content_type));
         let response = app.clone().oneshot(request).await.expect("infallible");
         assert_eq!(response.status(), StatusCode::OK);
@@ -207,6 +213,21 @@ async fn a_grpc_rejection_ends_with_its_headers() {
         assert_eq!(response.headers()["grpc-status"], "16");
         // No body and no trailers follow: over HTTP/2 the headers end the stream.
         assert!(http_body::Body::is_end_stream(response.body()));
+    }
+}
+
+#[tokio::test]
+async fn a_status_code_that_decides_is_401_whatever_the_content_type() {
+    let signer = signer();
+    let decides = routes().layer(AuthLayer::new(authenticator(&signer)).http_answers_only());
+    let usual = routes().layer(AuthLayer::new(authenticator(&signer)));
+    // A cache could keep the answer to GET, which gRPC never uses.
+    for (app, method) in [(&decides, Method::GET), (&decides, Method::POST), (&usual, Method::GET)] {
+        let mut request = request("/required", &[]);
+        *request.method_mut() = method.clone();
+        request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+        let response = app.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{method}");
     }
 }
 

@@ -28,6 +28,7 @@ impl Answer {
     }
 
     /// The answer to a rejection in gRPC: "Trailers-Only", that is 200 and the status among the headers.
+    /// To whoever looks at the status code alone that is an accepted request.
     pub(crate) fn to_grpc_rejection(kind: RejectionKind) -> Self {
         let (grpc_status, message) = match kind {
             RejectionKind::NoCredentials | RejectionKind::Refused => ("16", "unauthorized"),
@@ -53,13 +54,16 @@ pub enum AnswerFormat {
 }
 
 impl AnswerFormat {
-    /// Of a request with this `Content-Type`: gRPC's begin with `application/grpc`, in any case.
+    /// Of a request with this method and `Content-Type`: gRPC's are POST, of a type that begins with
+    /// `application/grpc`, in any case. Where the status code decides what happens, as behind a proxy that
+    /// only asks, add [`Guard::http_answers_only`](crate::Guard::http_answers_only).
     #[must_use]
-    pub fn for_content_type(content_type: Option<&[u8]>) -> Self {
+    pub fn for_request(method: &str, content_type: Option<&[u8]>) -> Self {
         const GRPC: &[u8] = b"application/grpc";
 
         let start = content_type.and_then(|value| value.get(..GRPC.len()));
-        if start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC)) { Self::Grpc } else { Self::Http }
+        let is_grpc = method == "POST" && start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC));
+        if is_grpc { Self::Grpc } else { Self::Http }
     }
 }
 
@@ -85,9 +89,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grpc_is_told_by_the_start_of_the_content_type() {
-        let is_grpc =
-            |value: &str| AnswerFormat::for_content_type(Some(value.as_bytes())) == AnswerFormat::Grpc;
+    fn grpc_is_told_by_the_method_and_the_start_of_the_content_type() {
+        let format = |method, value: &str| AnswerFormat::for_request(method, Some(value.as_bytes()));
+        let is_grpc = |value: &str| format("POST", value) == AnswerFormat::Grpc;
         for value in
             ["application/grpc", "application/grpc+proto", "Application/GRPC; x=y", "application/grpc-web"]
         {
@@ -97,6 +101,10 @@ mod tests {
         {
             assert!(!is_grpc(value), "{value}");
         }
-        assert_eq!(AnswerFormat::for_content_type(None), AnswerFormat::Http);
+        assert_eq!(AnswerFormat::for_request("POST", None), AnswerFormat::Http);
+        // A cache, and a proxy that asks, would take 200 for an accepted request.
+        for method in ["GET", "HEAD", "PUT", "post"] {
+            assert_eq!(format(method, "application/grpc"), AnswerFormat::Http, "{method}");
+        }
     }
 }

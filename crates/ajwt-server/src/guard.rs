@@ -14,14 +14,14 @@ use crate::{
 /// ```
 /// use ajwt_server::{Answer, AnswerFormat, Checked, Guard};
 ///
-/// # struct Request { headers: Vec<(String, Vec<u8>)> }
+/// # struct Request { method: String, headers: Vec<(String, Vec<u8>)> }
 /// /// Call it before the handler: what it returns goes with the request, or back to the peer.
 /// async fn before(guard: &Guard, request: &Request) -> Result<Checked, Answer> {
 ///     let named = |name: &'static str| {
 ///         let headers = request.headers.iter().filter(move |header| header.0.eq_ignore_ascii_case(name));
 ///         headers.map(|header| header.1.as_slice())
 ///     };
-///     let format = AnswerFormat::for_content_type(named("content-type").next());
+///     let format = AnswerFormat::for_request(&request.method, named("content-type").next());
 ///     guard.check(named("authorization"), format, None).await
 /// }
 /// ```
@@ -30,6 +30,7 @@ pub struct Guard<U = User> {
     anonymous: Anonymous,
     body: Arc<BodyWriter>,
     shows_reasons: bool,
+    http_only: bool,
     answers: Arc<Answers>,
 }
 
@@ -56,7 +57,14 @@ impl<U: KeyedUser> Guard<U> {
     pub fn new(authenticator: Authenticator<U>) -> Self {
         let body: Arc<BodyWriter> = Arc::new(rejection_body::terse);
         let answers = Arc::new(Answers::new(&authenticator, &*body, false));
-        Self { authenticator, anonymous: Anonymous::Nobody, body, shows_reasons: false, answers }
+        Self {
+            authenticator,
+            anonymous: Anonymous::Nobody,
+            body,
+            shows_reasons: false,
+            http_only: false,
+            answers,
+        }
     }
 
     /// Lets requests without a token through as anonymous. A bad token is still answered with 401.
@@ -70,6 +78,15 @@ impl<U: KeyedUser> Guard<U> {
     #[must_use]
     pub fn bad_credentials_are_anonymous(self) -> Self {
         Self { anonymous: Anonymous::WithoutGoodCredentials, ..self }
+    }
+
+    /// Answers every rejection by its status code, 401 or 503, whatever the request asks for. **A service
+    /// that answers a proxy's question** (`auth_request` of nginx, `forward_auth` of Caddy and Traefik, Envoy's
+    /// `ext_authz`) **needs it**: such a proxy passes the client's `Content-Type` on and takes each 2xx for yes,
+    /// and gRPC's rejections are 200.
+    #[must_use]
+    pub fn http_answers_only(self) -> Self {
+        Self { http_only: true, ..self }
     }
 
     /// Rejections have this body; [`problem_details`](crate::problem_details) is one. Default: one
@@ -116,6 +133,7 @@ impl<U: KeyedUser> Guard<U> {
         {
             return Ok(earlier);
         }
+        let format = if self.http_only { AnswerFormat::Http } else { format };
         let caller = match self.authenticator.authenticate(authorization).await {
             Ok(authentication) => Some(Arc::new(authentication)),
             Err(rejection) if self.is_anonymous(rejection.kind()) => None,
@@ -150,6 +168,7 @@ impl<U> Clone for Guard<U> {
             anonymous: self.anonymous,
             body: Arc::clone(&self.body),
             shows_reasons: self.shows_reasons,
+            http_only: self.http_only,
             answers: Arc::clone(&self.answers),
         }
     }
@@ -161,6 +180,7 @@ impl<U> fmt::Debug for Guard<U> {
             .field("authenticator", &self.authenticator)
             .field("anonymous", &self.anonymous)
             .field("shows_reasons", &self.shows_reasons)
+            .field("http_only", &self.http_only)
             .finish_non_exhaustive()
     }
 }

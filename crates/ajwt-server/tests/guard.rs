@@ -188,3 +188,22 @@ async fn grpc_is_answered_in_its_headers_alone() {
         assert_eq!((answer.status, &*answer.body), (200, ""));
     }
 }
+
+/// A proxy that asks takes a 200 of gRPC for yes.
+#[tokio::test]
+async fn a_guard_may_answer_in_http_only() {
+    let signer = TestSigner::new("guido");
+    let working = Guard::new(signer.authenticator()).http_answers_only();
+    let down = Guard::new(signer.authenticator_with(StoreIsDown)).http_answers_only();
+    let token = signer.authorization();
+    for (guard, authorization, status) in
+        [(&working, None, 401), (&working, Some("JWT x"), 401), (&down, Some(&*token), 503)]
+    {
+        let values = authorization.into_iter().map(str::as_bytes);
+        let answer = guard.check(values, AnswerFormat::Grpc, None).await.expect_err("an answer");
+        assert_eq!((answer.status, header(&answer, "grpc-status")), (status, None));
+    }
+    // Of a handler that needs a caller, too.
+    let anonymous = working.optional().check([], AnswerFormat::Grpc, None).await.expect("anonymous");
+    assert_eq!(anonymous.refusal().status, 401);
+}

@@ -47,7 +47,8 @@ pub(super) fn router(
         .route("/auth", any(accepted))
         .route("/auth/", any(accepted))
         .route("/auth/{*path}", any(accepted))
-        .route_layer(AuthLayer::new(authenticator))
+        // A proxy passes the client's content type on, and takes a 200 of gRPC for yes.
+        .route_layer(AuthLayer::new(authenticator).http_answers_only())
         .route_layer(middleware::from_fn(measured))
         .route_service(JwksService::PATH, JwksService::new(published))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -142,8 +142,14 @@ fn with_token(lines: &[Vec<u8>], token: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// What a case's answer must be under a mode.
-fn check(mode: Mode, path: &str, lines: &[Vec<u8>], due: &Due, answer: &Response) -> Result<(), String> {
-    let is_grpc = lines.first().is_some_and(|line| line.to_ascii_lowercase().starts_with(b"content-type:"));
+fn check(
+    mode: Mode,
+    (method, path): (&str, &str),
+    lines: &[Vec<u8>],
+    due: &Due,
+    answer: &Response,
+) -> Result<(), String> {
+    let is_grpc = method == "POST" && names_grpc(lines);
     let anonymous = match due {
         NoCredentials => matches!(mode, Mode::Optional | Mode::BadIsAnonymous),
         Refused => mode == Mode::BadIsAnonymous,
@@ -169,6 +175,10 @@ fn check(mode: Mode, path: &str, lines: &[Vec<u8>], due: &Due, answer: &Response
     if is_due { Ok(()) } else { Err(format!("{answer:?}")) }
 }
 
+fn names_grpc(lines: &[Vec<u8>]) -> bool {
+    lines.first().is_some_and(|line| line.to_ascii_lowercase().starts_with(b"content-type:"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_requests_get_one_answer_at_every_door() {
     let signer = TestSigner::new("guido");
@@ -178,13 +188,17 @@ async fn odd_requests_get_one_answer_at_every_door() {
     {
         let doors = doors::open(three(|| signer.authenticator()), mode, false).await;
         for (what, lines, due) in cases() {
-            for path in ["/", "/required"] {
+            // gRPC is POST: to all else its content type says nothing.
+            let methods: &[_] = if names_grpc(&lines) { &["GET", "POST"] } else { &["GET"] };
+            for (method, path) in
+                methods.iter().flat_map(|method| ["/", "/required"].map(|path| (*method, path)))
+            {
                 let token = signer.authorization();
                 let lines = with_token(&lines, token.strip_prefix("JWT ").expect("a token").as_bytes());
-                let result = ask_all(doors, &request("GET", path, &lines)).await;
-                let result = result.and_then(|answer| check(mode, path, &lines, &due, &answer));
+                let result = ask_all(doors, &request(method, path, &lines)).await;
+                let result = result.and_then(|answer| check(mode, (method, path), &lines, &due, &answer));
                 if let Err(failure) = result {
-                    failures.push(format!("{mode:?}, {path}, {what}: {failure}"));
+                    failures.push(format!("{mode:?}, {method} {path}, {what}: {failure}"));
                 }
             }
         }
