@@ -35,6 +35,8 @@
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod audit;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod connect_url;
 mod error;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod failure;
@@ -64,8 +66,6 @@ mod postgres_django;
 mod postgres_nonce;
 #[cfg(feature = "postgres")]
 mod postgres_tables;
-#[cfg(feature = "postgres")]
-mod postgres_url;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]

@@ -1,4 +1,4 @@
-use std::{str, str::FromStr as _, sync::Arc};
+use std::{str, sync::Arc};
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
@@ -9,14 +9,13 @@ use ajwt_server::{
 use async_trait::async_trait;
 use sqlx::{
     Executor as _, MySql, MySqlConnection, MySqlPool, Row as _, SqlStr,
-    mysql::{
-        MySqlArguments, MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult, MySqlRow,
-    },
+    mysql::{MySqlArguments, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult, MySqlRow},
     query::Query,
 };
 
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
+    connect_url,
     error::{ConnectError, MigrationError},
     failure::failed,
     key_cache::KeyCache,
@@ -56,17 +55,13 @@ impl MySqlRepository {
     /// settings for a service: at most ten connections, and no wait for one that is longer than
     /// 1.5 s. For other settings make a pool and use [`new`](Self::new), preferably with
     /// `test_before_acquire(false)`: a ping before each statement is half its cost, and a read is
-    /// tried again when its connection turns out to have broken.
+    /// tried again when its connection turns out to have broken. A parameter that sqlx does not know is
+    /// refused.
     ///
     /// # Errors
     /// [`ConnectError`] that says whether the URL or the server is at fault.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        let not_usable =
-            |source| ConnectError::Url { expected: "mysql://USER:PASSWORD@HOST/DATABASE", source };
-        if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
-            return Err(not_usable("it does not begin with mysql://".into()));
-        }
-        let options = MySqlConnectOptions::from_str(url).map_err(|error| not_usable(error.into()))?;
+        let options = connect_url::mysql(url)?;
         let pool = MySqlPoolOptions::new()
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -275,7 +270,8 @@ impl MySqlRepository {
 
     async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
         let failed = failed("changing a key or trust");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let mut query = sqlx::query(change.sql);
         if let Some(argument) = change.argument {
@@ -288,7 +284,9 @@ impl MySqlRepository {
         }
         let now = self.clock.now();
         self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 }
 
@@ -347,7 +345,8 @@ impl UsageStore for MySqlRepository {
         let mut uses = uses.to_vec();
         // In one order in every process, or two of them may wait for each other.
         uses.sort_unstable();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         for (source, at) in uses {
             let (sql, id) = match source {
                 KeySource::Key(id) => (&self.sql.key_used, id),
@@ -356,7 +355,9 @@ impl UsageStore for MySqlRepository {
             let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
             update.execute(&mut *transaction).await.map_err(&failed)?;
         }
-        transaction.commit().await.map_err(&failed)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 }
 
@@ -366,7 +367,8 @@ impl KeyAdmin for MySqlRepository {
         self.schema.check_add_user()?;
         let failed = failed("adding a user");
         let now = self.clock.now();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         let add =
             sqlx::query(mysql_tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
         let added = add.execute(&mut *transaction).await;
@@ -376,26 +378,32 @@ impl KeyAdmin for MySqlRepository {
         added.map_err(&failed)?;
         let entry = Entry::of_user("add_user");
         self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 
     async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
         self.schema.check_set_user_active()?;
         let failed = failed("changing a user");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let change = sqlx::query(self.sql.set_user_active.clone()).bind(active);
         let change = self.bind_name(change, username.as_str());
         change.execute(&mut *transaction).await.map_err(&failed)?;
         let entry = Entry::activation(active);
         self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 
     async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
         self.schema.check_remove_user()?;
         let failed = failed("removing a user");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
         for sql in mysql_tables::REMOVE_USER {
             sqlx::query(sql)
@@ -406,7 +414,9 @@ impl KeyAdmin for MySqlRepository {
         }
         let entry = Entry::of_user("remove_user");
         self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
@@ -424,7 +434,8 @@ impl KeyAdmin for MySqlRepository {
         let failed = failed("adding a key");
         let now = self.clock.now();
         let fingerprint = key.key().fingerprint().as_str();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
         self.check_not_there(&mut transaction, username, key).await?;
         let add = self.bind_name(sqlx::query(self.sql.add_key.clone()), username.as_str());
@@ -442,6 +453,7 @@ impl KeyAdmin for MySqlRepository {
         let entry = Entry::added_key(id, fingerprint);
         self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
+        lease.end();
         let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
         Ok(KeyRecord::new(id, key, created_at))
     }
@@ -477,7 +489,8 @@ impl KeyAdmin for MySqlRepository {
         self.schema.check_new_trust(url)?;
         let failed = failed("adding a trust");
         let now = self.clock.now();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let add = self.bind_name(sqlx::query(self.sql.add_trust.clone()), username.as_str());
         let mut add = add.bind(url);
@@ -493,6 +506,7 @@ impl KeyAdmin for MySqlRepository {
         let entry = Entry::added_trust(id, url);
         self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
+        lease.end();
         Ok(TrustRecord::new(id, url, None))
     }
 

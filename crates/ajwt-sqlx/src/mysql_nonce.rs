@@ -4,10 +4,12 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::{MySqlConnection, MySqlPool, QueryBuilder, mysql::MySqlDatabaseError};
+use sqlx::{
+    AssertSqlSafe, Executor as _, MySqlConnection, MySqlPool, QueryBuilder, mysql::MySqlDatabaseError,
+};
 
 use crate::{
-    nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
+    nonce_table::{Added, Hex, NonceTable, Nonces, SWEEP_BATCH},
     pool::{Lease, drop_broken, is_broken},
 };
 
@@ -20,6 +22,9 @@ const CONSUME: &str = "
 INSERT INTO ajwt_nonce (`key`, expires_at)
 SELECT ?, ? FROM ajwt_nonce
 WHERE `key` = REPEAT(x'00', 32) AND expires_at = ? AND @@autocommit = 1 LOCK IN SHARE MODE";
+/// Goes before it: an error, after which the rest is not run, where the connection is within a transaction,
+/// which others may yet roll back. It changes nothing.
+const NOT_IN_TRANSACTION: &str = "SET TRANSACTION READ WRITE";
 /// Without it nothing is committed, and a nonce would end with its connection.
 const AUTOCOMMIT: &str = "SELECT CAST(@@autocommit AS SIGNED)";
 const NO_AUTOCOMMIT: &str = "nonces need autocommit: SET autocommit = 1 in the connections of the pool";
@@ -107,9 +112,13 @@ impl NonceBackend for MySqlNonceBackend {
 #[async_trait]
 impl NonceTable for MySqlPool {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
+        let consume = CONSUME
+            .replacen('?', &format!("x'{}'", Hex(key)), 1)
+            .replacen('?', &expires_at.to_string(), 1)
+            .replacen('?', &since.to_string(), 1);
+        let sql = format!("{NOT_IN_TRANSACTION};{consume}");
         let add = async |connection: &mut MySqlConnection| {
-            let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
-            let added = add.execute(&mut *connection).await?;
+            let added = connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
             if added.rows_affected() == 0 {
                 let commits: i64 = sqlx::query_scalar(AUTOCOMMIT).fetch_one(connection).await?;
                 if commits == 0 {
@@ -148,8 +157,10 @@ impl NonceTable for MySqlPool {
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let mut expired: Vec<Vec<u8>> =
-            sqlx::query_scalar(EXPIRED).bind(now).bind(SWEEP_BATCH).fetch_all(self).await?;
+        let read = async |connection: &mut MySqlConnection| {
+            sqlx::query_scalar(EXPIRED).bind(now).bind(SWEEP_BATCH).fetch_all(connection).await
+        };
+        let mut expired: Vec<Vec<u8>> = Lease::of(self).await?.run(read).await?;
         if expired.is_empty() {
             return Ok(0);
         }
@@ -161,8 +172,11 @@ impl NonceTable for MySqlPool {
             keys.push_bind(key);
         }
         removal.push(") AND expires_at < ").push_bind(now);
-        // Of changing length: not worth a place among the prepared ones.
-        Ok(removal.build().persistent(false).execute(self).await?.rows_affected())
+        let remove = async |connection: &mut MySqlConnection| {
+            // Of changing length: not worth a place among the prepared ones.
+            Ok(removal.build().persistent(false).execute(connection).await?.rows_affected())
+        };
+        Lease::of(self).await?.run(remove).await
     }
 }
 

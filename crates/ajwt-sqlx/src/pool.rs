@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use sqlx::{Connection as _, Database, Pool, pool::PoolConnection};
+use sqlx::{Connection as _, Database, Pool, Transaction, pool::PoolConnection};
 use tokio::sync::Mutex;
 
 /// How long a request waits for a connection of a pool that we open: less than the engine waits
@@ -16,7 +16,9 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// The engine gives up on a store that does not answer, and drops the statement under way. sqlx
 /// would then wait for the connection to answer before another takes its place; here it is closed,
-/// so that a server that hung leaves no pool of hanging connections behind.
+/// so that a server that hung leaves no pool of hanging connections behind. Nor one that is within a
+/// transaction that nobody ends: sqlx gives a connection back that is dropped while it waits for the
+/// answer to BEGIN, and does not roll back.
 pub(crate) struct Lease<DB: Database>(Option<PoolConnection<DB>>);
 
 impl<DB: Database> Lease<DB> {
@@ -31,10 +33,25 @@ impl<DB: Database> Lease<DB> {
     ) -> Result<T, sqlx::Error> {
         let Some(connection) = &mut self.0 else { return Err(sqlx::Error::PoolClosed) };
         let result = statement(connection).await;
+        if !is_broken(&result) {
+            self.end();
+        }
+        result
+    }
+
+    /// Begins a transaction. After its commit, [`end`](Self::end); without, the connection is closed.
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, DB>, sqlx::Error> {
+        match &mut self.0 {
+            Some(connection) => connection.begin().await,
+            None => Err(sqlx::Error::PoolClosed),
+        }
+    }
+
+    /// Gives the connection back.
+    pub(crate) fn end(mut self) {
         if let Some(connection) = self.0.take() {
             give_back(connection);
         }
-        result
     }
 }
 
@@ -88,7 +105,8 @@ impl<DB: Database> fmt::Debug for Reserved<DB> {
     }
 }
 
-/// Whether a statement failed because its connection had broken: a read may be tried again then.
+/// Whether a statement failed because of its connection, and may do better on another one: a read may be
+/// tried again then.
 pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
     match result {
         Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
@@ -97,9 +115,12 @@ pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
             let code = code.as_deref().unwrap_or_default();
             // Connection exceptions, and PostgreSQL's shutdown, crash and start (its appendix A);
             // MySQL's 1927 "connection was killed" and 4031 "disconnected because of inactivity".
+            // Transactions that another user of the pool has left open: one that has failed (25P02), and
+            // one (MySQL's 1568, 25001). A server that became a standby under its connections: 25006,
+            // MySQL's 1290 and 1836.
             code.starts_with("08")
-                || ["57P01", "57P02", "57P03", "70100"].contains(&code)
-                || error.message().contains("inactivity")
+                || ["57P01", "57P02", "57P03", "70100", "25P02", "25001", "25006"].contains(&code)
+                || ["inactivity", "read-only"].iter().any(|word| error.message().contains(word))
         }
         _ => false,
     }

@@ -15,22 +15,29 @@ use tokio::sync::Mutex;
 
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
+    connect_url,
     error::{ConnectError, MigrationError},
     failure::failed,
     key_cache::KeyCache,
     migrations,
     pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_broken},
-    postgres_django, postgres_tables, postgres_url,
+    postgres_django, postgres_tables,
     schema::{self, REVISION, Schema, Statements},
     user_rows::{self, UserRow},
 };
 
 /// For connections of pools that we open. A statement that the engine has given up waits for a lock no
 /// longer than the engine would, or such statements would take all of the server's connections. The
-/// nonce's statement must see what others commit while it waits.
+/// nonce's statement must see what others commit while it waits, and what it commits must outlive a crash of
+/// the server; a stricter setting, `remote_apply` for one, stays.
 const SESSION: &str = "
 SET lock_timeout = '1500ms';
-SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
+SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SELECT set_config('synchronous_commit', 'on', FALSE)
+WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+/// What PostgreSQL says of a text that the database's encoding cannot hold: `untranslatable_character`.
+const NOT_STORABLE: &str = "22P05";
 
 const WAIT_TO_MIGRATE: &str = "SET LOCAL lock_timeout = 0";
 
@@ -74,7 +81,7 @@ impl PostgresRepository {
     /// # Errors
     /// [`ConnectError`] that says whether the URL or the server is at fault.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        let options = postgres_url::options(url)?;
+        let options = connect_url::postgres(url)?;
         let pool = PgPoolOptions::new()
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -140,11 +147,14 @@ impl PostgresRepository {
     pub async fn migrate(&self) -> Result<(), MigrationError> {
         let migrator = migrations::migrator(&self.schema, &MIGRATIONS);
         // sqlx's own lock belongs to a session. This one ends with the transaction around it all.
-        let mut transaction = self.pool.begin().await?;
+        let mut lease = Lease::of(&self.pool).await?;
+        let mut transaction = lease.begin().await?;
         sqlx::query(WAIT_TO_MIGRATE).execute(&mut *transaction).await?;
         sqlx::query(MIGRATION_LOCK).execute(&mut *transaction).await?;
         migrator.run(&mut *transaction).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        lease.end();
+        Ok(())
     }
 
     /// Notes uses of keys in these tables, each key at most once per 30 s.
@@ -173,7 +183,7 @@ impl PostgresRepository {
 
     async fn user_rows(&self, username: &str) -> Result<Vec<PgRow>, sqlx::Error> {
         let read = async |connection: &mut PgConnection| {
-            sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await
+            if_storable(sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await)
         };
         Lease::of(&self.pool).await?.run(read).await
     }
@@ -260,7 +270,8 @@ impl PostgresRepository {
 
     async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
         let failed = failed("changing a key or trust");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
         if let Some(argument) = change.argument {
@@ -272,7 +283,9 @@ impl PostgresRepository {
         }
         let now = self.clock.now();
         self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 }
 
@@ -369,7 +382,8 @@ impl UsageStore for PostgresRepository {
         let mut uses = uses.to_vec();
         // In one order in every process, or two of them may wait for each other.
         uses.sort_unstable();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         for (source, at) in uses {
             let (sql, id) = match source {
                 KeySource::Key(id) => (&self.sql.key_used, id),
@@ -378,7 +392,9 @@ impl UsageStore for PostgresRepository {
             let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
             update.execute(&mut *transaction).await.map_err(&failed)?;
         }
-        transaction.commit().await.map_err(&failed)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 }
 
@@ -388,7 +404,8 @@ impl KeyAdmin for PostgresRepository {
         self.schema.check_add_user()?;
         let failed = failed("adding a user");
         let now = self.clock.now();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         let add = sqlx::query(postgres_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
         let added = add.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
         if added == 0 {
@@ -396,32 +413,40 @@ impl KeyAdmin for PostgresRepository {
         }
         let entry = Entry::of_user("add_user");
         self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 
     async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
         self.schema.check_set_user_active()?;
         let failed = failed("changing a user");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
         change.execute(&mut *transaction).await.map_err(&failed)?;
         let entry = Entry::activation(active);
         self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 
     async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
         self.schema.check_remove_user()?;
         let failed = failed("removing a user");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         for sql in postgres_tables::REMOVE_USER {
             sqlx::query(sql).bind(username.as_str()).execute(&mut *transaction).await.map_err(&failed)?;
         }
         let entry = Entry::of_user("remove_user");
         self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction.commit().await.map_err(&failed)?;
+        lease.end();
+        Ok(())
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
@@ -439,7 +464,8 @@ impl KeyAdmin for PostgresRepository {
         let failed = failed("adding a key");
         let now = self.clock.now();
         let fingerprint = key.key().fingerprint().as_str();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         self.check_not_there(&mut transaction, username, key).await?;
         let mut add = sqlx::query_scalar(self.sql.add_key.clone())
@@ -456,6 +482,7 @@ impl KeyAdmin for PostgresRepository {
         let entry = Entry::added_key(id, fingerprint);
         self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
+        lease.end();
         let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
         Ok(KeyRecord::new(id, key, created_at))
     }
@@ -491,7 +518,8 @@ impl KeyAdmin for PostgresRepository {
         self.schema.check_new_trust(url)?;
         let failed = failed("adding a trust");
         let now = self.clock.now();
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        let mut transaction = lease.begin().await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
         if !self.schema.is_django() {
@@ -505,6 +533,7 @@ impl KeyAdmin for PostgresRepository {
         let entry = Entry::added_trust(id, url);
         self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
+        lease.end();
         Ok(TrustRecord::new(id, url, None))
     }
 
@@ -530,9 +559,19 @@ async fn check_user(
     username: &Username,
 ) -> Result<(), AdminError> {
     let found = sqlx::query(sql.clone()).bind(username.as_str()).fetch_optional(connection).await;
-    match found.map_err(failed("reading a user"))? {
+    match if_storable(found).map_err(failed("reading a user"))? {
         Some(_) => Ok(()),
         None => Err(AdminError::unknown_user(username)),
+    }
+}
+
+/// What was found, which is nothing where the database's encoding has not all of the name's characters.
+fn if_storable<T: Default>(found: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    match found {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(NOT_STORABLE) => {
+            Ok(T::default())
+        }
+        found => found,
     }
 }
 

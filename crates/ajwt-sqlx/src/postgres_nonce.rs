@@ -4,21 +4,30 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Row as _};
 
 use crate::{
-    nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
+    nonce_table::{Added, Hex, NonceTable, Nonces, SWEEP_BATCH},
     pool::{Lease, drop_broken, is_broken},
 };
 
-/// Adds a nonce. A row added: it was not there, and the table is whole since the time returned,
-/// which is read after any wait for another transaction: one that empties the table is not missed,
-/// if the isolation level lets the statement see it.
+/// Adds a nonce, if the statement commits it by itself; says whether it does. With a time: the nonce was
+/// not there, and the table is whole since then, which is read after any wait for another transaction: one
+/// that empties the table is not missed, if the isolation level lets the statement see it.
+///
+/// A statement that is a message of its own (the simple query protocol) has the time of its transaction,
+/// unless that began with an earlier one, which others may yet roll back.
 const CONSUME: &str = "
-INSERT INTO ajwt_nonce (key, expires_at)
-SELECT $1, $2 WHERE EXISTS (SELECT 1 FROM ajwt_nonce WHERE key = '\\x00' AND expires_at = $3)
-ON CONFLICT DO NOTHING
-RETURNING ajwt_nonce_since(), current_setting('transaction_isolation') = 'read committed'";
+WITH added AS (
+    INSERT INTO ajwt_nonce (key, expires_at)
+    SELECT $1, $2 WHERE EXISTS (SELECT 1 FROM ajwt_nonce WHERE key = '\\x00' AND expires_at = $3)
+        AND statement_timestamp() = transaction_timestamp()
+    ON CONFLICT DO NOTHING
+    RETURNING ajwt_nonce_since() AS since)
+SELECT statement_timestamp() = transaction_timestamp(),
+    current_setting('transaction_isolation') = 'read committed',
+    (SELECT since FROM added)";
+const IN_TRANSACTION: &str = "the connection came from the pool within a transaction, and is closed";
 const NOT_READ_COMMITTED: &str =
     "nonces need the isolation level READ COMMITTED: set default_transaction_isolation in the pool";
 const SINCE: &str = "SELECT expires_at FROM ajwt_nonce WHERE key = '\\x00'";
@@ -101,18 +110,26 @@ impl NonceBackend for PostgresNonceBackend {
 #[async_trait]
 impl NonceTable for PgPool {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
+        let sql = CONSUME
+            .replace("$1", &format!("decode('{}', 'hex')", Hex(key)))
+            .replace("$2", &expires_at.to_string())
+            .replace("$3", &since.to_string());
         let add = async |connection: &mut PgConnection| {
-            let add = sqlx::query_as(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
-            add.fetch_optional(connection).await
+            let row = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+            let (commits, is_isolated): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+            if !commits {
+                return Err(sqlx::Error::Protocol(IN_TRANSACTION.to_owned()));
+            }
+            Ok((row.try_get(2)?, is_isolated))
         };
-        let added: Result<Option<(Option<i64>, bool)>, _> = Lease::of(self).await?.run(add).await;
+        let added: Result<(Option<i64>, bool), _> = Lease::of(self).await?.run(add).await;
         if is_broken(&added) {
             // Not tried again: it would meet its own row.
             drop_broken(self).await;
         }
         match added? {
-            Some((_, false)) => Err(sqlx::Error::Configuration(NOT_READ_COMMITTED.into())),
-            Some((now_since, true)) if now_since == Some(since) => Ok(Added::Yes),
+            (Some(_), false) => Err(sqlx::Error::Configuration(NOT_READ_COMMITTED.into())),
+            (Some(now_since), true) if now_since == since => Ok(Added::Yes),
             _ => Ok(Added::WasThereOrEmptied),
         }
     }
@@ -134,8 +151,11 @@ impl NonceTable for PgPool {
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let removal = sqlx::query(REMOVE_EXPIRED).bind(now).bind(i64::from(SWEEP_BATCH));
-        Ok(removal.execute(self).await?.rows_affected())
+        let remove = async |connection: &mut PgConnection| {
+            let removal = sqlx::query(REMOVE_EXPIRED).bind(now).bind(i64::from(SWEEP_BATCH));
+            Ok(removal.execute(connection).await?.rows_affected())
+        };
+        Lease::of(self).await?.run(remove).await
     }
 }
 

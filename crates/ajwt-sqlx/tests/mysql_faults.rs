@@ -8,12 +8,12 @@ mod mysql_store;
 #[path = "support/store.rs"]
 mod store;
 
-use std::any::Any;
+use std::{any::Any, time::Duration};
 
 use ajwt_sqlx::MySqlRepository;
 use ajwt_test_servers::sql::Kind;
 use faults::Served;
-use sqlx::{Connection as _, MySqlConnection};
+use sqlx::{Connection as _, Executor as _, MySqlConnection};
 
 fault_tests!(MySqlRepository);
 
@@ -30,5 +30,20 @@ impl Served for MySqlRepository {
 
     async fn connection(url: &str) -> Option<Box<dyn Any>> {
         MySqlConnection::connect(url).await.ok().map(|connection| Box::new(connection) as _)
+    }
+
+    async fn on_idle_connections(&self, sql: &'static str) -> usize {
+        let idle = self.pool().num_idle();
+        let mut taken = Vec::new();
+        for _ in 0..idle {
+            let mut connection = self.pool().acquire().await.expect("one");
+            let _ = connection.execute(sql).await;
+            taken.push(connection);
+        }
+        drop(taken);
+        while self.pool().num_idle() < idle {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        idle
     }
 }

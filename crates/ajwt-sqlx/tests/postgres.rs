@@ -173,6 +173,42 @@ async fn waits_for_an_emptying(store: PostgresRepository, pool: sqlx::PgPool, le
     }
 }
 
+/// Whatever the database's own setting: a nonce must outlive a crash of the server.
+#[tokio::test]
+async fn what_is_committed_is_on_disk() {
+    let (database, store) = PostgresRepository::create().await;
+    for (set, due) in
+        [("off", "on"), ("local", "on"), ("remote_write", "remote_write"), ("remote_apply", "remote_apply")]
+    {
+        store
+            .execute(&format!(
+                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {set}', current_database()); END $$"
+            ))
+            .await;
+        let connected =
+            PostgresRepository::connect(&PostgresRepository::url(&database)).await.expect("connected");
+        assert_eq!(connected.texts("SELECT current_setting('synchronous_commit')").await, [due], "{set}");
+    }
+}
+
+/// There is none of that name, and the database is not at fault.
+#[tokio::test]
+async fn a_name_that_the_encoding_cannot_hold_is_an_unknown_user() {
+    let server = Server::start(Kind::Postgres, &[]);
+    let maintenance = PostgresRepository::open(&server.url("postgres")).await;
+    maintenance.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
+    let store = PostgresRepository::open(&server.url("latin")).await;
+    store::set_up(&store).await;
+    let key = add_guido(&store).await;
+    let authenticator = store::authenticator(&store);
+    for name in ["\u{6f22}", "caf\u{e9}"] {
+        let outcome = store::authenticate(&authenticator, &store::sign(name, &key)).await;
+        assert_eq!(outcome, Err(Reason::UnknownUser), "{name}");
+        assert!(store.keys(&self::name(name)).await.expect_err("nobody").to_string().contains("no user"));
+    }
+    assert!(store::authenticate(&authenticator, &store::sign("guido", &key)).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_migration_that_fails_leaves_nothing() {
     let (_database, store) = PostgresRepository::create().await;

@@ -14,7 +14,7 @@ use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, RevisionSource as
 use ajwt_sqlx::{PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{Kind, Server};
 use faults::Served;
-use sqlx::{Connection as _, PgConnection, postgres::PgPoolOptions};
+use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgPoolOptions};
 use store::Store;
 
 fault_tests!(PostgresRepository);
@@ -31,6 +31,21 @@ impl Served for PostgresRepository {
 
     async fn connection(url: &str) -> Option<Box<dyn Any>> {
         PgConnection::connect(url).await.ok().map(|connection| Box::new(connection) as _)
+    }
+
+    async fn on_idle_connections(&self, sql: &'static str) -> usize {
+        let idle = self.pool().num_idle();
+        let mut taken = Vec::new();
+        for _ in 0..idle {
+            let mut connection = self.pool().acquire().await.expect("one");
+            let _ = connection.execute(sql).await;
+            taken.push(connection);
+        }
+        drop(taken);
+        while self.pool().num_idle() < idle {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        idle
     }
 }
 
@@ -62,6 +77,26 @@ async fn a_listener_without_its_server_does_not_spin_and_recovers() {
     let writer = PostgresRepository::open(&server.url("postgres")).await;
     writer.execute("UPDATE ajwt_user SET active = FALSE").await;
     tokio::time::timeout(limit, store.changed()).await.expect("heard");
+}
+
+/// A transaction that failed and that nobody ended refuses every statement; a server that became a standby
+/// refuses those that write.
+#[tokio::test]
+async fn a_connection_of_no_use_is_replaced() {
+    let server = Server::start(Kind::Postgres, &[]);
+    let store = PostgresRepository::open(&server.url("postgres")).await;
+    store::set_up(&store).await;
+    let key = store::add_guido(&store).await;
+    let authenticator = store::authenticator(&store);
+    for sql in ["BEGIN; SELECT 1 / 0", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"] {
+        assert!(store::authenticate(&authenticator, &store::sign("guido", &key)).await.is_ok());
+        let idle = store.on_idle_connections(sql).await;
+        let mut refused = 0;
+        while store::authenticate(&authenticator, &store::sign("guido", &key)).await.is_err() {
+            refused += 1;
+            assert!(refused <= idle, "{sql}: {idle} connections");
+        }
+    }
 }
 
 /// Whether a nonce that was there was used, or the table emptied, is read on another connection than the

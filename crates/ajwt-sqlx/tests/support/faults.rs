@@ -19,7 +19,7 @@ use ajwt_server::{Authenticator, Clock as _, Reason, RejectionKind, SystemClock}
 use ajwt_test_servers::sql::{Kind, Server};
 use tokio::task::JoinSet;
 
-use crate::store::{self, Store, add_guido, authenticate, sign};
+use crate::store::{self, Store, add_guido, authenticate, name, sign};
 
 /// The engine waits 2 s for a store; the rest is for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(3);
@@ -38,6 +38,8 @@ pub(crate) trait Served: Store {
     fn cut_off(id: &str) -> String;
     /// A connection, if the server has one left. It ends when dropped.
     async fn connection(url: &str) -> Option<Box<dyn Any>>;
+    /// Runs this on each connection that is idle in the pool, and gives them back as they are then; how many.
+    async fn on_idle_connections(&self, sql: &'static str) -> usize;
 }
 
 /// A server of the test's own with a user, and what authenticates it.
@@ -246,6 +248,61 @@ pub(crate) async fn connections_that_go_silent_are_replaced<S: Served>() {
     }
 }
 
+/// They do so under work in the background, which is given up one at a time.
+pub(crate) async fn connections_that_go_silent_in_the_background_are_replaced<S: Served>() {
+    let (service, proxy) = behind_proxy::<S>().await;
+    let store = S::open(&service.server.url_at(proxy.port, "ajwt")).await;
+    let nonces = store.nonces(Arc::new(SystemClock::new()));
+    let authenticator = store::authenticator(&store);
+    proxy.silence();
+    let limit = Duration::from_millis(300);
+    let guido = name("guido");
+    for _ in 0..10 {
+        // Each finds a connection that is silent, until there is none left; new ones work.
+        let _ = tokio::time::timeout(limit, S::sweep(&nonces)).await;
+        let _ = tokio::time::timeout(limit, store.set_user_active(&guido, true)).await;
+        proxy.silence();
+    }
+    for _ in 0..50 {
+        if in_time(&authenticator, &service.token()).await.is_ok() {
+            return;
+        }
+    }
+    panic!("service does not resume");
+}
+
+/// What others do to the connections of a pool that they share: a nonce that was used up is used up for ever.
+pub(crate) async fn connections_left_within_transactions_lose_no_nonce<S: Served>() {
+    let service = service::<S>(&[]).await;
+    let store = S::open(&service.server.url("ajwt")).await;
+    let authenticator = store::authenticator(&store);
+    let other = S::open(&service.server.url("ajwt")).await;
+    let count = async || other.number("SELECT count(*) FROM ajwt_nonce").await;
+    let (mut refused, before) = (0, count().await);
+    let mut accepted = 0;
+    for _ in 0..20 {
+        // As if its user was gone before the answer came.
+        store.on_idle_connections("BEGIN").await;
+        let token = service.token();
+        let outcome = in_time(&authenticator, &token).await;
+        if outcome.is_ok() {
+            accepted += 1;
+            let again = in_time(&authenticator, &token).await;
+            assert!(again == Err(Reason::Replayed) || is_unavailable(&again), "{again:?}");
+        } else {
+            assert!(is_unavailable(&outcome), "{outcome:?}");
+            refused += 1;
+        }
+        assert_eq!(count().await - before, accepted, "as others see it");
+    }
+    assert!(refused > 0, "no connection was within a transaction");
+    // Each of them is closed when it is noticed.
+    for _ in 0..10 {
+        let _ = in_time(&authenticator, &service.token()).await;
+    }
+    assert_eq!(in_time(&authenticator, &service.token()).await.as_deref(), Ok("guido"));
+}
+
 /// They do so after a statement, when the pool asks whether they are well before it takes them back.
 pub(crate) async fn connections_that_go_silent_on_their_way_back_are_replaced<S: Served>() {
     let (service, proxy) = behind_proxy::<S>().await;
@@ -378,7 +435,9 @@ macro_rules! fault_tests {
             a_server_that_hangs_is_503_in_time
             a_server_that_hangs_in_mid_request_accepts_nothing_twice
             connections_that_go_silent_are_replaced
+            connections_that_go_silent_in_the_background_are_replaced
             connections_that_go_silent_on_their_way_back_are_replaced
+            connections_left_within_transactions_lose_no_nonce
             exhausted_connections_are_503
         }
     };
