@@ -9,7 +9,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{BuildError, ClientBuilder};
 
-/// A client for programs without async: what [`ClientBuilder`] builds, on a runtime of its own.
+/// A client for programs without async: what [`ClientBuilder`] builds, on a runtime and a thread of its
+/// own.
 ///
 /// ```no_run
 /// use ajwt_client::{ClientBuilder, KeyFile, OriginSigner, RequestSigner};
@@ -38,7 +39,11 @@ impl ClientBuilder {
         if Handle::try_current().is_ok() {
             return Err(BuildError::InAsyncCode);
         }
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(BuildError::Runtime)?;
+        // A thread of its own sees between requests that a server closes a connection. Else the next
+        // request would be sent on it, and one that may not be repeated would fail.
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).thread_name("ajwt-client").enable_all().build();
+        let runtime = runtime.map_err(BuildError::Runtime)?;
         Ok(BlockingClient { client: self.build()?, runtime: Some(runtime) })
     }
 }

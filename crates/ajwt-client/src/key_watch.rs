@@ -2,6 +2,7 @@ use std::{
     collections::HashMap,
     error::Error as StdError,
     fs, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     thread::{self, Thread},
@@ -12,7 +13,7 @@ use ajwt_core::Timestamp;
 use aws_lc_rs::digest;
 
 use crate::{
-    KeyFile, KeyFileError, KeyRing,
+    KeyFile, KeyFileError, KeyRing, clock,
     key_ring::{DatedKey, Inner},
 };
 
@@ -67,7 +68,7 @@ impl KeyWatch {
     }
 
     /// Lets a key sign only once its file is this old; until then it is published beside the one
-    /// before. For callers whose servers read their JWKS: longer than these keep a set without
+    /// before, also where it took that one's place in the same file. For callers whose servers read their JWKS: longer than these keep a set without
     /// looking (those of ajwt 5 minutes, or up to 30 if `Cache-Control` says so). Default: zero, for
     /// servers that know the key before it is put here.
     ///
@@ -111,8 +112,10 @@ fn watch(ring: &Weak<Inner>, every: Duration) {
     loop {
         thread::park_timeout(every);
         let Some(ring) = ring.upgrade() else { return };
-        // Failures are in the log already.
-        let _ = ring.reload();
+        // Failures are in the log already. A panic, of what is asked for a password, must not end the watch.
+        if catch_unwind(AssertUnwindSafe(|| ring.reload())).is_err() {
+            tracing::error!("reading the signing keys again ended in a panic; the keys read before stay");
+        }
     }
 }
 
@@ -184,12 +187,17 @@ impl Files {
         match self.paths() {
             Ok(paths) => {
                 let mut loaded = Vec::new();
+                let now = clock::now();
                 for path in paths {
-                    let earlier = self.loaded.iter().find(|earlier| earlier.path == path);
-                    match self.load(&path, earlier) {
-                        Ok(key) => loaded.push(key),
+                    // The newest of them is in the file; one before may still have to sign.
+                    let earlier: Vec<_> = self.loaded.iter().filter(|earlier| earlier.path == path).collect();
+                    match self.load(&path, &earlier) {
+                        Ok(key) => {
+                            loaded.extend(until(&key, &earlier, now).cloned());
+                            loaded.push(key);
+                        }
                         Err(error) => {
-                            loaded.extend(earlier.cloned());
+                            loaded.extend(earlier.into_iter().cloned());
                             failures.push((path, error));
                         }
                     }
@@ -227,7 +235,7 @@ impl Files {
         Ok(paths.split_off(paths.len().saturating_sub(MAX_FILES)))
     }
 
-    fn load(&self, path: &Path, earlier: Option<&Loaded>) -> Result<Loaded, KeyFileError> {
+    fn load(&self, path: &Path, earlier: &[&Loaded]) -> Result<Loaded, KeyFileError> {
         let file = self.file.at(path.into());
         let contents = file.contents()?;
         let digest: Box<[u8]> = digest::digest(&digest::SHA256, &contents.text).as_ref().into();
@@ -235,10 +243,10 @@ impl Files {
             Duration::ZERO => Timestamp::from_millis(i64::MIN),
             period => Timestamp::from(contents.modified).saturating_add(period),
         };
-        if let Some(earlier) = earlier.filter(|earlier| earlier.digest == digest) {
+        if let Some(earlier) = earlier.iter().find(|earlier| earlier.digest == digest) {
             // The same key in a file written anew was announced before.
             let from = earlier.key.from.min(from);
-            return Ok(Loaded { key: DatedKey { from, ..earlier.key.clone() }, ..earlier.clone() });
+            return Ok(Loaded { key: DatedKey { from, ..earlier.key.clone() }, ..Loaded::clone(earlier) });
         }
         let key = file.key_of(&contents)?;
         tracing::info!(path = %path.display(), fingerprint = %key.public_key().fingerprint(), "read a signing key");
@@ -257,6 +265,16 @@ impl Files {
         }
         self.reported = reported;
     }
+}
+
+/// What signs until a key may that is read from the same file now.
+fn until<'a>(key: &Loaded, earlier: &[&'a Loaded], now: Timestamp) -> Option<&'a Loaded> {
+    let mut replaced = earlier.iter().copied().filter(|earlier| earlier.digest != key.digest);
+    if key.key.from <= now {
+        return None;
+    }
+    let signing = replaced.clone().rev().find(|earlier| earlier.key.from <= now);
+    signing.or_else(|| replaced.next())
 }
 
 fn is_key_name(path: &Path) -> bool {

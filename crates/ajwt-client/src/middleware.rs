@@ -57,10 +57,14 @@ impl Middleware for SigningMiddleware {
         extensions: &mut Extensions,
         next: Next<'_>,
     ) -> Result<Response> {
-        // A request that was refused was not carried out, so any method may be sent again.
         let again = if self.0.follows_clocks() { request.try_clone() } else { None };
         let (mut response, mut skew) = self.attempt(request, extensions, next.clone()).await?;
-        if let Some(again) = again.filter(|_| skew.as_ref().is_some_and(ClockSkewError::is_corrected)) {
+        let is_repeatable = |request: &Request, skew: &ClockSkewError| {
+            // What was refused for its date was not carried out, whatever the method.
+            skew.is_corrected() && (request.method().is_idempotent() || skew.is_out_of_window())
+        };
+        let again = again.filter(|again| skew.as_ref().is_some_and(|skew| is_repeatable(again, skew)));
+        if let Some(again) = again {
             (response, skew) = self.attempt(again, extensions, next).await?;
         }
         skew.map_or(Ok(response), |skew| Err(Error::middleware(skew)))

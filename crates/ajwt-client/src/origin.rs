@@ -23,7 +23,10 @@ pub(crate) struct Target<'a> {
 impl Origin {
     /// Reads `https://host` or `https://host:port`; `http` only for this host.
     pub(crate) fn parse(text: &str) -> Result<Self, OriginError> {
-        let malformed = || OriginError::Malformed { found: text.into() };
+        // What stands before an @ may be a password.
+        let shown =
+            text.rsplit_once('@').map_or_else(|| text.into(), |(_, host)| format!("..@{host}").into());
+        let malformed = || OriginError::Malformed { found: Box::clone(&shown) };
         let uri: Uri = text.parse().map_err(|_| malformed())?;
         let has_more = uri.path() != "/" || uri.query().is_some() || text.contains(['@', '#']);
         let target = Target::of_uri(&uri).filter(|_| !has_more).ok_or_else(malformed)?;
@@ -106,7 +109,7 @@ pub enum OriginError {
     /// What was configured is not an origin.
     #[error("{found:?} is no origin: write https://host or https://host:port, without a path")]
     Malformed {
-        /// What was configured.
+        /// What was configured; of `user:password@host` what begins with the `@`.
         found: Box<str>,
     },
     /// Plain http to another host, where whoever sees the token can use it first.
@@ -215,6 +218,12 @@ mod tests {
             "https://b\u{fc}cher.example",
         ] {
             assert!(matches!(Origin::parse(text), Err(OriginError::Malformed { .. })), "{text}");
+        }
+        for text in ["https://u:secret@a.example", "u:secret@a.example", "https://u:secret@x@a.example:443/"]
+        {
+            let error = Origin::parse(text).expect_err(text);
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("secret") && shown.contains("..@a.example"), "{shown}");
         }
     }
 }

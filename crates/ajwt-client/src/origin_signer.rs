@@ -9,7 +9,7 @@ use std::{
 
 use ajwt_core::Timestamp;
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{AUTHORIZATION, DATE},
 };
 use thiserror::Error;
@@ -33,8 +33,8 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// Signs requests to certain origins only, and notices when their clocks are apart from ours.
 ///
-/// An `Authorization` header that is there is left alone. A request to any other origin is not sent:
-/// it is an [`OriginError`]. Origins are https, or http on this host (localhost, 127.0.0.0/8,
+/// A request to any other origin is not sent: it is an [`OriginError`]. An `Authorization` header that
+/// is there is left alone; so is the one that reqwest makes of `https://user:password@host`. Origins are https, or http on this host (localhost, 127.0.0.0/8,
 /// \[::1]).
 ///
 /// ```
@@ -111,12 +111,13 @@ impl OriginSigner {
         target: Option<Target<'_>>,
         headers: &mut HeaderMap,
     ) -> Result<Option<Attempt>, SigningError> {
-        if headers.contains_key(AUTHORIZATION) {
-            return Ok(None);
-        }
+        // First of all: a URL that others chose may bring an Authorization of its own.
         let target = target.ok_or(OriginError::Relative)?;
         let known = self.origins.iter().find(|known| known.origin.is(&target));
         let known = known.ok_or_else(|| OriginError::NotListed { origin: target.to_string().into() })?;
+        if headers.contains_key(AUTHORIZATION) {
+            return Ok(None);
+        }
         let offset_ms = known.offset_ms.load(Ordering::Relaxed);
         let (date, started) = (clock::now(), clock::instant());
         let dated = Timestamp::from_millis(date.as_millis().saturating_add(offset_ms));
@@ -138,13 +139,17 @@ impl OriginSigner {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Option<ClockSkewError> {
-        if status != StatusCode::UNAUTHORIZED {
+        if !is_refusal(status, headers) {
             return None;
         }
         let date = headers.get(DATE)?.to_str().ok()?;
         let date = Timestamp::from(httpdate::parse_http_date(date).ok()?);
         let received = attempt.date.saturating_add(attempt.started.elapsed());
-        let offset_ms = attempt.measure(date, received, self.tolerance / 2)?;
+        let Distance { offset_ms, error_ms } = attempt.measure(date, received);
+        let is_beyond = |allowed: Duration| u128::from(error_ms) > allowed.as_millis();
+        if !is_beyond(self.tolerance / 2) {
+            return None;
+        }
 
         let known = &attempt.known;
         let is_in_bounds = known.origin.is_https() && offset_ms.unsigned_abs() <= MAX_CORRECTION_MS;
@@ -157,6 +162,7 @@ impl OriginSigner {
             offset_ms,
             tolerance: self.tolerance,
             is_corrected,
+            is_out_of_window: is_beyond(self.tolerance),
         };
         if known.may_warn() {
             tracing::warn!(origin = %known.origin, offset_ms, is_corrected, "{error}");
@@ -177,18 +183,30 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    /// How far the server's clock is ahead of ours in milliseconds, if its Date proves that the
-    /// token was dated further away from it than `allowed`.
-    ///
-    /// It wrote the header at some time while we waited, and rounded down.
-    fn measure(&self, date: Timestamp, received: Timestamp, allowed: Duration) -> Option<i64> {
+    /// How far the server's clock is from ours and from the token's date, by the Date that it wrote
+    /// at some time while we waited, and rounded down.
+    fn measure(&self, date: Timestamp, received: Timestamp) -> Distance {
         let least = date.as_millis().saturating_sub(received.as_millis());
         let most = date.as_millis().saturating_add(DATE_STEP_MS).saturating_sub(self.date.as_millis());
-        let offset = least.saturating_add(most.saturating_sub(least) / 2);
+        let offset_ms = least.saturating_add(most.saturating_sub(least) / 2);
         // Of what the offset may have been, that which is nearest to the one the token had.
         let error = self.offset_ms.clamp(least.min(most), most).saturating_sub(self.offset_ms);
-        (u128::from(error.unsigned_abs()) > allowed.as_millis()).then_some(offset)
+        Distance { offset_ms, error_ms: error.unsigned_abs() }
     }
+}
+
+/// Milliseconds.
+struct Distance {
+    /// That the server's clock is ahead of ours, most likely.
+    offset_ms: i64,
+    /// By which the token was dated wrongly, at least.
+    error_ms: u64,
+}
+
+/// 401, or in gRPC `UNAUTHENTICATED` in the headers of an answer that has nothing else.
+fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
+    let grpc_status = || headers.get("grpc-status").map(HeaderValue::as_bytes);
+    status == StatusCode::UNAUTHORIZED || (status == StatusCode::OK && grpc_status() == Some(b"16"))
 }
 
 impl Known {
@@ -204,11 +222,11 @@ impl Known {
     }
 }
 
-/// A server refused a request with 401, and by its `Date` header its clock is apart from ours by
+/// A server refused a request with 401, or `UNAUTHENTICATED` of gRPC, and by its `Date` header its clock is apart from ours by
 /// more than half of the tolerance.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{origin} answered 401, and its clock is {} this host's, of {} s that are tolerated: synchronise both by NTP{}",
+    "{origin} refused a request, and its clock is {} this host's, of {} s that are tolerated: synchronise both by NTP{}",
     Offset(*offset_ms),
     tolerance.as_secs(),
     if *is_corrected { "; tokens to it are now dated by its clock" } else { "" }
@@ -218,6 +236,7 @@ pub struct ClockSkewError {
     offset_ms: i64,
     tolerance: Duration,
     is_corrected: bool,
+    is_out_of_window: bool,
 }
 
 impl ClockSkewError {
@@ -238,6 +257,13 @@ impl ClockSkewError {
     #[must_use]
     pub const fn is_corrected(&self) -> bool {
         self.is_corrected
+    }
+
+    /// Whether the token was dated further away than is tolerated, so that it cannot have been accepted:
+    /// nothing was carried out. Else who answered 401 may have done some of the work.
+    #[must_use]
+    pub const fn is_out_of_window(&self) -> bool {
+        self.is_out_of_window
     }
 }
 

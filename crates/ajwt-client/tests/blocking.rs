@@ -3,15 +3,20 @@
 #[path = "support/server.rs"]
 mod server;
 
-use std::{env, process::Command};
+use std::{env, process::Command, thread, time::Duration};
 
 use ajwt_client::{
     BlockingClient, BlockingError, BuildError, ClientBuilder, OriginError, OriginSigner, RequestSigner,
     SigningError,
 };
 use http::{Method, StatusCode};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use server::{Seen, authenticator, ed25519, serve, service, signer};
-use tokio::runtime::Runtime;
+use tokio::{net::TcpListener, runtime::Runtime};
 
 fn client(signer: RequestSigner, origin: &str) -> BlockingClient {
     let signer = OriginSigner::new(signer, [origin]).expect("an origin");
@@ -47,6 +52,43 @@ fn a_script_calls() {
         assert!(matches!(sent, Err(BlockingError::InAsyncCode)), "{sent:?}");
         drop(client);
     });
+}
+
+/// A server that closes an idle connection costs no request, also none that may not be repeated.
+#[test]
+fn a_script_that_pauses_calls_again() {
+    let runtime = Runtime::new().expect("a runtime");
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let app = seen.layer(service(authenticator(signer.public_key())));
+    let origin = runtime.block_on(serve_for_a_moment(app));
+    let client = client(signer, &origin);
+    for _ in 0..10 {
+        let response = client.send(client.request(Method::POST, &origin).body("a body")).expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+        thread::sleep(IDLE * 3);
+    }
+    assert_eq!(seen.all().len(), 10);
+}
+
+/// How long a connection is kept.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Closes a connection that has been there for a moment, and has promised to keep it.
+async fn serve_for_a_moment(app: axum::Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = server::origin(listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let service = TowerToHyperService::new(app.clone());
+            tokio::spawn(async move {
+                let server = auto::Builder::new(TokioExecutor::new());
+                let server = server.serve_connection(TokioIo::new(stream), service);
+                let _ = tokio::time::timeout(IDLE, server).await;
+            });
+        }
+    });
+    origin
 }
 
 /// Runs itself again with a proxy in the environment, for a process cannot change its own safely.

@@ -79,6 +79,13 @@ async fn requests_to_others_are_not_sent() {
         let error = signing_error(client.get(url).send().await);
         assert!(matches!(error, SigningError::Origin(OriginError::NotListed { .. })), "{url}: {error}");
     }
+    // reqwest makes an Authorization of what stands before the @.
+    for url in [other.replace("://", "://user:password@"), other.replace("://", "://user@")] {
+        let error = signing_error(client.get(&url).send().await);
+        assert!(matches!(error, SigningError::Origin(OriginError::NotListed { .. })), "{url}: {error}");
+    }
+    let foreign = signing_error(client.get(&other).bearer_auth("abc").send().await);
+    assert!(matches!(foreign, SigningError::Origin(OriginError::NotListed { .. })), "{foreign}");
     assert_eq!(seen.all(), []);
 
     let refused = |origins: &[&str]| OriginSigner::new(signer(ed25519()), origins).expect_err("refused");
@@ -90,10 +97,11 @@ async fn requests_to_others_are_not_sent() {
 #[tokio::test]
 async fn an_authorization_that_is_there_is_left_alone() {
     let seen = Seen::default();
-    let other = serve(seen.layer(Router::new().fallback(any(|| async {})))).await;
-    let client = client(signer(ed25519()), &["https://orders.example"]);
-    client.get(&other).bearer_auth("abc").send().await.expect("an answer");
-    assert_eq!(seen.all(), [Some("Bearer abc".to_owned())]);
+    let origin = serve(seen.layer(Router::new().fallback(any(|| async {})))).await;
+    let client = client(signer(ed25519()), &[&origin]);
+    client.get(&origin).bearer_auth("abc").send().await.expect("an answer");
+    client.get(origin.replace("://", "://u:p@")).send().await.expect("an answer");
+    assert_eq!(seen.all(), [Some("Bearer abc".to_owned()), Some("Basic dTpw".to_owned())]);
 }
 
 /// Reads a request's head.

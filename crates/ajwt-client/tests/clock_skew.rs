@@ -7,18 +7,23 @@ mod server;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ajwt_axum::{AuthLayer, Authenticated};
 use ajwt_client::{ClientBuilder, ClockSkewError, OriginSigner, RequestSigner};
 use ajwt_core::UntrustedToken;
 use ajwt_server::{Clock as _, InsecureNoReplayProtection};
 use axum::{
     Router,
-    http::{HeaderValue, StatusCode, header::DATE},
+    http::{HeaderValue, Method, StatusCode, header::DATE},
     middleware::map_response,
     response::Response,
+    routing::any,
     serve::Listener,
 };
 use log::Log;
@@ -46,7 +51,12 @@ fn skewed(signer: &RequestSigner, ahead: i64, seen: &Seen) -> Router {
 fn on_clock(signer: &RequestSigner, clock: Arc<SkewedClock>, seen: &Seen) -> Router {
     let nonces = Arc::new(InsecureNoReplayProtection);
     let app = service(with_nonces(signer.public_key(), nonces, Arc::clone(&clock) as _));
-    seen.layer(app).layer(map_response(move |mut response: Response| {
+    dated(seen.layer(app), clock)
+}
+
+/// Dates its answers by this clock.
+fn dated(app: Router, clock: Arc<SkewedClock>) -> Router {
+    app.layer(map_response(move |mut response: Response| {
         let now = Duration::from_millis(clock.now().as_millis().unsigned_abs());
         async move {
             let date = HeaderValue::from_str(&httpdate::fmt_http_date(UNIX_EPOCH + now));
@@ -197,6 +207,37 @@ async fn asked_for_it_corrects_over_https_and_keeps_the_offset() {
         let dated = dated_ahead(&signer, &seen);
         assert_eq!(dated.len(), 4, "one attempt was dated wrongly: {dated:?}");
         assert!(is_about(dated[0], 0) && dated[1..].iter().all(|dated| is_about(*dated, ahead)), "{dated:?}");
+    }
+}
+
+/// Who answers 401 may be the service behind: what a token within the window led to is not done twice.
+#[tokio::test]
+async fn what_may_have_been_carried_out_is_not_repeated() {
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let nonces = Arc::new(InsecureNoReplayProtection);
+    let clock = Arc::new(SkewedClock(15.into()));
+    let done = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&done);
+    // A service that is refused by another one.
+    let handler = move |_: Authenticated| async move {
+        count.fetch_add(1, Ordering::SeqCst);
+        StatusCode::UNAUTHORIZED
+    };
+    let app = Router::new().fallback(any(handler));
+    let app = app.layer(AuthLayer::new(with_nonces(signer.public_key(), nonces, Arc::clone(&clock) as _)));
+    let (origin, certificate) = serve_tls(dated(seen.layer(app), clock)).await;
+    for (method, times) in [(Method::POST, 1), (Method::PATCH, 1), (Method::PUT, 2)] {
+        let corrected =
+            OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
+        let client = client(corrected, Some(certificate.clone()));
+        let result = client.request(method.clone(), &origin).send().await;
+        assert_eq!(done.swap(0, Ordering::SeqCst), times, "{method}");
+        if times == 1 {
+            let error = skew(result);
+            assert!(error.is_corrected() && !error.is_out_of_window(), "{error:?}");
+        } else {
+            assert_eq!(result.expect("dated by the server's clock").status(), StatusCode::UNAUTHORIZED);
+        }
     }
 }
 

@@ -279,6 +279,76 @@ fn a_key_is_published_before_it_signs() {
     assert_eq!(signing(&keys), new);
 }
 
+/// As [`a_key_is_published_before_it_signs`], where a new key takes the place of the old one in its file.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "files are dated by the clock")]
+fn a_key_in_the_same_file_is_published_before_it_signs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("current.key");
+    let hours_old = |hours: u64| {
+        let file = File::options().write(true).open(&path).expect("a file");
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).expect("dated");
+    };
+    let old = write_key(&path);
+    let text = fs::read(&path).expect("read");
+    hours_old(3);
+    for watched in [path.as_path(), folder.path()] {
+        fs::write(&path, &text).expect("written");
+        hours_old(3);
+        let keys = watch(watched).announce_for(Duration::from_secs(2 * 3600)).start().expect("a ring");
+        let look = |published: &[&PublicKey], signs: &PublicKey| {
+            keys.reload().expect("read");
+            assert_eq!(keys.public_keys().iter().collect::<Vec<_>>(), published);
+            assert_eq!(signing(&keys), *signs);
+        };
+        let abandoned = write_key(&path);
+        look(&[&old, &abandoned], &old);
+        let new = write_key(&path);
+        look(&[&old, &new], &old);
+        // Taken back, and put there again.
+        let newer = fs::read(&path).expect("read");
+        fs::write(&path, &text).expect("written");
+        look(&[&old], &old);
+        fs::write(&path, newer).expect("written");
+        look(&[&old, &new], &old);
+        fs::write(&path, "no key").expect("written");
+        keys.reload().expect_err("no key");
+        assert_eq!((keys.public_keys(), signing(&keys)), (vec![old.clone(), new.clone()], old.clone()));
+
+        let last = write_key(&path);
+        hours_old(3);
+        look(&[&last], &last);
+    }
+}
+
+/// What asks for a password is the application's, and may panic.
+#[test]
+fn a_panic_does_not_end_the_watch() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ajwt.key");
+    let write = || {
+        let key = key();
+        fs::write(&path, key.to_encrypted_pem(b"horse").expect("pem").as_bytes()).expect("written");
+        key.public_key().clone()
+    };
+    write();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let file = KeyFile::new(&path).allow_open_permissions().password_from(move || {
+        assert_ne!(count.fetch_add(1, Ordering::SeqCst), 1, "the second time");
+        Ok(b"horse".to_vec())
+    });
+    let keys = KeyWatch::new(file).every(Duration::from_millis(10)).start().expect("a ring");
+    let second = write();
+    wait_until(|| signing(&keys) == second);
+    assert!(asked.load(Ordering::SeqCst) > 2);
+}
+
 #[test]
 fn a_password_is_asked_for_again_when_the_file_changes() {
     use std::sync::{

@@ -115,15 +115,26 @@ async fn clocks_apart_are_told() {
     let response = client.oneshot(request(&origin)).await.expect("an answer");
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 
-    let dated = service_fn(|_: Request<()>| async {
-        let response = Response::builder().status(401).header("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        Ok::<_, Infallible>(response.body(()).expect("a response"))
-    });
-    let request = Request::builder().uri("https://orders.example/").body(()).expect("a request");
-    let error = layer(&signer, "https://orders.example").layer(dated).oneshot(request).await;
-    let error = error.expect_err("clocks are apart");
-    let error: &ClockSkewError = error.downcast_ref().expect("a ClockSkewError");
-    assert!(error.origin() == "https://orders.example" && error.offset_ms() < 0, "{error}");
+    // gRPC has a status of its own; others of it say nothing of clocks.
+    for (status, grpc_status, is_told) in
+        [(401, None, true), (200, Some("16"), true), (200, Some("7"), false), (200, None, false)]
+    {
+        let dated = service_fn(move |_: Request<()>| async move {
+            let mut response =
+                Response::builder().status(status).header("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+            if let Some(grpc_status) = grpc_status {
+                response = response.header("grpc-status", grpc_status);
+            }
+            Ok::<_, Infallible>(response.body(()).expect("a response"))
+        });
+        let request = Request::builder().uri("https://orders.example/").body(()).expect("a request");
+        let answer = layer(&signer, "https://orders.example").layer(dated).oneshot(request).await;
+        assert_eq!(answer.is_err(), is_told, "{status} {grpc_status:?}");
+        if let Err(error) = answer {
+            let error: &ClockSkewError = error.downcast_ref().expect("a ClockSkewError");
+            assert!(error.origin() == "https://orders.example" && error.offset_ms() < 0, "{error}");
+        }
+    }
 }
 
 /// Messages of gRPC without a meaning.
