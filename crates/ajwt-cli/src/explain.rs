@@ -79,7 +79,7 @@ impl Explain {
             }
         };
         page.text.push_str(&format!("  {verdict}\n"));
-        output::text(&page.text)?;
+        output::unless_closed(output::text(&page.text))?;
         Ok(if is_refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
     }
 

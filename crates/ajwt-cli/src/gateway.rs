@@ -12,6 +12,7 @@ use ajwt_jwks::{JwksCache, JwksKeyRepository};
 use ajwt_server::{
     Authenticator, CachedUserRepository, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository,
 };
+use axum::Router;
 use clap::Args;
 use tokio::{net::TcpListener, sync::oneshot};
 use tracing_subscriber::filter::LevelFilter;
@@ -98,6 +99,42 @@ impl Gateway {
     }
 
     pub(crate) async fn run(&self) -> Result<(), Failure> {
+        // First of all: the process with number 1 of a container gets no signal that it does not ask for.
+        let mut stop = Stop::listen()?;
+        let Ready { listener, router, authenticator, database } = tokio::select! {
+            ready = self.get_ready() => ready?,
+            () = stop.wait() => {
+                tracing::info!("stopped before it listened");
+                return Ok(());
+            }
+        };
+        let told = output::line(&format!("listening on http://{}", listener.local_addr()?));
+        output::unless_closed(told)?;
+
+        let (stopping, stopped) = oneshot::channel();
+        let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+            stop.wait().await;
+            tracing::info!("stopping: running requests are finished");
+            let _ = stopping.send(());
+        });
+        let out_of_time = async {
+            let _ = stopped.await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = server => served?,
+            () = out_of_time => tracing::warn!("requests that still ran were cut off"),
+        }
+        authenticator.close().await;
+        if let Some(database) = &database {
+            // A database that hangs must not keep the gateway.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, database.close()).await;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    async fn get_ready(&self) -> Result<Ready, Failure> {
         let published = self.published_keys()?;
         let metrics = metrics::install()?;
         let database = match &self.keys {
@@ -125,34 +162,7 @@ impl Gateway {
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(Failure::of(format!("cannot listen on {}", self.listen)))?;
-        let mut stop = Stop::listen()?;
-        match output::line(&format!("listening on http://{}", listener.local_addr()?)) {
-            // Whoever started it does not want to know.
-            Err(Failure::OutputClosed) => {}
-            told => told?,
-        }
-
-        let (stopping, stopped) = oneshot::channel();
-        let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-            stop.wait().await;
-            tracing::info!("stopping: running requests are finished");
-            let _ = stopping.send(());
-        });
-        let out_of_time = async {
-            let _ = stopped.await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! {
-            served = server => served?,
-            () = out_of_time => tracing::warn!("requests that still ran were cut off"),
-        }
-        authenticator.close().await;
-        if let Some(database) = &database {
-            // A database that hangs must not keep the gateway.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, database.close()).await;
-        }
-        tracing::info!("stopped");
-        Ok(())
+        Ok(Ready { listener, router, authenticator, database })
     }
 
     fn published_keys(&self) -> Result<Vec<PublicKey>, Failure> {
@@ -183,6 +193,14 @@ impl Gateway {
     }
 }
 
+/// What serves, and what is closed at the end.
+struct Ready {
+    listener: TcpListener,
+    router: Router,
+    authenticator: Authenticator,
+    database: Option<Database>,
+}
+
 /// Where users come from.
 struct Sources {
     /// The store itself, which tells whether it works.
@@ -197,23 +215,29 @@ type Users = Arc<dyn UserRepository<User = User>>;
 /// The signals that ask a program to stop.
 struct Stop {
     #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
+    signals: [tokio::signal::unix::Signal; 2],
 }
 
 impl Stop {
     /// From now on they end the program through [`wait`](Self::wait) only.
     fn listen() -> Result<Self, Failure> {
+        #[cfg(unix)]
+        use tokio::signal::unix::{SignalKind, signal};
+
         Ok(Self {
             #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
+            signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
         })
     }
 
     async fn wait(&mut self) {
         #[cfg(unix)]
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
+        {
+            let [terminate, interrupt] = &mut self.signals;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         }
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;

@@ -167,6 +167,11 @@ impl Key {
 /// imported again when it has grown, or when the database went away in the middle.
 async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Result<Vec<KeyRecord>, Failure> {
     let known = admin.keys(user).await?;
+    let revoked: HashSet<String> = known
+        .iter()
+        .filter(|record| record.revoked_at.is_some())
+        .map(|record| record.fingerprint.clone())
+        .collect();
     let mut known: HashSet<String> = known.into_iter().map(|record| record.fingerprint).collect();
     let mut added = Vec::new();
     // Nothing shows where there is no terminal.
@@ -187,6 +192,9 @@ async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Resul
         }
     }
     progress.finish_and_clear();
+    for key in keys.iter().map(|key| key.key().fingerprint().as_str()).filter(|key| revoked.contains(*key)) {
+        output::note(&format!("the key {key} is revoked, and stays so: its tokens are refused"));
+    }
     output::note(&format!("added {} of {} keys; the user has the others already", added.len(), keys.len()));
     Ok(added)
 }

@@ -82,6 +82,14 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     written(output.write_all(bytes).and_then(|()| output.flush()))
 }
 
+/// Goes on where whoever reads the output has closed it: it has had enough, or does not want to know.
+pub(crate) fn unless_closed(result: Result<(), Failure>) -> Result<(), Failure> {
+    match result {
+        Err(Failure::OutputClosed) => Ok(()),
+        result => result,
+    }
+}
+
 /// Tells something on standard error.
 pub(crate) fn note(text: &str) {
     // Where even that is closed there is nobody to tell.

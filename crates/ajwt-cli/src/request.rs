@@ -57,7 +57,8 @@ impl Request {
         }
         let response = request.sign_with(&signer)?.send().await.map_err(Failure::of("the request failed"))?;
         let status = response.status();
-        self.write(response).await?;
+        // What the server answered is the exit code, read to its end or not.
+        output::unless_closed(self.write(response).await)?;
         if status == StatusCode::UNAUTHORIZED {
             let key = signer.public_key();
             let fingerprint = key.fingerprint();

@@ -21,7 +21,7 @@ pub(crate) fn configured_arguments(
     let wrong = |problem: String| Failure::new(format!("the configuration {}: {problem}", path.display()));
     let text = input::read(path, MAX_LEN)?;
     let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
-    let table: Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    let table: Table = text.parse().map_err(|error| wrong(told(&error, text)))?;
 
     let options = cli.find_subcommand(COMMAND);
     let mut arguments = Vec::new();
@@ -43,6 +43,13 @@ pub(crate) fn configured_arguments(
         }
     }
     Ok(Some(arguments))
+}
+
+/// Where it is wrong and why. Not the line itself, which may hold a password.
+fn told(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.split('\n').count();
+    format!("line {line} is no TOML: {}", error.message())
 }
 
 fn argument(name: &str, value: &str, takes_value: bool) -> Option<OsString> {

@@ -60,7 +60,7 @@ impl fmt::Debug for ObservedNonces {
 impl NonceBackend for ObservedNonces {
     async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
         let begun = self.clock.monotonic();
-        let mut question = Question { answered: false };
+        let mut question = Question { clock: &self.clock, begun, answered: false };
         let answer = self.nonces.consume(nonce).await;
         question.answered = true;
         histogram!(NONCE_STORE_SECONDS).record(self.clock.monotonic().saturating_sub(begun));
@@ -73,14 +73,20 @@ impl NonceBackend for ObservedNonces {
     }
 }
 
-/// A store that is given up on after a while is down too, and its answer never comes.
-struct Question {
+/// A store that is given up on after a while is down too, and its answer never comes. A client that hangs up
+/// before says nothing of the store.
+struct Question<'a> {
+    clock: &'a SystemClock,
+    begun: Duration,
     answered: bool,
 }
 
-impl Drop for Question {
+/// Shorter than the engine waits.
+const SLOW: Duration = Duration::from_secs(1);
+
+impl Drop for Question<'_> {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.answered && self.clock.monotonic().saturating_sub(self.begun) >= SLOW {
             gauge!(NONCE_STORE_UP).set(0.0);
         }
     }

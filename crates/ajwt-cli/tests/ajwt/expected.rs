@@ -135,3 +135,14 @@ fn a_reader_that_has_enough_is_no_error() {
     let output = child.wait_with_output().expect("its end");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
+
+/// Whether a token would be refused does not depend on how much of the explanation is read.
+#[test]
+fn a_reader_that_has_enough_changes_no_answer() {
+    let folder = Folder::new();
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["explain", "nonsense"]).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("its end").code(), Some(3));
+}

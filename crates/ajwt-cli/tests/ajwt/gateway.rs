@@ -1,6 +1,6 @@
 //! The gateway by itself: what it answers, its configuration, its end.
 
-use std::{io::Write as _, net::TcpStream, time::Duration};
+use std::{io::Write as _, net::TcpStream, process::Command, time::Duration};
 
 use ajwt_server::{Clock as _, SystemClock};
 use reqwest::Method;
@@ -64,6 +64,47 @@ async fn all_below_auth_is_asked_in_any_method() {
     }
     for path in ["/", "/authx", "/Auth", "/auth%2f", "/orders"] {
         assert_eq!(gateway.get(path).await.status(), 404, "{path}");
+    }
+}
+
+/// A proxy passes the client's content type on, and a rejection of gRPC has status 200: yes, to a proxy.
+#[tokio::test]
+async fn a_refusal_is_no_200_whatever_the_content_type() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, &format!("{SQL} --max-staleness 0"));
+    let used = folder.authorization();
+    assert_eq!(gateway.status(&used).await, 200);
+    let ask = async |method: &Method, content_type: &str, authorization: Option<&str>| {
+        let mut request = client().request(method.clone(), format!("{}/auth", gateway.url()));
+        request = request.header("content-type", content_type);
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let answer = request.send().await.expect("an answer");
+        assert!(!answer.headers().contains_key("grpc-status"), "{answer:?}");
+        answer.status().as_u16()
+    };
+    let asked = [Method::GET, Method::POST]
+        .map(|method| ["application/grpc", "Application/gRPC+proto"].map(|of| (method.clone(), of)));
+    let asked = asked.as_flattened();
+    for (method, content_type) in asked {
+        for authorization in [None, Some("JWT nonsense"), Some("Basic eDp5"), Some(&*used)] {
+            let status = ask(method, content_type, authorization).await;
+            assert_eq!(status, 401, "{method} {content_type} {authorization:?}");
+        }
+        assert_eq!(ask(method, content_type, Some(&folder.authorization())).await, 200);
+    }
+    let metrics = gateway.text("/metrics").await;
+    assert!(
+        metrics.lines().any(|line| line == "ajwt_gateway_decision_seconds_count{outcome=\"accepted\"} 5"),
+        "{metrics}"
+    );
+
+    let admin = sqlx::SqlitePool::connect_lazy(&format!("sqlite://{}", folder.path("ajwt.db").display()));
+    let lose = sqlx::query("ALTER TABLE ajwt_nonce RENAME TO gone");
+    lose.execute(&admin.expect("a pool")).await.expect("renamed");
+    for (method, content_type) in asked {
+        assert_eq!(ask(method, content_type, Some(&folder.authorization())).await, 503);
     }
 }
 
@@ -284,11 +325,19 @@ fn a_configuration_that_is_wrong_is_told() {
         ("config = \"b.toml\"", "the configuration a.toml: \"config\" is no option"),
         ("nonce = 1.5", "the configuration a.toml: nonce: a text, a number, true or false is due"),
         ("[nonce]", "the configuration a.toml: nonce: a text, a number, true or false is due"),
-        ("nonce", "the configuration a.toml: TOML parse error"),
+        ("nonce", "the configuration a.toml: line 1 is no TOML: "),
+        (
+            "nonce = \"sql\"\n\ndatabase-url = \"mysql://u:secret@db/a",
+            "the configuration a.toml: line 3 is no TOML: ",
+        ),
+        ("nonce = sec\"ret\"secret", "the configuration a.toml: line 1 is no TOML: "),
+        ("database-url = 'secret\nnonce = 1", "the configuration a.toml: line 1 is no TOML: "),
     ] {
         folder.write("a.toml", text);
         let found = folder.bad("gateway --config a.toml");
         assert!(found.starts_with(told), "{text}: {found}");
+        // The rest of a line is not told: it may be a password.
+        assert!(!found.contains("secret"), "{found}");
     }
     folder.write("a.toml", "tolerance = \"long\"");
     let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
@@ -333,6 +382,26 @@ async fn a_log_that_cannot_be_written_ends_no_request() {
     let gateway = Gateway::logging_to(&mut command, &folder, full);
     assert_eq!(gateway.status("JWT nonsense").await, 401);
     assert_eq!(gateway.status(&folder.authorization()).await, 200);
+}
+
+/// What it waits for must not keep it from ending: here a key set that does not come.
+#[tokio::test]
+async fn it_ends_when_it_is_told_to_before_it_listens() {
+    let folder = service();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://{}/jwks.json", silent.local_addr().expect("an address"));
+    folder.good(&format!("trust add billing {url} --no-fetch --database-url sqlite://ajwt.db"));
+    for signal in ["-TERM", "-INT"] {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["gateway", "--listen", "127.0.0.1:0", "--jwks-allow-network", "127.0.0.0/8"]);
+        let mut child = command.args(SQL.split(' ')).spawn().expect("it runs");
+        let (_connection, _) = silent.accept().await.expect("it fetches");
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
+        let ended = tokio::task::spawn_blocking(move || child.wait().expect("its end"));
+        let ended = tokio::time::timeout(Duration::from_secs(5), ended).await.expect("at once");
+        assert_eq!(ended.expect("waited").code(), Some(0), "{signal}");
+    }
 }
 
 /// A caller that sends nothing more must not keep the gateway from ending.

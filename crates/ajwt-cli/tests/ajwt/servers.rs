@@ -1,5 +1,6 @@
-//! With servers of others: nginx, Redis, PostgreSQL, MariaDB, Django.
+//! With servers of others: nginx, Caddy, Redis, PostgreSQL, MariaDB, Django.
 
+mod caddy;
 mod databases;
 mod migration;
 mod nginx;

@@ -120,6 +120,12 @@ fn authorized_keys_are_imported_all_or_none() {
     assert_eq!((comments, count()), (vec!["a@host", "b@host"], 3), "one was there");
     assert_eq!(json(&folder.good(&format!("{import} --json"))).len(), 0, "again");
     assert_eq!(count(), 3);
+    let id = added[0]["id"].as_i64().expect("an id");
+    folder.good(&format!("key revoke billing {id} {DATABASE}"));
+    let ran = folder.ajwt(&import.split(' ').collect::<Vec<_>>());
+    let told = format!("the key {} is revoked", added[0]["fingerprint"].as_str().expect("a fingerprint"));
+    assert!(ran.code == Some(0) && ran.err.contains(&told), "{ran:?}");
+    assert_eq!(ran.err.matches("is revoked").count(), 1, "{ran:?}");
     assert_eq!(
         folder.bad(&format!("key import nobody --authorized-keys keys {DATABASE}")),
         "there is no user \"nobody\""

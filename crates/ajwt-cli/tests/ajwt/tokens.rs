@@ -1,5 +1,7 @@
 //! `token`, `explain` and `request`.
 
+use std::process::Stdio;
+
 use axum::{Router, extract::Request, http::StatusCode, routing::any};
 use tokio::net::TcpListener;
 
@@ -105,6 +107,12 @@ async fn a_request_is_signed_and_its_answer_printed() {
     let ran = request("GET", "/refused", &[]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains("does not accept the token (401): does it know the key"), "{ran:?}");
+    // As with `| head -1`: what the server said stays the exit code.
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["request", "GET", &format!("{url}/refused"), "--username", "guido", "--key", "a.key"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("its end").code(), Some(3));
 
     let told = folder.bad("request GET http://127.0.0.1:1/ --username guido --key a.key");
     assert!(told.starts_with("the request failed: ") && told.contains("refused"), "{told}");

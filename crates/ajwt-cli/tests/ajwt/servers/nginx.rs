@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, extract::Request, routing::any};
-use reqwest::{RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response};
 
 use crate::{
     support::{Folder, Gateway, client, eventually, project_file},
@@ -119,7 +119,7 @@ async fn send(request: RequestBuilder) -> Response {
 }
 
 /// A service in front of which nginx stands: it says which headers have come, and nothing of ours.
-async fn app() -> String {
+pub(super) async fn app() -> String {
     let echo = |request: Request| async move {
         let (parts, body) = request.into_parts();
         // A service that leaves it unread breaks the connection.
@@ -181,6 +181,11 @@ async fn a_token_opens_the_service_once() {
     }
     let anonymous = send(client().get(format!("{}/orders", nginx.url))).await;
     assert_eq!(anonymous.status(), 401);
+    // nginx asks with the client's headers, but always with GET.
+    for method in [Method::GET, Method::POST] {
+        let grpc = client().request(method, format!("{}/orders", nginx.url));
+        assert_eq!(send(grpc.header("content-type", "application/grpc")).await.status(), 401);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
