@@ -33,7 +33,10 @@ impl Served for MySqlRepository {
     }
 
     async fn on_idle_connections(&self, sql: &'static str) -> usize {
-        let idle = self.pool().num_idle();
+        let idle = usize::try_from(self.pool().size()).expect("few");
+        while self.pool().num_idle() < idle {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let mut taken = Vec::new();
         for _ in 0..idle {
             let mut connection = self.pool().acquire().await.expect("one");

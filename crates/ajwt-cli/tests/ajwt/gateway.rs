@@ -399,7 +399,7 @@ async fn it_ends_when_it_is_told_to_before_it_listens() {
         let id = child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
         let ended = tokio::task::spawn_blocking(move || child.wait().expect("its end"));
-        let ended = tokio::time::timeout(Duration::from_secs(5), ended).await.expect("at once");
+        let ended = tokio::time::timeout(Duration::from_secs(2), ended).await.expect("before the fetch ends");
         assert_eq!(ended.expect("waited").code(), Some(0), "{signal}");
     }
 }

@@ -257,10 +257,12 @@ pub(crate) async fn connections_that_go_silent_in_the_background_are_replaced<S:
     proxy.silence();
     let limit = Duration::from_millis(300);
     let guido = name("guido");
-    for _ in 0..10 {
-        // Each finds a connection that is silent, until there is none left; new ones work.
+    for _ in 0..15 {
+        // Most of them find a connection that is silent; new ones work.
         let _ = tokio::time::timeout(limit, S::sweep(&nonces)).await;
         let _ = tokio::time::timeout(limit, store.set_user_active(&guido, true)).await;
+        // Until they are back in the pool.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         proxy.silence();
     }
     for _ in 0..50 {
