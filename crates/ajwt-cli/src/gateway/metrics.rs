@@ -91,3 +91,47 @@ impl Drop for Question<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use ajwt_server::testing;
+
+    use super::*;
+
+    /// A store that never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait]
+    impl NonceBackend for Silent {
+        async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+            future::pending().await
+        }
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_says_nothing_of_the_store() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let told = recorder.handle();
+        let nonces = ObservedNonces::new(Arc::new(Silent));
+        let (now, seconds) = (SystemClock::new().now(), Duration::from_secs);
+        let nonce = testing::nonce_use("guido", now.as_secs(), "a", now, seconds(20), seconds(60));
+        let given_up_after = |wait| {
+            metrics::with_local_recorder(&recorder, || {
+                let mut asked = pin!(nonces.consume(&nonce));
+                assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                std::thread::sleep(wait);
+                asked.set(nonces.consume(&nonce));
+            });
+            told.render().contains("ajwt_nonce_store_up 0")
+        };
+        assert!(!given_up_after(Duration::ZERO));
+        assert!(given_up_after(SLOW));
+    }
+}
