@@ -53,6 +53,8 @@ mod mysql_migrations;
 #[cfg(feature = "mysql")]
 mod mysql_nonce;
 #[cfg(feature = "mysql")]
+mod mysql_rows;
+#[cfg(feature = "mysql")]
 mod mysql_tables;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod nonce_table;
@@ -64,6 +66,8 @@ mod postgres;
 mod postgres_django;
 #[cfg(feature = "postgres")]
 mod postgres_nonce;
+#[cfg(feature = "postgres")]
+mod postgres_rows;
 #[cfg(feature = "postgres")]
 mod postgres_tables;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]

@@ -1,4 +1,4 @@
-use std::{str, sync::Arc};
+use std::sync::Arc;
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
@@ -8,7 +8,7 @@ use ajwt_server::{
 };
 use async_trait::async_trait;
 use sqlx::{
-    Executor as _, MySql, MySqlConnection, MySqlPool, Row as _, SqlStr,
+    Executor as _, MySql, MySqlConnection, MySqlPool, SqlStr,
     mysql::{MySqlArguments, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult, MySqlRow},
     query::Query,
 };
@@ -20,10 +20,12 @@ use crate::{
     failure::failed,
     key_cache::KeyCache,
     migrations::TRIGGERS,
-    mysql_django, mysql_migrations, mysql_tables,
+    mysql_django, mysql_migrations,
+    mysql_rows::{audit_record, get, key_record, text, time, user_record, user_row},
+    mysql_tables,
     pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_broken},
     schema::{self, Owner, REVISION, Schema, Statements},
-    user_rows::{self, UserRow},
+    user_rows,
 };
 
 /// For connections of pools that we open. A statement that the engine has given up waits for a lock no
@@ -524,63 +526,6 @@ impl KeyAdmin for MySqlRepository {
 
 fn statements(schema: &Schema) -> Arc<Statements> {
     schema.statements(&mysql_tables::DIALECT, &mysql_tables::STATEMENTS, &mysql_django::STATEMENTS)
-}
-
-fn user_row(row: &MySqlRow) -> Result<UserRow<'_>, sqlx::Error> {
-    Ok(UserRow {
-        kind: text(row, 0)?,
-        id: get(row, 1)?,
-        text: get(row, 2)?,
-        active: get::<Option<i64>>(row, 3)?.map(|active| active != 0),
-        not_before: get(row, 4)?,
-        expires_at: get(row, 5)?,
-        revision: get(row, 6)?,
-    })
-}
-
-fn user_record(row: &MySqlRow) -> Result<UserRecord, sqlx::Error> {
-    Ok(UserRecord { username: text(row, 0)?.to_owned(), active: get::<i64>(row, 1)? != 0 })
-}
-
-fn key_record(row: &MySqlRow) -> Result<KeyRecord, sqlx::Error> {
-    Ok(KeyRecord {
-        id: get(row, 0)?,
-        text: text(row, 1)?.to_owned(),
-        fingerprint: text(row, 2)?.to_owned(),
-        comment: text(row, 3)?.to_owned(),
-        created_at: Timestamp::from_millis(get(row, 4)?),
-        not_before: time(row, 5)?,
-        expires_at: time(row, 6)?,
-        revoked_at: time(row, 7)?,
-        last_used_on: time(row, 8)?,
-    })
-}
-
-fn audit_record(row: &MySqlRow) -> Result<AuditRecord, sqlx::Error> {
-    Ok(AuditRecord {
-        id: get(row, 0)?,
-        at: Timestamp::from_millis(get(row, 1)?),
-        actor: text(row, 2)?.to_owned(),
-        action: text(row, 3)?.to_owned(),
-        username: text(row, 4)?.to_owned(),
-        detail: text(row, 5)?.to_owned(),
-    })
-}
-
-fn get<'r, T>(row: &'r MySqlRow, column: usize) -> Result<T, sqlx::Error>
-where
-    T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
-{
-    row.try_get(column)
-}
-
-fn time(row: &MySqlRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
-    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
-}
-
-/// Names are bytes here, and a column of names and other texts is one of bytes.
-fn text(row: &MySqlRow, column: usize) -> Result<&str, sqlx::Error> {
-    str::from_utf8(get(row, column)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// Whether a row was refused because there is one like it.

@@ -8,7 +8,7 @@ use ajwt_server::{
 };
 use async_trait::async_trait;
 use sqlx::{
-    Executor as _, PgConnection, PgPool, Postgres, Row as _, SqlStr,
+    Executor as _, PgConnection, PgPool, Postgres, SqlStr,
     postgres::{PgListener, PgPoolOptions, PgRow},
 };
 use tokio::sync::Mutex;
@@ -21,9 +21,11 @@ use crate::{
     key_cache::KeyCache,
     migrations,
     pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_broken},
-    postgres_django, postgres_tables,
+    postgres_django,
+    postgres_rows::{audit_record, get, key_record, time, user_record, user_row},
+    postgres_tables,
     schema::{self, REVISION, Schema, Statements},
-    user_rows::{self, UserRow},
+    user_rows,
 };
 
 /// For connections of pools that we open. A statement that the engine has given up waits for a lock no
@@ -573,56 +575,4 @@ fn if_storable<T: Default>(found: Result<T, sqlx::Error>) -> Result<T, sqlx::Err
         }
         found => found,
     }
-}
-
-fn user_row(row: &PgRow) -> Result<UserRow<'_>, sqlx::Error> {
-    Ok(UserRow {
-        kind: get(row, 0)?,
-        id: get(row, 1)?,
-        text: get::<&str>(row, 2)?.as_bytes(),
-        active: get(row, 3)?,
-        not_before: get(row, 4)?,
-        expires_at: get(row, 5)?,
-        revision: get(row, 6)?,
-    })
-}
-
-fn user_record(row: &PgRow) -> Result<UserRecord, sqlx::Error> {
-    Ok(UserRecord { username: get(row, 0)?, active: get(row, 1)? })
-}
-
-fn key_record(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {
-    Ok(KeyRecord {
-        id: get(row, 0)?,
-        text: get(row, 1)?,
-        fingerprint: get(row, 2)?,
-        comment: get(row, 3)?,
-        created_at: Timestamp::from_millis(get(row, 4)?),
-        not_before: time(row, 5)?,
-        expires_at: time(row, 6)?,
-        revoked_at: time(row, 7)?,
-        last_used_on: time(row, 8)?,
-    })
-}
-
-fn audit_record(row: &PgRow) -> Result<AuditRecord, sqlx::Error> {
-    Ok(AuditRecord {
-        id: get(row, 0)?,
-        at: Timestamp::from_millis(get(row, 1)?),
-        actor: get(row, 2)?,
-        action: get(row, 3)?,
-        username: get(row, 4)?,
-        detail: get(row, 5)?,
-    })
-}
-
-fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T, sqlx::Error>
-where
-    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    row.try_get(column)
-}
-
-fn time(row: &PgRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
-    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }

@@ -1,0 +1,66 @@
+//! What MySQL's rows hold.
+
+use std::str;
+
+use ajwt_core::Timestamp;
+use ajwt_server::{KeyRecord, UserRecord};
+use sqlx::{Row as _, mysql::MySqlRow};
+
+use crate::{audit::AuditRecord, user_rows::UserRow};
+
+pub(crate) fn user_row(row: &MySqlRow) -> Result<UserRow<'_>, sqlx::Error> {
+    Ok(UserRow {
+        kind: text(row, 0)?,
+        id: get(row, 1)?,
+        text: get(row, 2)?,
+        active: get::<Option<i64>>(row, 3)?.map(|active| active != 0),
+        not_before: get(row, 4)?,
+        expires_at: get(row, 5)?,
+        revision: get(row, 6)?,
+    })
+}
+
+pub(crate) fn user_record(row: &MySqlRow) -> Result<UserRecord, sqlx::Error> {
+    Ok(UserRecord { username: text(row, 0)?.to_owned(), active: get::<i64>(row, 1)? != 0 })
+}
+
+pub(crate) fn key_record(row: &MySqlRow) -> Result<KeyRecord, sqlx::Error> {
+    Ok(KeyRecord {
+        id: get(row, 0)?,
+        text: text(row, 1)?.to_owned(),
+        fingerprint: text(row, 2)?.to_owned(),
+        comment: text(row, 3)?.to_owned(),
+        created_at: Timestamp::from_millis(get(row, 4)?),
+        not_before: time(row, 5)?,
+        expires_at: time(row, 6)?,
+        revoked_at: time(row, 7)?,
+        last_used_on: time(row, 8)?,
+    })
+}
+
+pub(crate) fn audit_record(row: &MySqlRow) -> Result<AuditRecord, sqlx::Error> {
+    Ok(AuditRecord {
+        id: get(row, 0)?,
+        at: Timestamp::from_millis(get(row, 1)?),
+        actor: text(row, 2)?.to_owned(),
+        action: text(row, 3)?.to_owned(),
+        username: text(row, 4)?.to_owned(),
+        detail: text(row, 5)?.to_owned(),
+    })
+}
+
+pub(crate) fn get<'r, T>(row: &'r MySqlRow, column: usize) -> Result<T, sqlx::Error>
+where
+    T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
+{
+    row.try_get(column)
+}
+
+pub(crate) fn time(row: &MySqlRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
+}
+
+/// Names are bytes here, and a column of names and other texts is one of bytes.
+pub(crate) fn text(row: &MySqlRow, column: usize) -> Result<&str, sqlx::Error> {
+    str::from_utf8(get(row, column)?).map_err(|error| sqlx::Error::Decode(error.into()))
+}

@@ -1,0 +1,59 @@
+//! What PostgreSQL's rows hold.
+
+use ajwt_core::Timestamp;
+use ajwt_server::{KeyRecord, UserRecord};
+use sqlx::{Row as _, postgres::PgRow};
+
+use crate::{audit::AuditRecord, user_rows::UserRow};
+
+pub(crate) fn user_row(row: &PgRow) -> Result<UserRow<'_>, sqlx::Error> {
+    Ok(UserRow {
+        kind: get(row, 0)?,
+        id: get(row, 1)?,
+        text: get::<&str>(row, 2)?.as_bytes(),
+        active: get(row, 3)?,
+        not_before: get(row, 4)?,
+        expires_at: get(row, 5)?,
+        revision: get(row, 6)?,
+    })
+}
+
+pub(crate) fn user_record(row: &PgRow) -> Result<UserRecord, sqlx::Error> {
+    Ok(UserRecord { username: get(row, 0)?, active: get(row, 1)? })
+}
+
+pub(crate) fn key_record(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {
+    Ok(KeyRecord {
+        id: get(row, 0)?,
+        text: get(row, 1)?,
+        fingerprint: get(row, 2)?,
+        comment: get(row, 3)?,
+        created_at: Timestamp::from_millis(get(row, 4)?),
+        not_before: time(row, 5)?,
+        expires_at: time(row, 6)?,
+        revoked_at: time(row, 7)?,
+        last_used_on: time(row, 8)?,
+    })
+}
+
+pub(crate) fn audit_record(row: &PgRow) -> Result<AuditRecord, sqlx::Error> {
+    Ok(AuditRecord {
+        id: get(row, 0)?,
+        at: Timestamp::from_millis(get(row, 1)?),
+        actor: get(row, 2)?,
+        action: get(row, 3)?,
+        username: get(row, 4)?,
+        detail: get(row, 5)?,
+    })
+}
+
+pub(crate) fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T, sqlx::Error>
+where
+    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    row.try_get(column)
+}
+
+pub(crate) fn time(row: &PgRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
+}
