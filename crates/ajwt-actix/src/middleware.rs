@@ -206,7 +206,16 @@ async fn check<U: KeyedUser>(guard: &Guard<U>, request: &ServiceRequest) -> Resu
 
 fn in_app_data<U: KeyedUser>(request: &ServiceRequest) -> Option<Guard<U>> {
     let wrapped = || request.app_data::<web::Data<AuthMiddleware<U>>>().map(|data| &***data);
-    let middleware = request.app_data::<AuthMiddleware<U>>().or_else(wrapped);
+    let plain = request.app_data::<AuthMiddleware<U>>();
+    if plain.is_some() && wrapped().is_some() {
+        // Which of them is nearer cannot be told, and the other one may let through whom it does not.
+        tracing::error!(
+            "there is an AuthMiddleware<{user}> in app_data, and one in web::Data: give all of them one way",
+            user = type_name::<U>()
+        );
+        return None;
+    }
+    let middleware = plain.or_else(wrapped);
     if middleware.is_none() {
         tracing::error!(
             "there is no AuthMiddleware<{user}> in app_data: add .app_data(AuthMiddleware::new(authenticator)) \

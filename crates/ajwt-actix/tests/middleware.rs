@@ -228,6 +228,20 @@ async fn the_middleware_can_be_given_as_app_data() {
     assert_eq!(get_text(scoped(), "/s/required", &[]).await, problem);
 }
 
+/// Which of the two is nearer cannot be told: nobody passes, rather than those whom the other one lets through.
+#[actix_web::test]
+async fn app_data_given_in_two_ways_lets_nobody_pass() {
+    let signer = TestSigner::new("guido");
+    let strict = AuthMiddleware::new(signer.authenticator());
+    let app = App::new().app_data(strict.clone().optional()).service(
+        web::scope("/s")
+            .app_data(web::Data::new(strict))
+            .wrap(AuthMiddleware::<User>::from_app_data())
+            .configure(routes),
+    );
+    assert_eq!(get_text(app, "/s/optional", &[]).await.0, 500);
+}
+
 /// An application's own user type.
 #[derive(Debug)]
 struct Account {

@@ -1,5 +1,5 @@
 use std::{
-    mem,
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -131,14 +131,13 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    /// At once: a place in the service within, of a limit for one, is for requests that come to it.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The inner service that is ready is this one; its clone need not be.
-        let ready = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, ready);
+        let mut inner = self.inner.clone();
         let guard = self.guard.clone();
         mark_sensitive(request.headers_mut());
         // Header values are cheap to clone; the request cannot be borrowed while we wait, for its
@@ -153,6 +152,7 @@ where
             match guard.check(values, format, earlier).await {
                 Ok(checked) => {
                     request.extensions_mut().insert(checked);
+                    poll_fn(|context| inner.poll_ready(context)).await?;
                     inner.call(request).await.map(|response| response.map(Body::new))
                 }
                 Err(answer) => Ok(response::of_answer(answer)),

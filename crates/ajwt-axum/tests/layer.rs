@@ -3,7 +3,11 @@
 use std::{
     convert::Infallible,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -24,7 +28,7 @@ use axum::{
 };
 use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
 use tokio::net::TcpListener;
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 fn signer() -> RequestSigner {
     RequestSigner::new("guido", PrivateKey::generate_ed25519().expect("a key")).expect("a signer")
@@ -197,6 +201,44 @@ async fn any_tower_service_can_stand_within() {
     request.headers_mut().insert(AUTHORIZATION, fresh(&signer));
     let response = service.oneshot(request).await.expect("infallible");
     assert_eq!(text(response).await, (StatusCode::OK, "within".into()));
+}
+
+/// Has one place, and counts who asked for it.
+#[derive(Clone, Default)]
+struct OnePlace {
+    asked: Arc<AtomicUsize>,
+    is_ready: bool,
+}
+
+impl Service<Request<Body>> for OnePlace {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.is_ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        assert!(std::mem::take(&mut self.is_ready), "called before it was ready");
+        std::future::ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+/// Or strangers could keep callers out of a service that takes so many at a time.
+#[tokio::test]
+async fn who_is_refused_takes_no_place_in_the_service() {
+    let signer = signer();
+    let within = OnePlace::default();
+    let mut service = AuthLayer::new(authenticator(&signer)).layer(within.clone());
+    for (authorization, status, asked) in [(None, 401, 0), (Some(fresh(&signer)), 200, 1)] {
+        let answer =
+            service.ready().await.expect("infallible").call(request("/", authorization.as_slice())).await;
+        assert_eq!(answer.expect("infallible").status(), status);
+        assert_eq!(within.asked.load(Ordering::SeqCst), asked);
+    }
 }
 
 #[tokio::test]

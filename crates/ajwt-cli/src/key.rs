@@ -148,8 +148,14 @@ impl Key {
             Action::Revoke(OfUser { user, id, admin }) => {
                 let database = admin.open().await?;
                 database.admin().revoke_key(user, *id).await?;
+                let trusts = database.admin().trusts(user).await?;
                 database.close().await;
                 output::note(&format!("revoked key {id}"));
+                if !trusts.is_empty() {
+                    output::note(
+                        "the user has trusted URLs (ajwt trust list): a key that one of them publishes goes on working",
+                    );
+                }
                 Ok(())
             }
             Action::Remove(OfUser { user, id, admin }) => {
@@ -193,7 +199,7 @@ async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Resul
     }
     progress.finish_and_clear();
     for key in keys.iter().map(|key| key.key().fingerprint().as_str()).filter(|key| revoked.contains(*key)) {
-        output::note(&format!("the key {key} is revoked, and stays so: its tokens are refused"));
+        output::note(&format!("the key {key} is revoked, and stays so"));
     }
     output::note(&format!("added {} of {} keys; the user has the others already", added.len(), keys.len()));
     Ok(added)

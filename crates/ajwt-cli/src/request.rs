@@ -57,17 +57,23 @@ impl Request {
         }
         let response = request.sign_with(&signer)?.send().await.map_err(Failure::of("the request failed"))?;
         let status = response.status();
+        // In gRPC what was refused has status 200.
+        let grpc_status = response.headers().get("grpc-status").cloned();
         // What the server answered is the exit code, read to its end or not.
         output::unless_closed(self.write(response).await)?;
-        if status == StatusCode::UNAUTHORIZED {
+        let is_unauthenticated = grpc_status.as_ref().is_some_and(|status| status == "16");
+        if status == StatusCode::UNAUTHORIZED || is_unauthenticated {
+            let answer = if is_unauthenticated { "UNAUTHENTICATED" } else { "401" };
             let key = signer.public_key();
             let fingerprint = key.fingerprint();
             output::note(&format!(
-                "the server does not accept the token (401): does it know the key {fingerprint}, is its clock \
+                "the server does not accept the token ({answer}): does it know the key {fingerprint}, is its clock \
                  right, is the audience the one that it wants?"
             ));
         }
-        let is_refused = status.is_client_error() || status.is_server_error();
+        let is_refused = status.is_client_error()
+            || status.is_server_error()
+            || grpc_status.is_some_and(|status| status != "0");
         Ok(if is_refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
     }
 

@@ -68,7 +68,8 @@ impl KeyWatch {
     }
 
     /// Lets a key sign only once its file is this old; until then it is published beside the one
-    /// before, also where it took that one's place in the same file. For callers whose servers read their JWKS: longer than these keep a set without
+    /// before, also where it took that one's place in the same file (until a restart: only files of a folder
+    /// outlast one). For callers whose servers read their JWKS: longer than these keep a set without
     /// looking (those of ajwt 5 minutes, or up to 30 if `Cache-Control` says so). Default: zero, for
     /// servers that know the key before it is put here.
     ///

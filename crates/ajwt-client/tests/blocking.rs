@@ -84,7 +84,12 @@ async fn serve_for_a_moment(app: axum::Router) -> String {
             tokio::spawn(async move {
                 let server = auto::Builder::new(TokioExecutor::new());
                 let server = server.serve_connection(TokioIo::new(stream), service);
-                let _ = tokio::time::timeout(IDLE, server).await;
+                let mut server = std::pin::pin!(server);
+                if tokio::time::timeout(IDLE, server.as_mut()).await.is_err() {
+                    // Not in the midst of a request, on a machine that stalls.
+                    server.as_mut().graceful_shutdown();
+                    let _ = server.await;
+                }
             });
         }
     });

@@ -262,6 +262,33 @@ async fn it_does_not_correct_by_more_than_five_minutes_nor_over_http() {
     assert_eq!(seen.all().len(), 1);
 }
 
+/// A proxy dates its answers by a clock of its own, and the service behind refuses for another reason.
+#[tokio::test]
+async fn an_offset_that_does_not_help_is_dropped() {
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let (nonces, clock) = (Arc::new(InsecureNoReplayProtection), Arc::new(SkewedClock(0.into())));
+    let refusals = Arc::new(AtomicUsize::new(2));
+    let left = Arc::clone(&refusals);
+    let app = service(with_nonces(signer.public_key(), nonces, clock)).layer(map_response(
+        move |mut response: Response| {
+            let is_refused =
+                left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            if is_refused.is_ok() {
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+            }
+            async move { response }
+        },
+    ));
+    let (origin, certificate) = serve_tls(dated(seen.layer(app), Arc::new(SkewedClock(60.into())))).await;
+    let corrected = OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
+    let client = client(corrected, Some(certificate));
+    assert_eq!(client.get(&origin).send().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refusals.load(Ordering::SeqCst), 0, "it was corrected, and sent again");
+    for _ in 0..2 {
+        assert_eq!(client.get(&origin).send().await.expect("an answer").status(), StatusCode::OK);
+    }
+}
+
 /// An offset that was right no longer is: the server's clock was set.
 #[tokio::test]
 async fn an_offset_that_no_longer_holds_is_measured_anew() {

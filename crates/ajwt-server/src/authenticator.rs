@@ -112,16 +112,21 @@ impl<U: KeyedUser> Authenticator<U> {
     }
 
     /// Writes what is not written yet and ends background work. Call it once, after the server has
-    /// answered its last request. A store that hangs delays it by the store timeout, no more.
+    /// answered its last request. Stores that hang delay it by twice the store timeout, no more.
     pub async fn close(&self) {
         let flushing = self.inner.usage.flush();
         if tokio::time::timeout(self.inner.store_timeout, flushing).await.is_err() {
             tracing::warn!("the last uses of keys could not be written in time and are lost");
         }
-        for keys in &self.inner.keys {
-            keys.close().await;
+        let closing = async {
+            for keys in &self.inner.keys {
+                keys.close().await;
+            }
+            self.inner.nonces.close().await;
+        };
+        if tokio::time::timeout(self.inner.store_timeout, closing).await.is_err() {
+            tracing::warn!("a store did not end its background work in time");
         }
-        self.inner.nonces.close().await;
     }
 }
 

@@ -170,7 +170,8 @@ impl Shared {
 
 impl Seen {
     fn update(&mut self, folder: &Path, names: &[FileName]) {
-        self.files.retain(|name, _| names.contains(name));
+        let listed: BTreeSet<_> = names.iter().collect();
+        self.files.retain(|name, _| listed.contains(name));
         for name in names {
             let seen = self.files.entry(name.clone()).or_default();
             let read = name.read(folder);

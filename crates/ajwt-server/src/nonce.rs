@@ -16,7 +16,8 @@ use crate::RepositoryError;
 /// is over, and it does not retry: a retry would meet its own entry.
 ///
 /// A backend that has forgotten (its process started, its store was emptied) must not make used
-/// tokens good again: see [`StartRule`]. The suite in `testing` tests all of this.
+/// tokens good again: see [`StartRule`]. The suite in `testing` tests all but that, and what becomes of
+/// failures: both take faults of the store itself.
 ///
 /// ```
 /// use std::{collections::HashMap, sync::{Mutex, PoisonError}, time::Duration};

@@ -82,8 +82,8 @@ struct Knowledge {
     seen: Option<(i64, Duration)>,
     /// When the store last said that it changed: what was known before counts for nothing.
     changed_at: Option<Duration>,
-    /// When a read last failed.
-    failed_at: Option<Duration>,
+    /// When a read was last given up, if the store has not answered one since.
+    hung_at: Option<Duration>,
 }
 
 impl Knowledge {
@@ -136,7 +136,8 @@ impl UserCacheOptions {
         self
     }
 
-    /// How much longer entries may serve while the store is down. Default: zero, not at all.
+    /// How much longer entries may serve while the store is down: each while reads of its own user
+    /// fail, and all of them while the store hangs. Default: zero, not at all.
     #[must_use]
     pub const fn stale_if_error(mut self, stale_if_error: Duration) -> Self {
         self.stale_if_error = stale_if_error;
@@ -238,7 +239,7 @@ impl<U: KeyedUser> Shared<U> {
         let entry = self.entries.get(username)?;
         let knowledge = *lock(&self.knowledge);
         let now = self.clock.monotonic();
-        if grace.is_zero() && now.saturating_sub(entry.read_at) > MAX_AGE {
+        if now.saturating_sub(entry.read_at) > MAX_AGE.saturating_add(grace) {
             return None;
         }
         let current_at = knowledge.current_at(entry.found.revision(), entry.read_at)?;
@@ -251,12 +252,13 @@ impl<U: KeyedUser> Shared<U> {
             .then(|| Found::cached(Arc::clone(entry.found.user())).with_revision(entry.found.revision()))
     }
 
-    /// While the store is known to be down, nobody waits for it to say so again.
+    /// While the store is known to hang, nobody waits for it to do so again. A read that fails at once
+    /// says nothing of others: it may be one user's data that is at fault, whose name anybody may claim.
     fn grace(&self) -> Duration {
-        let failed_at = lock(&self.knowledge).failed_at;
-        let is_down = failed_at
-            .is_some_and(|failed_at| self.clock.monotonic().saturating_sub(failed_at) <= self.max_staleness);
-        if is_down { self.stale_if_error } else { Duration::ZERO }
+        let hung_at = lock(&self.knowledge).hung_at;
+        let hangs = hung_at
+            .is_some_and(|hung_at| self.clock.monotonic().saturating_sub(hung_at) <= self.max_staleness);
+        if hangs { self.stale_if_error } else { Duration::ZERO }
     }
 
     /// Waits for a read of this user that begins from now on. Reads run in tasks of their own, so
@@ -277,42 +279,20 @@ impl<U: KeyedUser> Shared<U> {
             }
         };
         if is_first {
-            tokio::spawn(Arc::clone(self).read_for_all(username.into()));
+            // Before the task is: a runtime that ends may drop it without ever having run it.
+            let registered =
+                Registered { shared: Arc::clone(self), username: username.into(), is_there: true };
+            tokio::spawn(registered.read());
         }
         receiver.await.unwrap_or_else(|_| Err(RepositoryError::timeout("reading a user")))
-    }
-
-    /// Reads a user again and again until nobody waits for it. Who arrives during a read waits for
-    /// the next one.
-    async fn read_for_all(self: Arc<Self>, username: Box<str>) {
-        let mut registered = Registered { reads: &self.reads, username: Some(&username) };
-        loop {
-            let waiting = {
-                let mut reads = lock(&self.reads);
-                match reads.get_mut(&username) {
-                    Some(waiting) if !waiting.is_empty() => std::mem::take(waiting),
-                    _ => {
-                        reads.remove(&username);
-                        registered.username = None;
-                        return;
-                    }
-                }
-            };
-            let result = self.read(&username).await;
-            for one in waiting {
-                // Whoever gave up does not need it.
-                let _ = one.send(result.clone());
-            }
-        }
     }
 
     async fn read(&self, username: &str) -> ReadResult<U> {
         let read_at = self.clock.monotonic();
         let reading = self.users.find_by_username(username, Freshness::Current);
-        let result = tokio::time::timeout(self.read_timeout, reading)
-            .await
-            .unwrap_or_else(|_| Err(RepositoryError::timeout("reading a user")));
-        lock(&self.knowledge).failed_at = result.is_err().then(|| self.clock.monotonic());
+        let answer = tokio::time::timeout(self.read_timeout, reading).await;
+        lock(&self.knowledge).hung_at = answer.is_err().then(|| self.clock.monotonic());
+        let result = answer.unwrap_or_else(|_| Err(RepositoryError::timeout("reading a user")));
         match &result {
             // A store that compares names by a collation may answer with another name.
             Ok(Some(found)) if found.user().username() == username => self.keep(found, read_at),
@@ -386,18 +366,43 @@ impl<U> fmt::Debug for CachedUserRepository<U> {
     }
 }
 
-/// Takes a user's reads off the register when their task ends before its time: its repository
-/// panicked, or the runtime it ran on is gone. Those who wait fail, and nobody after them.
-struct Registered<'a, U> {
-    reads: &'a Mutex<HashMap<Box<str>, Vec<Waiting<U>>>>,
-    /// `None` once it was taken off in good order.
-    username: Option<&'a str>,
+/// Reads of a user, which are in the register. Takes them off it when their task ends before its time: its
+/// repository panicked, or the runtime it ran on is gone. Those who wait fail, and nobody after them.
+struct Registered<U> {
+    shared: Arc<Shared<U>>,
+    username: Box<str>,
+    /// Until it was taken off in good order.
+    is_there: bool,
 }
 
-impl<U> Drop for Registered<'_, U> {
+impl<U: KeyedUser> Registered<U> {
+    /// Reads again and again until nobody waits for it. Who arrives during a read waits for the next one.
+    async fn read(mut self) {
+        loop {
+            let waiting = {
+                let mut reads = lock(&self.shared.reads);
+                match reads.get_mut(&self.username) {
+                    Some(waiting) if !waiting.is_empty() => std::mem::take(waiting),
+                    _ => {
+                        reads.remove(&self.username);
+                        self.is_there = false;
+                        return;
+                    }
+                }
+            };
+            let result = self.shared.read(&self.username).await;
+            for one in waiting {
+                // Whoever gave up does not need it.
+                let _ = one.send(result.clone());
+            }
+        }
+    }
+}
+
+impl<U> Drop for Registered<U> {
     fn drop(&mut self) {
-        if let Some(username) = self.username {
-            lock(self.reads).remove(username);
+        if self.is_there {
+            lock(&self.shared.reads).remove(&self.username);
         }
     }
 }

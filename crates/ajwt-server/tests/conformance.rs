@@ -121,13 +121,28 @@ enum Fault {
     ConfusesKeys,
     /// The store refuses some of many simultaneous uses.
     FailsUnderLoad,
+    /// Whatever the use says.
+    FixedTtl,
+    /// With the token's window on its own clock, without the margin.
+    ExpiresByDate,
+    /// To whole seconds.
+    RoundsDown,
 }
 
 #[async_trait]
 impl NonceBackend for Broken {
     async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
         let now = tokio::time::Instant::now();
-        let ttl = Duration::from_millis(if self.fault == Fault::ForgetsTooSoon { 2500 } else { 60_000 });
+        let ttl = match self.fault {
+            Fault::ForgetsTooSoon => Duration::from_millis(2500),
+            Fault::FixedTtl => Duration::from_secs(4),
+            Fault::ExpiresByDate => {
+                let ahead = nonce.time() * 1000 + 1000 - nonce.now().as_millis();
+                Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
+            }
+            Fault::RoundsDown => Duration::from_secs(nonce.lifetime().as_secs()),
+            _ => Duration::from_secs(60),
+        };
         let key = match self.fault {
             Fault::ConfusesKeys => *testing::nonce_use("", nonce.time(), "", nonce.now(), ttl, ttl).key(),
             _ => *nonce.key(),
@@ -162,13 +177,21 @@ async fn broken_backends_are_found_out() {
     let cases = [
         (Fault::CheckThenRecord, "simultaneous uses"),
         (Fault::ForgetsTooSoon, "an entry is to live for 3s"),
+        (Fault::FixedTtl, "an entry is to live for 9.5s"),
+        (Fault::ExpiresByDate, "an entry is to live for 9.5s"),
+        (Fault::RoundsDown, "an entry is to live for 3.7s"),
         (Fault::ConfusesKeys, "nonce ..\"one\" is Replayed, not Fresh"),
         (Fault::FailsUnderLoad, "locking failed: it is busy"),
     ];
-    let mut failures = Vec::new();
+    let mut suites = tokio::task::JoinSet::new();
     for (fault, finding) in cases {
         let backend = Broken { fault, used: Mutex::default() };
-        let told = findings(testing::nonce_backend(Arc::new(backend))).await;
+        suites.spawn(
+            async move { (fault, finding, findings(testing::nonce_backend(Arc::new(backend))).await) },
+        );
+    }
+    let mut failures = Vec::new();
+    for (fault, finding, told) in suites.join_all().await {
         if !told.contains(finding) {
             failures.push(format!("{fault:?}: no {finding:?} in {told}"));
         }

@@ -41,6 +41,8 @@ struct Store {
     is_down: AtomicBool,
     hangs: AtomicBool,
     panics: AtomicBool,
+    /// Of this user nothing can be read.
+    fails_for: Mutex<Option<&'static str>>,
     delay: Mutex<Duration>,
     reads: AtomicUsize,
     looks: AtomicUsize,
@@ -84,6 +86,9 @@ impl UserRepository for Store {
     ) -> Result<Option<Found<User>>, RepositoryError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         assert!(!self.panics.load(Ordering::SeqCst), "a repository that panics, as this test wants it");
+        if *self.fails_for.lock().expect("lock") == Some(username) {
+            return Err(RepositoryError::new("reading", std::io::Error::other("of this user")));
+        }
         // What is read is what stood there when the read began.
         let user = {
             let users = self.users.lock().expect("lock");
@@ -363,10 +368,10 @@ async fn entries_may_serve_longer_while_the_store_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_store_that_was_down_a_moment_ago() {
+async fn nobody_waits_for_a_store_that_hung_a_moment_ago() {
     let (store, cache) = cached(|options| options.stale_if_error(Duration::from_secs(60)));
     find(&cache, "guido", MayBeCached).await;
-    store.is_down.store(true, Ordering::SeqCst);
+    store.hangs.store(true, Ordering::SeqCst);
     pass(2500).await;
     store.reads();
     for expected_reads in [1, 0, 0, 1, 0, 0] {
@@ -374,6 +379,36 @@ async fn nobody_waits_for_a_store_that_was_down_a_moment_ago() {
         assert_eq!(store.reads(), expected_reads);
         pass(500).await;
     }
+}
+
+/// Anybody may claim a name whose data cannot be read.
+#[tokio::test(start_paused = true)]
+async fn a_name_that_cannot_be_read_lets_no_other_serve_for_longer() {
+    for has_no_revision in [false, true] {
+        let (store, cache) = cached(|options| options.stale_if_error(Duration::from_secs(60)));
+        store.has_no_revision.store(has_no_revision, Ordering::SeqCst);
+        find(&cache, "guido", MayBeCached).await;
+        *store.fails_for.lock().expect("lock") = Some("twice");
+        store.set("guido", false);
+        for _ in 0..3 {
+            pass(1100).await;
+            assert!(cache.find_by_username("twice", Current).await.is_err());
+            let found = find(&cache, "guido", MayBeCached).await;
+            assert!(matches!(found, Some((false, _))), "{found:?}");
+        }
+    }
+}
+
+/// A store whose looks work and whose reads do not keeps no entry for ever.
+#[tokio::test(start_paused = true)]
+async fn the_grace_ends_although_the_revision_is_seen() {
+    let (store, cache) = cached(|options| options.stale_if_error(Duration::from_secs(60)));
+    find(&cache, "guido", MayBeCached).await;
+    *store.fails_for.lock().expect("lock") = Some("guido");
+    pass(100_000).await;
+    assert!(cache.find_by_username("guido", MayBeCached).await.is_ok());
+    pass(30_000).await;
+    assert!(cache.find_by_username("guido", MayBeCached).await.is_err(), "after two minutes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -409,6 +444,28 @@ fn a_runtime_that_ends_in_mid_read_wedges_no_user() {
     });
     drop(passing);
     *store.delay.lock().expect("lock") = Duration::ZERO;
+    lasting.block_on(async {
+        let read = tokio::time::timeout(Duration::from_secs(5), find(&cache, "guido", Current));
+        assert_eq!(read.await.expect("in time"), Some((true, Current)));
+    });
+}
+
+/// Its task was made and has never run.
+#[test]
+fn a_runtime_that_ends_before_a_read_begins_wedges_no_user() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().expect("a runtime")
+    };
+    let lasting = runtime();
+    let (_store, cache) = lasting.block_on(async { cached(|options| options) });
+    let passing = runtime();
+    passing.block_on(async {
+        let mut find = std::pin::pin!(cache.find_by_username("guido", Current));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::future::Future::poll(find.as_mut(), &mut context).is_pending());
+    });
+    drop(passing);
     lasting.block_on(async {
         let read = tokio::time::timeout(Duration::from_secs(5), find(&cache, "guido", Current));
         assert_eq!(read.await.expect("in time"), Some((true, Current)));

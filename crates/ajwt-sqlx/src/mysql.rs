@@ -23,7 +23,7 @@ use crate::{
     mysql_django, mysql_migrations,
     mysql_rows::{audit_record, get, key_record, text, time, user_record, user_row},
     mysql_tables,
-    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_broken},
+    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_unusable},
     schema::{self, Owner, REVISION, Schema, Statements},
     user_rows,
 };
@@ -303,7 +303,7 @@ impl UserRepository for MySqlRepository {
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
         let mut rows = self.user_rows(username).await;
-        if is_broken(&rows) {
+        if is_unusable(&rows) {
             drop_broken(&self.pool).await;
             rows = self.user_rows(username).await;
         }
@@ -331,7 +331,7 @@ impl TrustedUrls for MySqlRepository {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
         let failed = failed("listing trusted URLs");
         let mut rows = self.url_rows().await;
-        if is_broken(&rows) {
+        if is_unusable(&rows) {
             drop_broken(&self.pool).await;
             rows = self.url_rows().await;
         }

@@ -4,13 +4,11 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::{
-    AssertSqlSafe, Executor as _, MySqlConnection, MySqlPool, QueryBuilder, mysql::MySqlDatabaseError,
-};
+use sqlx::{Executor as _, MySqlConnection, MySqlPool, QueryBuilder, mysql::MySqlDatabaseError};
 
 use crate::{
-    nonce_table::{Added, Hex, NonceTable, Nonces, SWEEP_BATCH},
-    pool::{Lease, drop_broken, is_broken},
+    nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
+    pool::{Lease, drop_broken, is_broken, is_unusable},
 };
 
 /// Adds a nonce while the row that says since when the table is whole stands as it was read. That
@@ -22,8 +20,8 @@ const CONSUME: &str = "
 INSERT INTO ajwt_nonce (`key`, expires_at)
 SELECT ?, ? FROM ajwt_nonce
 WHERE `key` = REPEAT(x'00', 32) AND expires_at = ? AND @@autocommit = 1 LOCK IN SHARE MODE";
-/// Goes before it: an error, after which the rest is not run, where the connection is within a transaction,
-/// which others may yet roll back. It changes nothing.
+/// Goes before it: an error where the connection is within a transaction, which others may yet roll back. Else it
+/// changes nothing. A message of its own: proxies refuse several statements in one.
 const NOT_IN_TRANSACTION: &str = "SET TRANSACTION READ WRITE";
 /// Without it nothing is committed, and a nonce would end with its connection.
 const AUTOCOMMIT: &str = "SELECT CAST(@@autocommit AS SIGNED)";
@@ -112,13 +110,10 @@ impl NonceBackend for MySqlNonceBackend {
 #[async_trait]
 impl NonceTable for MySqlPool {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
-        let consume = CONSUME
-            .replacen('?', &format!("x'{}'", Hex(key)), 1)
-            .replacen('?', &expires_at.to_string(), 1)
-            .replacen('?', &since.to_string(), 1);
-        let sql = format!("{NOT_IN_TRANSACTION};{consume}");
         let add = async |connection: &mut MySqlConnection| {
-            let added = connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+            connection.execute(NOT_IN_TRANSACTION).await?;
+            let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
+            let added = add.execute(&mut *connection).await?;
             if added.rows_affected() == 0 {
                 let commits: i64 = sqlx::query_scalar(AUTOCOMMIT).fetch_one(connection).await?;
                 if commits == 0 {
@@ -142,7 +137,7 @@ impl NonceTable for MySqlPool {
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
         let mut since = read_since(self).await;
-        if is_broken(&since) {
+        if is_unusable(&since) {
             drop_broken(self).await;
             since = read_since(self).await;
         }

@@ -1,5 +1,5 @@
 use std::{
-    fmt::{self, Debug},
+    fmt::Debug,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -55,17 +55,6 @@ pub(crate) enum Added {
     WasThere,
     /// It was there, or the mark is another.
     WasThereOrEmptied,
-}
-
-/// A nonce's key where SQL takes no parameters.
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-pub(crate) struct Hex<'a>(pub(crate) &'a [u8; 32]);
-
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }
 
 /// A nonce backend over such a table: the rule of the mark, and the removal of expired rows.

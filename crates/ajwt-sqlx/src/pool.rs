@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use sqlx::{Connection as _, Database, Pool, Transaction, pool::PoolConnection};
+use sqlx::{Connection as _, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
 use tokio::sync::Mutex;
 
 /// How long a request waits for a connection of a pool that we open: less than the engine waits
@@ -33,7 +33,7 @@ impl<DB: Database> Lease<DB> {
     ) -> Result<T, sqlx::Error> {
         let Some(connection) = &mut self.0 else { return Err(sqlx::Error::PoolClosed) };
         let result = statement(connection).await;
-        if !is_broken(&result) {
+        if !is_unusable(&result) {
             self.end();
         }
         result
@@ -78,15 +78,17 @@ impl<DB: Database> Reserved<DB> {
         // Taken out: a read that is given up leaves no connection behind that has not answered.
         if let Some(mut connection) = slot.take() {
             let result = read(&mut connection).await;
-            if !is_broken(&result) {
+            if !is_unusable(&result) {
                 *slot = Some(connection);
                 return result;
             }
             drop_broken(pool).await;
         }
         let mut connection = pool.acquire().await?.detach();
+        // Ends a transaction that another user of the pool has left open, in which nothing would change any more.
+        connection.begin().await?.rollback().await?;
         let result = read(&mut connection).await;
-        if !is_broken(&result) {
+        if !is_unusable(&result) {
             *slot = Some(connection);
         }
         result
@@ -105,25 +107,35 @@ impl<DB: Database> fmt::Debug for Reserved<DB> {
     }
 }
 
-/// Whether a statement failed because of its connection, and may do better on another one: a read may be
-/// tried again then.
+/// Whether a statement failed because its connection had broken: others may have, too.
 pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
     match result {
         Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
         Err(sqlx::Error::Database(error)) => {
             let code = error.code();
             let code = code.as_deref().unwrap_or_default();
-            // Connection exceptions, and PostgreSQL's shutdown, crash and start (its appendix A);
+            // Connection exceptions, and PostgreSQL's shutdown, crash, start and timeouts (its appendix A);
             // MySQL's 1927 "connection was killed" and 4031 "disconnected because of inactivity".
-            // Transactions that another user of the pool has left open: one that has failed (25P02), and
-            // one (MySQL's 1568, 25001). A server that became a standby under its connections: 25006,
-            // MySQL's 1290 and 1836.
             code.starts_with("08")
-                || ["57P01", "57P02", "57P03", "70100", "25P02", "25001", "25006"].contains(&code)
-                || ["inactivity", "read-only"].iter().any(|word| error.message().contains(word))
+                || ["25P03", "25P04", "57P01", "57P02", "57P03", "57P05", "70100"].contains(&code)
+                || error.message().contains("inactivity")
         }
         _ => false,
     }
+}
+
+/// Whether a statement failed because of its connection, and may do better on another one: a read may be
+/// tried again then.
+pub(crate) fn is_unusable<T>(result: &Result<T, sqlx::Error>) -> bool {
+    let is_left_over = |error: &dyn DatabaseError| {
+        // A transaction that another user of the pool has left open: in PostgreSQL one that has failed
+        // (25P02), in MySQL any (its 1568). A server that became a standby under its connections (MySQL's
+        // 1290 and 1836 have no code of their own).
+        let code = error.code();
+        ["25P02", "25001", "25006"].contains(&code.as_deref().unwrap_or_default())
+            || error.message().contains("read-only")
+    };
+    is_broken(result) || matches!(result, Err(sqlx::Error::Database(error)) if is_left_over(&**error))
 }
 
 /// Closes the idle connections that have broken, before they meet a request. One that broke is

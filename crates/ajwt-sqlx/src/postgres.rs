@@ -20,7 +20,7 @@ use crate::{
     failure::failed,
     key_cache::KeyCache,
     migrations,
-    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_broken},
+    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_unusable},
     postgres_django,
     postgres_rows::{audit_record, get, key_record, time, user_record, user_row},
     postgres_tables,
@@ -31,12 +31,12 @@ use crate::{
 /// For connections of pools that we open. A statement that the engine has given up waits for a lock no
 /// longer than the engine would, or such statements would take all of the server's connections. The
 /// nonce's statement must see what others commit while it waits, and what it commits must outlive a crash of
-/// the server; a stricter setting, `remote_apply` for one, stays.
+/// the server; any other setting does that, and stays.
 const SESSION: &str = "
 SET lock_timeout = '1500ms';
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SELECT set_config('synchronous_commit', 'on', FALSE)
-WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+WHERE current_setting('synchronous_commit') = 'off'";
 
 /// What PostgreSQL says of a text that the database's encoding cannot hold: `untranslatable_character`.
 const NOT_STORABLE: &str = "22P05";
@@ -313,7 +313,7 @@ impl UserRepository for PostgresRepository {
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
         let mut rows = self.user_rows(username).await;
-        if is_broken(&rows) {
+        if is_unusable(&rows) {
             drop_broken(&self.pool).await;
             rows = self.user_rows(username).await;
         }
@@ -368,7 +368,7 @@ impl TrustedUrls for PostgresRepository {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
         let failed = failed("listing trusted URLs");
         let mut rows = self.url_rows().await;
-        if is_broken(&rows) {
+        if is_unusable(&rows) {
             drop_broken(&self.pool).await;
             rows = self.url_rows().await;
         }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Row as _};
 
 use crate::{
-    nonce_table::{Added, Hex, NonceTable, Nonces, SWEEP_BATCH},
-    pool::{Lease, drop_broken, is_broken},
+    nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
+    pool::{Lease, drop_broken, is_broken, is_unusable},
 };
 
 /// Adds a nonce, if the statement commits it by itself; says whether it does. With a time: the nonce was
@@ -110,8 +110,13 @@ impl NonceBackend for PostgresNonceBackend {
 #[async_trait]
 impl NonceTable for PgPool {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
+        let hex = key.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        // The simple query protocol has no parameters.
         let sql = CONSUME
-            .replace("$1", &format!("decode('{}', 'hex')", Hex(key)))
+            .replace("$1", &format!("decode('{hex}', 'hex')"))
             .replace("$2", &expires_at.to_string())
             .replace("$3", &since.to_string());
         let add = async |connection: &mut PgConnection| {
@@ -136,7 +141,7 @@ impl NonceTable for PgPool {
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
         let mut since = read_since(self).await;
-        if is_broken(&since) {
+        if is_unusable(&since) {
             drop_broken(self).await;
             since = read_since(self).await;
         }

@@ -33,10 +33,14 @@ impl Served for MySqlRepository {
     }
 
     async fn on_idle_connections(&self, sql: &'static str) -> usize {
-        let idle = usize::try_from(self.pool().size()).expect("few");
-        while self.pool().num_idle() < idle {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let all_idle = async || {
+            // One whose last question is not answered in time is closed.
+            while self.pool().num_idle() < usize::try_from(self.pool().size()).expect("few") {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            self.pool().num_idle()
+        };
+        let idle = all_idle().await;
         let mut taken = Vec::new();
         for _ in 0..idle {
             let mut connection = self.pool().acquire().await.expect("one");
@@ -44,9 +48,6 @@ impl Served for MySqlRepository {
             taken.push(connection);
         }
         drop(taken);
-        while self.pool().num_idle() < idle {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        idle
+        all_idle().await
     }
 }

@@ -177,9 +177,12 @@ async fn waits_for_an_emptying(store: PostgresRepository, pool: sqlx::PgPool, le
 #[tokio::test]
 async fn what_is_committed_is_on_disk() {
     let (database, store) = PostgresRepository::create().await;
-    for (set, due) in
-        [("off", "on"), ("local", "on"), ("remote_write", "remote_write"), ("remote_apply", "remote_apply")]
-    {
+    for (set, due) in [
+        ("off", "on"),
+        ("local", "local"),
+        ("remote_write", "remote_write"),
+        ("remote_apply", "remote_apply"),
+    ] {
         store
             .execute(&format!(
                 "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {set}', current_database()); END $$"

@@ -34,10 +34,14 @@ impl Served for PostgresRepository {
     }
 
     async fn on_idle_connections(&self, sql: &'static str) -> usize {
-        let idle = usize::try_from(self.pool().size()).expect("few");
-        while self.pool().num_idle() < idle {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let all_idle = async || {
+            // One whose last question is not answered in time is closed.
+            while self.pool().num_idle() < usize::try_from(self.pool().size()).expect("few") {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            self.pool().num_idle()
+        };
+        let idle = all_idle().await;
         let mut taken = Vec::new();
         for _ in 0..idle {
             let mut connection = self.pool().acquire().await.expect("one");
@@ -45,10 +49,7 @@ impl Served for PostgresRepository {
             taken.push(connection);
         }
         drop(taken);
-        while self.pool().num_idle() < idle {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        idle
+        all_idle().await
     }
 }
 
@@ -100,6 +101,21 @@ async fn a_connection_of_no_use_is_replaced() {
             assert!(refused <= idle, "{sql}: {idle} connections");
         }
     }
+}
+
+/// What looks for changes would see none in a transaction that another user of the pool has left open.
+#[tokio::test]
+async fn a_look_at_the_revision_is_in_no_transaction_of_others() {
+    let server = Server::start(Kind::Postgres, &[]);
+    let store = PostgresRepository::open(&server.url("postgres")).await;
+    store::set_up(&store).await;
+    let writer = PostgresRepository::open(&server.url("postgres")).await;
+    store
+        .on_idle_connections("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT revision FROM ajwt_revision")
+        .await;
+    let before = store.revision().await.expect("read");
+    store::add_guido(&writer).await;
+    assert_ne!(store.revision().await.expect("read"), before);
 }
 
 /// Whether a nonce that was there was used, or the table emptied, is read on another connection than the

@@ -91,7 +91,7 @@ pub struct Fault {
     pub span: Span,
     /// While no nonce can be stored: from after it began until before it was mended.
     pub blackout: Option<Span>,
-    /// Whether what was stored may be lost by it.
+    /// Whether what was stored may be lost by it, or is taken to be.
     pub forgets: bool,
     /// Faults of one number are settled together.
     pub episode: usize,

@@ -84,7 +84,8 @@ async fn a_request_is_signed_and_its_answer_printed() {
             "/elsewhere" => StatusCode::FOUND,
             _ => StatusCode::OK,
         };
-        (status, [("location", "/followed")], text)
+        let grpc_status = if parts.uri.path() == "/greeter" { "16" } else { "0" };
+        (status, [("location", "/followed"), ("grpc-status", grpc_status)], text)
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -107,6 +108,10 @@ async fn a_request_is_signed_and_its_answer_printed() {
     let ran = request("GET", "/refused", &[]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains("does not accept the token (401): does it know the key"), "{ran:?}");
+    // gRPC refuses with status 200.
+    let ran = request("POST", "/greeter", &[]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.err.contains("does not accept the token (UNAUTHENTICATED): does it know"), "{ran:?}");
     // As with `| head -1`: what the server said stays the exit code.
     let mut command = folder.command(crate::support::AJWT);
     command.args(["request", "GET", &format!("{url}/refused"), "--username", "guido", "--key", "a.key"]);

@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -41,6 +44,8 @@ struct State {
     /// The claims that came in.
     claims: Mutex<Vec<Vec<u8>>>,
     connections: AtomicUsize,
+    /// What each answer takes longer, in milliseconds.
+    delay: AtomicU64,
 }
 
 impl Proxy {
@@ -52,6 +57,7 @@ impl Proxy {
             fault: Mutex::new(Fault::None),
             claims: Mutex::default(),
             connections: AtomicUsize::new(0),
+            delay: AtomicU64::new(0),
         });
         let accepted = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
@@ -69,6 +75,11 @@ impl Proxy {
 
     pub(crate) fn set(&self, fault: Fault) {
         *self.state.fault.lock().expect("a lock") = fault;
+    }
+
+    /// Each answer takes longer by this.
+    pub(crate) fn delay(&self, milliseconds: u64) {
+        self.state.delay.store(milliseconds, Ordering::SeqCst);
     }
 
     /// Where new connections lead, as when an address is given to another host.
@@ -160,6 +171,7 @@ impl State {
         let mut swallowing = false;
         loop {
             let Ok(length @ 1..) = server.read(&mut buffer).await else { return };
+            tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
             let fault = self.fault.lock().expect("a lock").clone();
             let after_claim = struck.load(Ordering::SeqCst);
             match fault {

@@ -21,9 +21,18 @@ impl Log {
     fn statements(&self) -> Vec<String> {
         let text = std::mem::take(&mut *self.0.lock().expect("lock"));
         let text = String::from_utf8(text).expect("text");
-        // What a new connection of the pool begins with is no part of a request.
-        let setup =
-            ["SET sql_mode", "SET autocommit", "SET SESSION", "SET lock_timeout", "PRAGMA journal_mode"];
+        // What a new connection of the pool begins with is no part of a request, and what asks MySQL whether
+        // a connection is within a transaction reads nothing.
+        let setup = [
+            "SET sql_mode",
+            "SET autocommit",
+            "SET SESSION",
+            "SET lock_timeout",
+            "SET TRANSACTION READ WRITE",
+            "BEGIN",
+            "ROLLBACK",
+            "PRAGMA journal_mode",
+        ];
         let is_setup = |line: &str| setup.iter().any(|sql| line.contains(sql));
         let statements = text.lines().filter(|line| line.contains("sqlx::query") && !is_setup(line));
         statements.map(str::to_owned).collect()

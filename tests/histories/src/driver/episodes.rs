@@ -213,8 +213,9 @@ impl<'a> Schedule<'a> {
         let (kind, place, disturbs_all, is_blackout, forgets) = match action {
             Action::Store(fault) => (fault.kind, Place::Store, true, fault.blackout, fault.forgets),
             Action::Server(fault, server) => {
-                let forgets =
-                    terms.in_servers && matches!(fault, ServerFault::Killed | ServerFault::Terminated);
+                // A memory's start is dated anew by a clock that is set soon after it.
+                let forgets = terms.in_servers
+                    && matches!(fault, ServerFault::Killed | ServerFault::Terminated | ServerFault::ClockSet);
                 (fault.kind(), Place::Server(server), terms.servers_disturb, false, forgets)
             }
         };
