@@ -65,7 +65,8 @@ pub trait KeyAdmin: Debug + Send + Sync + 'static {
         expires_at: Option<Timestamp>,
     ) -> Result<(), AdminError>;
 
-    /// Revokes a key now: it stays on record and is never used again.
+    /// Revokes a key now: it stays on record and is never used again. If a trusted URL of the user publishes
+    /// it too, it goes on working from there.
     ///
     /// # Errors
     /// [`AdminError::UnknownUser`]; [`AdminError::UnknownKey`]; [`AdminError::Repository`].

@@ -28,6 +28,7 @@
 mod key_admin;
 mod nonce_backend;
 mod processes;
+mod revision_source;
 mod signer;
 mod trusted_urls;
 mod usage;
@@ -39,6 +40,7 @@ pub use self::{
     key_admin::key_admin,
     nonce_backend::{nonce_backend, nonce_use},
     processes::{is_worker, nonce_backend_across_processes},
+    revision_source::revision_source,
     signer::{StoreIsDown, TestSigner},
     trusted_urls::trusted_urls,
     usage::usage,

@@ -140,7 +140,7 @@ impl<U> Found<U> {
 }
 
 /// Tells whether anything has changed in a store of users, keys and trusts, at less cost than
-/// reading it.
+/// reading it. The suite `testing::revision_source` tests one.
 #[async_trait]
 pub trait RevisionSource: Debug + Send + Sync + 'static {
     /// A number that rises with every change to users, keys and trusts (not with the note of a

@@ -10,8 +10,9 @@ use std::{
 };
 
 use ajwt_server::{
-    InsecureNoReplayProtection, MemoryNonceBackend, MemoryRepository, NonceBackend, NonceError, NonceKey,
-    NonceOutcome, NonceUse, RepositoryError, StartRule, testing,
+    Found, Freshness, InsecureNoReplayProtection, KeyedUser as _, MemoryNonceBackend, MemoryRepository,
+    NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, RepositoryError, RevisionSource, StartRule,
+    User, UserRepository, testing,
 };
 use async_trait::async_trait;
 
@@ -197,6 +198,83 @@ async fn broken_backends_are_found_out() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A number that rises when what is read of the suite's user is another than the last time.
+#[derive(Debug)]
+struct Versioned {
+    store: MemoryRepository,
+    last: Mutex<(String, i64)>,
+    fault: Option<RevisionFault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum RevisionFault {
+    /// As a trigger on the wrong columns would.
+    MissesExpiry,
+    MissesTrusts,
+    /// In a statement of its own, before a change.
+    ReadBeforeTheUser,
+}
+
+impl Versioned {
+    async fn read(&self) -> (Option<Found<User>>, i64) {
+        let found = self.store.find_by_username("suite-revision", Freshness::Current).await.expect("memory");
+        let user = found.as_ref().map(|found| found.user());
+        let keys: Vec<_> = user.iter().flat_map(|user| user.keys()).collect();
+        let keys = match self.fault {
+            Some(RevisionFault::MissesExpiry) => {
+                format!("{:?}", keys.iter().map(|key| key.source()).collect::<Vec<_>>())
+            }
+            _ => format!("{keys:?}"),
+        };
+        let trusts: Vec<_> = user.iter().flat_map(|user| user.jwks_urls()).collect();
+        let trusts = if self.fault == Some(RevisionFault::MissesTrusts) { vec![] } else { trusts };
+        let state = format!("{:?} {keys} {trusts:?}", user.map(|user| user.is_active()));
+        let mut last = self.last.lock().expect("lock");
+        if last.0 != state {
+            *last = (state, last.1 + 1);
+        }
+        (found, last.1)
+    }
+}
+
+#[async_trait]
+impl RevisionSource for Versioned {
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        Ok(Some(self.read().await.1))
+    }
+}
+
+#[async_trait]
+impl UserRepository for Versioned {
+    type User = User;
+
+    async fn find_by_username(&self, _: &str, _: Freshness) -> Result<Option<Found<User>>, RepositoryError> {
+        let (found, revision) = self.read().await;
+        let is_early = self.fault == Some(RevisionFault::ReadBeforeTheUser);
+        Ok(found.map(|found| found.with_revision(Some(revision - i64::from(is_early)))))
+    }
+}
+
+#[tokio::test]
+async fn broken_revisions_are_found_out() {
+    for (fault, finding) in [
+        (None, None),
+        (Some(RevisionFault::MissesExpiry), Some("setting a key's expiry: the revision was")),
+        (Some(RevisionFault::MissesTrusts), Some("adding a trust: the revision was")),
+        (Some(RevisionFault::ReadBeforeTheUser), Some("the user that is read carries")),
+    ] {
+        let versioned = Versioned { store: MemoryRepository::new([]), last: Mutex::default(), fault };
+        let suite = testing::revision_source(&versioned.store, &versioned, &versioned);
+        match finding {
+            None => suite.await,
+            Some(finding) => {
+                let told = findings(suite).await;
+                assert!(told.contains(finding), "{fault:?}: {told}");
+            }
+        }
+    }
 }
 
 /// What a suite panics with.

@@ -198,6 +198,11 @@ pub(crate) async fn it_is_a_key_admin<S: Store>() {
     testing::key_admin(&store).await;
 }
 
+pub(crate) async fn it_is_a_revision_source<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    testing::revision_source(&store, &store, &store).await;
+}
+
 pub(crate) async fn it_records_usage<S: Store>() {
     let (_database, store) = database::<S>().await;
     testing::usage(&store, &store.batched_usage()).await;
@@ -398,6 +403,7 @@ macro_rules! store_tests {
             it_is_a_user_repository
             it_lists_trusted_urls
             it_is_a_key_admin
+            it_is_a_revision_source
             it_records_usage
             migrations_stand_beside_the_applications_own_and_notice_what_they_do_not_know
             tables_that_are_missing_are_told
