@@ -10,9 +10,9 @@ use std::{
 };
 
 use ajwt_server::{
-    Found, Freshness, InsecureNoReplayProtection, KeyedUser as _, MemoryNonceBackend, MemoryRepository,
-    NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, RepositoryError, RevisionSource, StartRule,
-    User, UserRepository, testing,
+    CachedUserRepository, Found, Freshness, InsecureNoReplayProtection, KeyedUser as _, MemoryNonceBackend,
+    MemoryRepository, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, RepositoryError,
+    RevisionSource, StartRule, User, UserCacheOptions, UserRepository, testing,
 };
 use async_trait::async_trait;
 
@@ -198,6 +198,69 @@ async fn broken_backends_are_found_out() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A cache that does not say so.
+#[derive(Debug)]
+struct Liar {
+    store: MemoryRepository,
+    first: Mutex<HashMap<String, Option<Found<User>>>>,
+    keeps_nobody: bool,
+}
+
+#[async_trait]
+impl UserRepository for Liar {
+    type User = User;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        freshness: Freshness,
+    ) -> Result<Option<Found<User>>, RepositoryError> {
+        let found = self.store.find_by_username(username, freshness).await?;
+        let mut first = self.first.lock().expect("lock");
+        let first = first.entry(username.to_owned()).or_insert_with(|| found.clone());
+        let is_kept = first.is_none() == self.keeps_nobody;
+        Ok(if freshness == Freshness::MayBeCached && is_kept { first.clone() } else { found })
+    }
+}
+
+#[tokio::test]
+async fn caches_of_users_that_do_not_say_so_are_found_out() {
+    for (keeps_nobody, finding) in [
+        (false, "a user that was made so is active, as read for one who takes it from a cache: Some(true)"),
+        (true, "a user that was added is active, as read for one who takes it from a cache: None"),
+    ] {
+        let liar = Liar { store: MemoryRepository::new([]), first: Mutex::default(), keeps_nobody };
+        // It was asked for before it was there.
+        assert!(
+            liar.find_by_username("suite-active", Freshness::MayBeCached).await.expect("memory").is_none()
+        );
+        if !keeps_nobody {
+            liar.first.lock().expect("lock").clear();
+        }
+        let told = findings(testing::user_repository(&liar.store, &liar)).await;
+        assert!(told.contains(finding), "{told}");
+    }
+}
+
+/// Has none.
+#[derive(Debug)]
+struct NoRevision;
+
+#[async_trait]
+impl RevisionSource for NoRevision {
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn cached_user_repository() {
+    let store = Arc::new(MemoryRepository::new([]));
+    let options = UserCacheOptions::default();
+    let cached = CachedUserRepository::new(Arc::clone(&store) as _, Arc::new(NoRevision), options);
+    testing::user_repository(&*store, &cached).await;
 }
 
 /// A number that rises when what is read of the suite's user is another than the last time.

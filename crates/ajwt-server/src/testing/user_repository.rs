@@ -122,6 +122,14 @@ impl<U: KeyedUser> Suite<'_, U> {
     }
 
     async fn expect_active(&mut self, user: &Username, active: bool, what: &str) {
+        // What comes from a cache says so, and that there is no such user never does.
+        if let Ok(found) = self.users.find_by_username(user.as_str(), Freshness::MayBeCached).await {
+            let is_cached = found.as_ref().is_some_and(|found| found.freshness() == Freshness::MayBeCached);
+            let told = found.map(|found| found.user().is_active());
+            self.findings.check(is_cached || told == Some(active), || {
+                format!("a user {what} is active, as read for one who takes it from a cache: {told:?}, not {active}")
+            });
+        }
         let found = self.current(user).await.map(|user| user.is_active());
         self.findings
             .check(found == Some(active), || format!("a user {what} is active: {found:?}, not {active}"));
