@@ -89,7 +89,8 @@ impl RequestSigner {
         self.authorization_async_at(clock::now()).await
     }
 
-    /// As [`authorization_async`](Self::authorization_async), dated `now`.
+    /// As [`authorization_async`](Self::authorization_async), dated `now`; if it has to wait for a thread, later
+    /// by that.
     ///
     /// # Errors
     /// [`SigningError`].
@@ -98,8 +99,10 @@ impl RequestSigner {
         if !key.is_slow() || Handle::try_current().is_err() {
             return self.sign(&key, now);
         }
-        let signer = self.clone();
-        task::spawn_blocking(move || signer.sign(&key, now)).await.map_err(|_| SigningError::Stopped)?
+        let (signer, asked) = (self.clone(), clock::instant());
+        // Dated when its turn comes: behind many others a token would be old before it is sent.
+        let sign = move || signer.sign(&key, now.saturating_add(asked.elapsed()));
+        task::spawn_blocking(sign).await.map_err(|_| SigningError::Stopped)?
     }
 
     fn sign(&self, key: &SigningKey, now: Timestamp) -> Result<HeaderValue, SigningError> {
