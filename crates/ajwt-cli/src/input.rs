@@ -1,7 +1,7 @@
 //! Files that a command reads; `-` is standard input.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::Path,
 };
@@ -18,6 +18,12 @@ pub(crate) const MAX_CERTIFICATES_LEN: usize = 4 * 1024 * 1024;
 /// Whether a path stands for standard input.
 pub(crate) fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// Whether a path is that of a pipe, as of a shell's `<(..)`: it can be read once, and has no mode that says who
+/// else can.
+pub(crate) fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// Reads a file of at most `max` bytes. It may hold a secret.
@@ -62,7 +68,7 @@ pub(crate) fn public_keys(file: &Path, access: &Access) -> Result<Vec<PublicKey>
     }
     match PublicKey::from_text(&*text) {
         Ok((key, _)) => Ok(vec![key]),
-        Err(KeyError::PrivateKey) if is_standard(file) => {
+        Err(KeyError::PrivateKey) if is_standard(file) || is_pipe(file) => {
             Ok(vec![access.read_text(&text)?.public_key().clone()])
         }
         Err(KeyError::PrivateKey) => Ok(vec![access.read(file)?.public_key().clone()]),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ajwt_client::{KeyFile, KeyFileError};
-use ajwt_core::{KeyError, PrivateKey};
+use ajwt_core::{KeyError, MAX_PRIVATE_KEY_LEN, PrivateKey};
 use clap::Args;
 use zeroize::Zeroizing;
 
@@ -51,6 +51,9 @@ impl SigningKey {
 
 impl Access {
     pub(crate) fn read(&self, path: &Path) -> Result<PrivateKey, Failure> {
+        if input::is_pipe(path) {
+            return self.read_text(&input::read(path, MAX_PRIVATE_KEY_LEN)?);
+        }
         let file = || {
             let file = KeyFile::new(path);
             if self.allow_open_permissions { file.allow_open_permissions() } else { file }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, process:
 
 use ajwt_core::{PrivateKey, PublicKey};
 
-use crate::support::{Folder, project_file};
+use crate::support::{AJWT, Folder, project_file};
 
 fn mode(folder: &Folder, name: &str) -> u32 {
     fs::metadata(folder.path(name)).expect("a file").permissions().mode() & 0o7777
@@ -43,7 +43,7 @@ fn a_key_has_two_files_that_are_never_overwritten() {
 fn of_many_at_once_one_has_the_files() {
     let folder = Folder::new();
     let commands = (0..6).map(|_| {
-        let mut command = folder.command(crate::support::AJWT);
+        let mut command = folder.command(AJWT);
         command.args(["keygen", "--type", "rsa", "--bits", "2048", "-o", "a.key"]);
         command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs")
     });
@@ -126,6 +126,17 @@ fn a_key_of_any_format_is_shown() {
         let pem = folder.good(&format!("key show {name} --passphrase-file passphrase"));
         let piped = ["key", "show", "-", "--passphrase-file", "passphrase"];
         assert_eq!(folder.ajwt_with(&piped, &folder.read(&name)).out, pem, "{name}, piped");
+        // As of `gpg --decrypt`: a pipe can be read once.
+        let substituted = |words: &str| {
+            let script = format!("{AJWT} {words} --passphrase-file passphrase");
+            let output = folder.command("bash").args(["-c", &script]).output().expect("bash runs");
+            String::from_utf8(output.stdout).expect("text")
+        };
+        assert_eq!(substituted(&format!("key show <(cat {name})")), pem, "{name}, substituted");
+        if name.ends_with(".private") {
+            let token = substituted(&format!("token --username guido --key <(cat {name})"));
+            assert!(token.starts_with("ey"), "{name}: {token}");
+        }
         let (first, number) = shown.entry(key.to_owned()).or_insert((pem.clone(), 0));
         assert_eq!(*first, pem, "{name}");
         *number += 1;
