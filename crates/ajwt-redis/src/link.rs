@@ -107,8 +107,7 @@ impl Link {
         let read = answer.and_then(|values| read(&values, run_id));
         // One that has waited for the connection had what was left of its time, in which no answer may come.
         let ends = |fault: &RedisFault| {
-            let _ = has_waited;
-            fault.ends_connection()
+            fault.ends_connection() && !(has_waited && matches!(fault, RedisFault::TimedOut))
         };
         if read.as_ref().is_err_and(ends) {
             self.replace(number);

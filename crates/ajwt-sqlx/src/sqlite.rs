@@ -39,7 +39,7 @@ const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
 const MIGRATIONS: migrations::Files = migrations::files!("sqlite");
 
 /// Takes the write lock at once: nothing that was read in the transaction can change under it.
-const BEGIN: &str = "BEGIN IMMEDIATE";
+pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// Users, keys and trusts in SQLite. Cheap to clone; clones share the pool and the parsed keys.
 #[derive(Clone, Debug)]
@@ -132,23 +132,11 @@ impl SqliteRepository {
         Ok(transaction.commit().await?)
     }
 
-    /// A connection that can begin a transaction. A full disk ends one by itself; sqlx takes no notice,
-    /// and could begin none on that connection any more.
-    async fn writing(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
-        loop {
-            let connection = self.pool.acquire().await?;
-            if !connection.is_in_transaction() {
-                return Ok(connection);
-            }
-            drop(connection.detach());
-        }
-    }
-
     /// Waits longer for others that migrate than a request would.
     async fn begin_migration(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
         for _ in 0..MIGRATION_ATTEMPTS {
             match self.pool.begin_with(BEGIN).await {
-                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(SQLITE_BUSY) => {
+                Err(error) if is_busy(&error) => {
                     tokio::time::sleep(MIGRATION_PAUSE).await;
                 }
                 result => return result,
@@ -235,7 +223,7 @@ impl SqliteRepository {
 
     async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
         let failed = failed("changing a key or trust");
-        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut connection = writing(&self.pool).await.map_err(&failed)?;
         let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
@@ -295,7 +283,7 @@ impl TrustedUrls for SqliteRepository {
 impl UsageStore for SqliteRepository {
     async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
         let failed = failed("noting the use of keys");
-        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut connection = writing(&self.pool).await.map_err(&failed)?;
         let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
         for (source, at) in uses {
             let (sql, id) = match source {
@@ -315,7 +303,7 @@ impl KeyAdmin for SqliteRepository {
         self.schema.check_add_user()?;
         let failed = failed("adding a user");
         let now = self.clock.now();
-        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut connection = writing(&self.pool).await.map_err(&failed)?;
         let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
         let add = sqlx::query(sqlite_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
         let added = add.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
@@ -330,7 +318,7 @@ impl KeyAdmin for SqliteRepository {
     async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
         self.schema.check_set_user_active()?;
         let failed = failed("changing a user");
-        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut connection = writing(&self.pool).await.map_err(&failed)?;
         let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
@@ -343,7 +331,7 @@ impl KeyAdmin for SqliteRepository {
     async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
         self.schema.check_remove_user()?;
         let failed = failed("removing a user");
-        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut connection = writing(&self.pool).await.map_err(&failed)?;
         let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         for sql in sqlite_tables::REMOVE_USER {
@@ -369,7 +357,7 @@ impl KeyAdmin for SqliteRepository {
         let failed = failed("adding a key");
         let now = self.clock.now();
         let fingerprint = key.key().fingerprint().as_str();
-        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut connection = writing(&self.pool).await.map_err(&failed)?;
         let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         self.check_not_there(&mut transaction, username, key).await?;
@@ -422,7 +410,7 @@ impl KeyAdmin for SqliteRepository {
         self.schema.check_new_trust(url)?;
         let failed = failed("adding a trust");
         let now = self.clock.now();
-        let mut connection = self.writing().await.map_err(&failed)?;
+        let mut connection = writing(&self.pool).await.map_err(&failed)?;
         let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
         check_user(&mut transaction, &self.sql.lock_user, username).await?;
         let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
@@ -450,6 +438,23 @@ impl KeyAdmin for SqliteRepository {
     async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
         self.change_row(username, RowChange::trust_removal(self.sql.remove_trust.clone(), trust_id)).await
     }
+}
+
+/// A connection that can begin a transaction. A full disk ends one by itself; sqlx takes no notice, and could
+/// begin none on that connection any more.
+pub(crate) async fn writing(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+    loop {
+        let connection = pool.acquire().await?;
+        if !connection.is_in_transaction() {
+            return Ok(connection);
+        }
+        drop(connection.detach());
+    }
+}
+
+/// Whether another connection has the write lock.
+pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_BUSY))
 }
 
 fn statements(schema: &Schema) -> Arc<Statements> {

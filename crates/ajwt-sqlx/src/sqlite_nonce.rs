@@ -4,9 +4,12 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::SqlitePool;
+use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 
-use crate::nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH};
+use crate::{
+    nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
+    sqlite::{BEGIN, is_busy, writing},
+};
 
 /// Adds a nonce while the row that says since when the table is whole stands as it was read. No
 /// row added: the nonce is there, or that row has changed.
@@ -91,9 +94,13 @@ impl NonceBackend for SqliteNonceBackend {
 #[async_trait]
 impl NonceTable for SqlitePool {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
-        let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
-        let added = add.execute(self).await?.rows_affected();
-        Ok(if added == 1 { Added::Yes } else { Added::WasThereOrEmptied })
+        let mut connection = writing(self).await?;
+        let added = add(&mut connection, key, expires_at, since).await;
+        if added.as_ref().is_err_and(|error| !is_busy(error)) {
+            // It may be within a transaction, or keep on reading an old state.
+            drop(connection.detach());
+        }
+        Ok(if added? { Added::Yes } else { Added::WasThereOrEmptied })
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
@@ -108,4 +115,19 @@ impl NonceTable for SqlitePool {
         let removal = sqlx::query(REMOVE_EXPIRED).bind(now).bind(SWEEP_BATCH);
         Ok(removal.execute(self).await?.rows_affected())
     }
+}
+
+/// In a transaction of its own, which cannot begin within one that another user of the pool has left open and may
+/// yet roll back.
+async fn add(
+    connection: &mut SqliteConnection,
+    key: &[u8; 32],
+    expires_at: i64,
+    since: i64,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = connection.begin_with(BEGIN).await?;
+    let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
+    let added = add.execute(&mut *transaction).await?.rows_affected();
+    transaction.commit().await?;
+    Ok(added == 1)
 }

@@ -9,7 +9,15 @@ mod sqlite_store;
 mod store;
 
 use std::{
-    env, fs, io::Write as _, os::unix::fs::MetadataExt as _, path::Path, process::Command, sync::Arc,
+    env, fs,
+    io::Write as _,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +28,7 @@ use ajwt_server::{
 use ajwt_sqlx::{ConnectError, SqliteRepository};
 use sqlite_store::url;
 use sqlx::{
-    AssertSqlSafe, Row as _,
+    AssertSqlSafe, Executor as _, Row as _,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 use store::{Store, authenticate, authenticator, name, service, sign};
@@ -66,6 +74,36 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
     }
     let consumed = plan(include_str!("../src/sqlite_nonce.rs"), "CONSUME", &["key", "1", "0"]).await;
     assert!(consumed.iter().any(|step| step.contains("SEARCH ajwt_nonce")), "{consumed:#?}");
+}
+
+/// What others do to the connections of a pool that they share: a nonce that was used up is used up for ever.
+#[tokio::test]
+async fn connections_left_within_transactions_lose_no_nonce() {
+    let (folder, store, authenticator, key) = service::<SqliteRepository>().await;
+    let other = open(folder.path()).await;
+    let count = async || other.number("SELECT count(*) FROM ajwt_nonce").await;
+    assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
+    for sql in ["BEGIN", "SAVEPOINT a"] {
+        let mut connection = store.pool().acquire().await.expect("one");
+        connection.execute(sql).await.expect("begun");
+        drop(connection);
+        while store.pool().num_idle() < usize::try_from(store.pool().size()).expect("few") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (mut accepted, before) = (0, count().await);
+        let mut refused = 0;
+        for _ in 0..20 {
+            match authenticate(&authenticator, &sign("guido", &key)).await {
+                Ok(_) => accepted += 1,
+                Err(reason) => {
+                    assert_eq!(reason, Reason::NonceStoreUnavailable);
+                    refused += 1;
+                }
+            }
+            assert_eq!(count().await - before, accepted, "as others see it");
+        }
+        assert_eq!(refused, 1, "{sql}: it is closed when it is noticed");
+    }
 }
 
 #[tokio::test]
@@ -225,9 +263,17 @@ async fn a_full_database_loses_nothing() {
     let (folder, repository, _, key) = service::<SqliteRepository>().await;
     repository.pool().close().await;
     let options = SqliteConnectOptions::new().filename(folder.path().join("ajwt.db"));
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opened");
-    // SQLite's own limit: it fails with "database or disk is full", as on a full disk.
-    sqlx::query("PRAGMA max_page_count = 1").execute(&pool).await.expect("set");
+    // SQLite's own limit, of each connection: it fails with "database or disk is full", as on a full disk.
+    let is_full = Arc::new(AtomicBool::new(true));
+    let limited = Arc::clone(&is_full);
+    let pool = SqlitePoolOptions::new().max_connections(1).before_acquire(move |connection, _| {
+        let pages = if limited.load(Ordering::SeqCst) { 1 } else { 1_000_000 };
+        Box::pin(async move {
+            let limit = sqlx::query(AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")));
+            limit.execute(connection).await.map(|_| true)
+        })
+    });
+    let pool = pool.connect_with(options).await.expect("opened");
     let full = SqliteRepository::new(pool.clone());
     let authenticator = store::authenticator(&full);
     let mut outcomes = Vec::new();
@@ -245,7 +291,7 @@ async fn a_full_database_loses_nothing() {
     let stored = full.keys(&name("guido")).await.expect("listed").len();
     assert_eq!(stored, 1 + 100 - refused, "an error wrote nothing, a success is there");
 
-    sqlx::query("PRAGMA max_page_count = 1000000").execute(&pool).await.expect("set");
+    is_full.store(false, Ordering::SeqCst);
     full.add_key(&name("guido"), &new).await.expect("room again");
     assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
 }
