@@ -96,20 +96,14 @@ impl Link {
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        let by_now = self.connected_by_now();
-        let has_waited = by_now.is_none();
-        let (number, mut connected) = match by_now {
+        let (number, mut connected) = match self.connected_by_now() {
             Some(connected) => connected,
             None => timeout_at(deadline, self.connected()).await.map_err(|_| RedisFault::TimedOut)??,
         };
         let run_id = connected.run_id.as_deref();
         let answer = ask(&mut connected.connection, deadline, commands(run_id)).await;
         let read = answer.and_then(|values| read(&values, run_id));
-        // One that has waited for the connection had what was left of its time, in which no answer may come.
-        let ends = |fault: &RedisFault| {
-            fault.ends_connection() && !(has_waited && matches!(fault, RedisFault::TimedOut))
-        };
-        if read.as_ref().is_err_and(ends) {
+        if read.as_ref().is_err_and(RedisFault::ends_connection) {
             self.replace(number);
         }
         read

@@ -103,32 +103,6 @@ async fn a_connection_that_went_dumb_is_replaced() {
     replayed(&backend, &use_ahead("swallowed")).await;
 }
 
-/// Connecting takes most of a claim's time: those that waited for it have too little left, and must not end the
-/// connection for the others.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_network_is_no_reason_to_connect_for_ever() {
-    let (_server, proxy, backend) = behind_proxy().await;
-    proxy.delay(100);
-    proxy.set(Fault::Cut);
-    fails_in_time(&backend, &proxy, "cut", 1).await;
-    proxy.set(Fault::None);
-    let before = proxy.connections();
-    let mut claims = JoinSet::new();
-    for number in 0..300 {
-        let backend = Arc::clone(&backend);
-        claims.spawn(async move {
-            (number, backend.consume(&use_ahead(&format!("slow {number}"))).await.is_ok())
-        });
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let outcomes = claims.join_all().await;
-    let late = outcomes.iter().filter(|(number, _)| *number >= 200);
-    let (good, all) = (late.clone().filter(|(_, is_ok)| *is_ok).count(), late.count());
-    assert!(good * 10 >= all * 9, "{good} of {all} after two seconds");
-    let made = proxy.connections() - before;
-    assert!(made <= 4, "{made} connections");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_says_so() {
     let (_server, proxy, backend) = behind_proxy().await;

@@ -1,9 +1,6 @@
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
 };
 
 use tokio::{
@@ -44,8 +41,6 @@ struct State {
     /// The claims that came in.
     claims: Mutex<Vec<Vec<u8>>>,
     connections: AtomicUsize,
-    /// What each answer takes longer, in milliseconds.
-    delay: AtomicU64,
 }
 
 impl Proxy {
@@ -57,7 +52,6 @@ impl Proxy {
             fault: Mutex::new(Fault::None),
             claims: Mutex::default(),
             connections: AtomicUsize::new(0),
-            delay: AtomicU64::new(0),
         });
         let accepted = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
@@ -75,11 +69,6 @@ impl Proxy {
 
     pub(crate) fn set(&self, fault: Fault) {
         *self.state.fault.lock().expect("a lock") = fault;
-    }
-
-    /// Each answer takes longer by this.
-    pub(crate) fn delay(&self, milliseconds: u64) {
-        self.state.delay.store(milliseconds, Ordering::SeqCst);
     }
 
     /// Where new connections lead, as when an address is given to another host.
@@ -171,7 +160,6 @@ impl State {
         let mut swallowing = false;
         loop {
             let Ok(length @ 1..) = server.read(&mut buffer).await else { return };
-            tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
             let fault = self.fault.lock().expect("a lock").clone();
             let after_claim = struck.load(Ordering::SeqCst);
             match fault {
