@@ -56,6 +56,7 @@ impl Nginx {
         );
         let end = server.rfind('}').expect("its end");
         server.insert_str(end, location);
+        server.insert_str(end, &block("nginx-public"));
         Self::run(port, folder, &server)
     }
 
@@ -200,6 +201,11 @@ async fn names_that_a_client_sends_are_stripped() {
     let seen = accepted.text().await.expect("text");
     assert!(seen.contains("user [\"\\\"billing\\\"\"] key 1 "), "{seen}");
     assert_eq!(send(spoofed(nginx.get("/", "JWT nonsense"))).await.status(), 401);
+    // Where nobody is asked, there is no name.
+    let public = send(spoofed(nginx.get("/public/", "JWT nonsense"))).await;
+    assert_eq!(public.status(), 200);
+    let seen = public.text().await.expect("text");
+    assert!(seen.contains("user [] key 0 "), "{seen}");
     // Nor can a client ask the gateway itself.
     assert_eq!(send(nginx.get("/_ajwt", &folder.authorization())).await.status(), 404);
 }
