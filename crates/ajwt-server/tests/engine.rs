@@ -15,12 +15,14 @@ use std::{
     time::Duration,
 };
 
-use ajwt_core::{Claims, KeyType, Nonce, PrivateKey, PublicKey, Timestamp, Token, Username, Validation};
+use ajwt_core::{
+    Claims, KeyType, Nonce, PrivateKey, PublicKey, RsaKeySize, Timestamp, Token, Username, Validation,
+};
 use ajwt_server::{
     Authenticator, AuthenticatorBuilder, BuildError, Clock as _, Found, Freshness, KeySource,
-    MemoryNonceBackend, MockClock, NonceBackend, NonceError, NonceOutcome, NonceUse, PublicKeyRepository,
-    Reason, RejectionKind, RepositoryError, StoredKey, SystemClock, UsageRecorder, User, UserKeys,
-    UserRepository,
+    MemoryNonceBackend, MemoryRepository, MockClock, NonceBackend, NonceError, NonceOutcome, NonceUse,
+    PublicKeyRepository, Reason, RejectionKind, RepositoryError, StoredKey, SystemClock, UsageRecorder, User,
+    UserKeys, UserRepository,
 };
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -514,6 +516,29 @@ async fn audiences_and_tolerance_are_those_configured() {
     assert_eq!(judge(NOW, None).await, Err(Reason::WrongAudience));
     let lifetime = engine.nonces.uses.lock().expect("lock")[0].lifetime();
     assert_eq!(lifetime, Duration::from_secs(70));
+}
+
+/// Neither the key nor the algorithm is a part of what is used up.
+#[tokio::test]
+async fn the_same_claims_by_another_key_of_the_user_are_a_replay() {
+    let keys = [PrivateKey::generate_ed25519(), PrivateKey::generate_rsa(RsaKeySize::Bits2048)];
+    let keys = keys.map(|key| key.expect("a key"));
+    let user = User::new("guido").with_keys(keys.iter().map(|key| key.public_key().clone()));
+    let users = Arc::new(MemoryRepository::new([user]));
+    for order in [[0, 1], [1, 0]] {
+        let nonces = Arc::new(MemoryNonceBackend::default());
+        let authenticator = Authenticator::builder(users.clone(), nonces).build().expect("built");
+        let nonce = Nonce::generate(getrandom::fill).expect("a nonce");
+        let name = Username::new("guido").expect("a name");
+        let claims = Claims::new(name, SystemClock::new().now(), nonce);
+        let mut outcomes = Vec::new();
+        for key in order.map(|number| &keys[number]) {
+            let header = format!("JWT {}", Token::sign(&claims, key).expect("signed").as_str());
+            let outcome = authenticator.authenticate([header.as_bytes()]).await;
+            outcomes.push(outcome.map(drop).map_err(|rejection| rejection.reason()));
+        }
+        assert_eq!(outcomes, [Ok(()), Err(Reason::Replayed)]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]

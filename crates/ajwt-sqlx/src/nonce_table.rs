@@ -32,7 +32,7 @@ const UNKNOWN: i64 = i64::MIN;
 /// The statements of one database. One row of the table, the mark, says since when it is whole.
 #[async_trait]
 pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
-    /// Adds a nonce while the mark stands as it was read: one statement.
+    /// Adds a nonce while the mark stands as it was read, in one statement, and commits it.
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error>;
 
     /// Since when the table is whole, in milliseconds; `None` if the mark is gone.
