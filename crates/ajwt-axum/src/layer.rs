@@ -31,6 +31,9 @@ use crate::response;
 /// On a `Router`, prefer `route_layer` where unknown paths shall be 404 for everybody: `layer`
 /// answers 401 there.
 ///
+/// It is always ready, and waits for the service within once a token is accepted: a limit of concurrent requests, and
+/// what sheds load, stand within it.
+///
 /// It marks the header as sensitive: what is within, and prints headers, prints no token. A layer that
 /// logs headers and stands outside of this one must leave out `Authorization` by itself.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// For durations, which must not jump with the time of day.
-#[cfg(any(feature = "middleware", feature = "tower"))]
 #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clocks")]
 pub(crate) fn instant() -> std::time::Instant {
     std::time::Instant::now()

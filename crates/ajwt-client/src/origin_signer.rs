@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -62,6 +62,8 @@ struct Known {
     origin: Origin,
     /// Milliseconds that are added to our clock in its tokens.
     offset_ms: AtomicI64,
+    /// Whether a token that was dated so was accepted since.
+    is_proven: AtomicBool,
     warned: Mutex<Option<Instant>>,
 }
 
@@ -77,7 +79,12 @@ impl OriginSigner {
         let mut known = Vec::new();
         for origin in origins {
             let origin = Origin::parse(origin.as_ref())?;
-            known.push(Arc::new(Known { origin, offset_ms: AtomicI64::new(0), warned: Mutex::default() }));
+            known.push(Arc::new(Known {
+                origin,
+                offset_ms: AtomicI64::new(0),
+                is_proven: AtomicBool::new(false),
+                warned: Mutex::default(),
+            }));
         }
         if known.is_empty() {
             return Err(OriginError::NoOrigins);
@@ -139,7 +146,10 @@ impl OriginSigner {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Option<ClockSkewError> {
+        let known = &attempt.known;
         if !is_refusal(status, headers) {
+            let is_in_use = attempt.offset_ms == known.offset_ms.load(Ordering::Relaxed);
+            known.is_proven.fetch_or(is_in_use, Ordering::Relaxed);
             return None;
         }
         let date = headers.get(DATE)?.to_str().ok()?;
@@ -147,17 +157,19 @@ impl OriginSigner {
         let received = attempt.date.saturating_add(attempt.started.elapsed());
         let Distance { offset_ms, error_ms } = attempt.measure(date, received);
         let is_beyond = |allowed: Duration| u128::from(error_ms) > allowed.as_millis();
-        let known = &attempt.known;
         if !is_beyond(self.tolerance / 2) {
-            // A proxy may have written the Date, by a clock that is not the one that judges. If the offset was
-            // right after all, the next refusal brings it back.
-            known.offset_ms.store(0, Ordering::Relaxed);
+            // A proxy may have written the Date, by a clock that is not the one that judges.
+            if !known.is_proven.load(Ordering::Relaxed) {
+                let of = attempt.offset_ms;
+                let _ = known.offset_ms.compare_exchange(of, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
             return None;
         }
 
         let is_in_bounds = known.origin.is_https() && offset_ms.unsigned_abs() <= MAX_CORRECTION_MS;
         let is_corrected = self.follows_clocks && is_in_bounds;
         if is_corrected {
+            known.is_proven.store(false, Ordering::Relaxed);
             known.offset_ms.store(offset_ms, Ordering::Relaxed);
         }
         let error = ClockSkewError {

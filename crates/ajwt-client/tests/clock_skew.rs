@@ -289,6 +289,30 @@ async fn an_offset_that_does_not_help_is_dropped() {
     }
 }
 
+/// It was refused for another reason, and the offset is right.
+#[tokio::test]
+async fn an_offset_that_has_helped_outlives_a_refusal() {
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let left = Arc::clone(&refusals);
+    let app = skewed(&signer, 90, &seen).layer(map_response(move |mut response: Response| {
+        let is_refused = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if is_refused.is_ok() {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        async move { response }
+    }));
+    let (origin, certificate) = serve_tls(app).await;
+    let corrected = OriginSigner::new(signer, [&origin]).expect("an origin").with_clock_correction();
+    let client = client(corrected, Some(certificate));
+    for (refused, status, attempts) in [(0, 200, 2), (1, 401, 1), (0, 200, 1)] {
+        refusals.store(refused, Ordering::SeqCst);
+        let before = seen.all().len();
+        assert_eq!(client.get(&origin).send().await.expect("an answer").status(), status);
+        assert_eq!(seen.all().len() - before, attempts);
+    }
+}
+
 /// An offset that was right no longer is: the server's clock was set.
 #[tokio::test]
 async fn an_offset_that_no_longer_holds_is_measured_anew() {

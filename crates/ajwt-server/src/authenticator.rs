@@ -119,10 +119,10 @@ impl<U: KeyedUser> Authenticator<U> {
             tracing::warn!("the last uses of keys could not be written in time and are lost");
         }
         let closing = async {
+            self.inner.nonces.close().await;
             for keys in &self.inner.keys {
                 keys.close().await;
             }
-            self.inner.nonces.close().await;
         };
         if tokio::time::timeout(self.inner.store_timeout, closing).await.is_err() {
             tracing::warn!("a store did not end its background work in time");

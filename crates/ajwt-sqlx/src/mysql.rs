@@ -322,7 +322,8 @@ impl RevisionSource for MySqlRepository {
         let read = async |connection: &mut MySqlConnection| {
             sqlx::query_scalar(REVISION).fetch_optional(connection).await
         };
-        self.polling.run(&self.pool, read).await.map_err(failed("reading the revision"))
+        let leave = async |connection: &mut MySqlConnection| connection.execute("ROLLBACK").await.map(drop);
+        self.polling.run(&self.pool, leave, read).await.map_err(failed("reading the revision"))
     }
 }
 

@@ -68,10 +68,12 @@ impl<DB: Database> Drop for Lease<DB> {
 pub(crate) struct Reserved<DB: Database>(Mutex<Option<DB::Connection>>);
 
 impl<DB: Database> Reserved<DB> {
-    /// Runs a read, and again on a new connection if the kept one has broken.
+    /// Runs a read, and again on a new connection if the kept one has broken. A connection that is taken from the
+    /// pool may be within a transaction of others, in which nothing would change any more: `leave` ends it.
     pub(crate) async fn run<T>(
         &self,
         pool: &Pool<DB>,
+        leave: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), sqlx::Error>,
         read: impl AsyncFn(&mut DB::Connection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
         let mut slot = self.0.lock().await;
@@ -85,8 +87,7 @@ impl<DB: Database> Reserved<DB> {
             drop_broken(pool).await;
         }
         let mut connection = pool.acquire().await?.detach();
-        // Ends a transaction that another user of the pool has left open, in which nothing would change any more.
-        connection.begin().await?.rollback().await?;
+        leave(&mut connection).await?;
         let result = read(&mut connection).await;
         if !is_unusable(&result) {
             *slot = Some(connection);

@@ -8,7 +8,7 @@ use ajwt_server::{
 };
 use async_trait::async_trait;
 use sqlx::{
-    Executor as _, PgConnection, PgPool, Postgres, SqlStr,
+    Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlStr,
     postgres::{PgListener, PgPoolOptions, PgRow},
 };
 use tokio::sync::Mutex;
@@ -332,7 +332,8 @@ impl RevisionSource for PostgresRepository {
         let read = async |connection: &mut PgConnection| {
             sqlx::query_scalar(REVISION).fetch_optional(connection).await
         };
-        self.polling.run(&self.pool, read).await.map_err(failed("reading the revision"))
+        let leave = async |connection: &mut PgConnection| connection.begin().await?.rollback().await;
+        self.polling.run(&self.pool, leave, read).await.map_err(failed("reading the revision"))
     }
 
     /// Listens for the notification that comes with each change. It also returns when listening

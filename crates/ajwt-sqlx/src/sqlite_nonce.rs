@@ -94,13 +94,9 @@ impl NonceBackend for SqliteNonceBackend {
 #[async_trait]
 impl NonceTable for SqlitePool {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
-        let mut connection = writing(self).await?;
-        let added = add(&mut connection, key, expires_at, since).await;
-        if added.as_ref().is_err_and(|error| !is_busy(error)) {
-            // It may be within a transaction, or keep on reading an old state.
-            drop(connection.detach());
-        }
-        Ok(if added? { Added::Yes } else { Added::WasThereOrEmptied })
+        let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
+        let added = in_transaction(self, async |connection| add.execute(connection).await).await?;
+        Ok(if added.rows_affected() == 1 { Added::Yes } else { Added::WasThereOrEmptied })
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
@@ -108,26 +104,34 @@ impl NonceTable for SqlitePool {
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(BEGIN_MEMORY).bind(since).execute(self).await.map(drop)
+        let begin = sqlx::query(BEGIN_MEMORY).bind(since);
+        in_transaction(self, async |connection| begin.execute(connection).await.map(drop)).await
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
         let removal = sqlx::query(REMOVE_EXPIRED).bind(now).bind(SWEEP_BATCH);
-        Ok(removal.execute(self).await?.rows_affected())
+        let removed = in_transaction(self, async |connection| removal.execute(connection).await).await?;
+        Ok(removed.rows_affected())
     }
 }
 
 /// In a transaction of its own, which cannot begin within one that another user of the pool has left open and may
 /// yet roll back.
-async fn add(
-    connection: &mut SqliteConnection,
-    key: &[u8; 32],
-    expires_at: i64,
-    since: i64,
-) -> Result<bool, sqlx::Error> {
-    let mut transaction = connection.begin_with(BEGIN).await?;
-    let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
-    let added = add.execute(&mut *transaction).await?.rows_affected();
-    transaction.commit().await?;
-    Ok(added == 1)
+async fn in_transaction<T>(
+    pool: &SqlitePool,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    let mut connection = writing(pool).await?;
+    let worked = async {
+        let mut transaction = connection.begin_with(BEGIN).await?;
+        let worked = work(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(worked)
+    };
+    let worked = worked.await;
+    if worked.as_ref().is_err_and(|error| !is_busy(error)) {
+        // It may be within a transaction, or keep on reading an old state.
+        drop(connection.detach());
+    }
+    worked
 }

@@ -84,12 +84,20 @@ async fn connections_left_within_transactions_lose_no_nonce() {
     let count = async || other.number("SELECT count(*) FROM ajwt_nonce").await;
     assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
     for sql in ["BEGIN", "SAVEPOINT a"] {
-        let mut connection = store.pool().acquire().await.expect("one");
-        connection.execute(sql).await.expect("begun");
-        drop(connection);
-        while store.pool().num_idle() < usize::try_from(store.pool().size()).expect("few") {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let all_idle = async || {
+            while store.pool().num_idle() < usize::try_from(store.pool().size()).expect("few") {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            store.pool().num_idle()
+        };
+        let mut taken = Vec::new();
+        for _ in 0..all_idle().await {
+            let mut connection = store.pool().acquire().await.expect("one");
+            connection.execute(sql).await.expect("begun");
+            taken.push(connection);
         }
+        drop(taken);
+        let idle = all_idle().await;
         let (mut accepted, before) = (0, count().await);
         let mut refused = 0;
         for _ in 0..20 {
@@ -102,7 +110,10 @@ async fn connections_left_within_transactions_lose_no_nonce() {
             }
             assert_eq!(count().await - before, accepted, "as others see it");
         }
-        assert_eq!(refused, 1, "{sql}: it is closed when it is noticed");
+        assert!(
+            (1..=idle).contains(&refused),
+            "{sql}: {refused} of {idle} were closed when they were noticed"
+        );
     }
 }
 
