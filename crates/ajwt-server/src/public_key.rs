@@ -5,7 +5,8 @@ use async_trait::async_trait;
 
 use crate::{KeyedUser, RepositoryError};
 
-/// Finds the keys that may have signed a user's token. It returns data; the engine verifies.
+/// Finds the keys that may have signed a user's token. It returns data; the engine verifies. The suite
+/// `testing::public_key_repository` tests one.
 ///
 /// ```
 /// use std::borrow::Cow;

@@ -28,6 +28,7 @@
 mod key_admin;
 mod nonce_backend;
 mod processes;
+mod public_key_repository;
 mod revision_source;
 mod signer;
 mod trusted_urls;
@@ -40,6 +41,7 @@ pub use self::{
     key_admin::key_admin,
     nonce_backend::{nonce_backend, nonce_use},
     processes::{is_worker, nonce_backend_across_processes},
+    public_key_repository::public_key_repository,
     revision_source::revision_source,
     signer::{StoreIsDown, TestSigner},
     trusted_urls::trusted_urls,

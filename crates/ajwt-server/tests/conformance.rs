@@ -1,6 +1,7 @@
 //! The stores of one process pass the suites that every implementation runs; broken ones do not.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     env, fs, io,
     panic::AssertUnwindSafe,
@@ -9,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use ajwt_core::PrivateKey;
 use ajwt_server::{
     CachedUserRepository, Found, Freshness, InsecureNoReplayProtection, KeyedUser as _, MemoryNonceBackend,
-    MemoryRepository, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, RepositoryError,
-    RevisionSource, StartRule, User, UserCacheOptions, UserRepository, testing,
+    MemoryRepository, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, PublicKeyRepository,
+    RepositoryError, RevisionSource, StartRule, StoredKey, User, UserCacheOptions, UserKeys, UserRepository,
+    testing,
 };
 use async_trait::async_trait;
 
@@ -337,6 +340,88 @@ async fn broken_revisions_are_found_out() {
                 assert!(told.contains(finding), "{fault:?}: {told}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn user_keys() {
+    let users = users_with_their_keys();
+    testing::public_key_repository(&UserKeys, &users).await;
+}
+
+/// Two users, one of them with three keys.
+fn users_with_their_keys() -> [(User, Vec<StoredKey>); 2] {
+    let with_keys = |name, count| {
+        let key = || PrivateKey::generate_ed25519().expect("a key").public_key().clone();
+        let user = User::new(name).with_keys((0..count).map(|_| key()));
+        let due = user.keys().to_vec();
+        (user, due)
+    };
+    [with_keys("guido", 3), with_keys("ada", 1)]
+}
+
+/// The keys of two users, found in one wrong way or another.
+#[derive(Debug)]
+struct MixedUp {
+    of_all: Vec<StoredKey>,
+    last_of_kid: Mutex<HashMap<String, Vec<StoredKey>>>,
+    fault: KeyFault,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum KeyFault {
+    LooksUpGlobally,
+    CachesByKidAlone,
+    ReturnsSomethingForNobody,
+    OldestFirst,
+    ForgetsTheNamed,
+    Repeats,
+}
+
+#[async_trait]
+impl PublicKeyRepository<User> for MixedUp {
+    async fn candidates<'a>(
+        &'a self,
+        user: Option<&'a User>,
+        key_id: Option<&str>,
+    ) -> Result<Cow<'a, [StoredKey]>, RepositoryError> {
+        let mut keys = user.map_or(Vec::new(), |user| user.keys().to_vec());
+        match self.fault {
+            KeyFault::LooksUpGlobally if user.is_some() => {
+                let named = self.of_all.iter().filter(|key| Some(key.key_id()) == key_id);
+                keys = named.cloned().collect();
+            }
+            KeyFault::CachesByKidAlone if user.is_some() => {
+                let mut cached = self.last_of_kid.lock().expect("a lock");
+                keys = cached.entry(format!("{key_id:?}")).or_insert(keys).clone();
+            }
+            KeyFault::ReturnsSomethingForNobody if user.is_none() => {
+                keys.extend(self.of_all.first().cloned())
+            }
+            KeyFault::OldestFirst => keys.reverse(),
+            KeyFault::ForgetsTheNamed => keys.retain(|key| Some(key.key_id()) != key_id),
+            KeyFault::Repeats => keys.extend(keys.first().cloned()),
+            _ => {}
+        }
+        Ok(Cow::Owned(keys))
+    }
+}
+
+#[tokio::test]
+async fn mixed_up_keys_are_found_out() {
+    let users = users_with_their_keys();
+    for (fault, finding) in [
+        (KeyFault::LooksUpGlobally, "is not due"),
+        (KeyFault::CachesByKidAlone, "is not due"),
+        (KeyFault::ReturnsSomethingForNobody, "asked for None and the kid None"),
+        (KeyFault::OldestFirst, "is not due, or not there"),
+        (KeyFault::ForgetsTheNamed, "lacks"),
+        (KeyFault::Repeats, "is not due, or not there"),
+    ] {
+        let of_all = users.iter().flat_map(|(_, due)| due.clone()).collect();
+        let keys = MixedUp { of_all, last_of_kid: Mutex::default(), fault };
+        let told = findings(testing::public_key_repository(&keys, &users)).await;
+        assert!(told.contains(finding), "{fault:?}: {told}");
     }
 }
 

@@ -5,9 +5,11 @@ use std::{
     time::Duration,
 };
 
-use ajwt_core::{PublicKey, Timestamp};
+use ajwt_core::{JwkSet, PublicKey, Timestamp};
 use ajwt_jwks::{JwksCache, JwksKeyRepository, SetSnapshot};
-use ajwt_server::{MemoryRepository, MockClock, PublicKeyRepository as _, TrustedUrl, User};
+use ajwt_server::{
+    KeySource, MemoryRepository, MockClock, PublicKeyRepository as _, StoredKey, TrustedUrl, User, testing,
+};
 
 use crate::{
     client, key,
@@ -99,6 +101,27 @@ async fn a_set_is_asked_for_by_its_validators_and_304_renews_it() {
     cached.refresh().await;
     cached.refresh().await;
     assert!(!server.heads().pop().expect("a request").to_ascii_lowercase().contains("if-"));
+}
+
+#[tokio::test]
+async fn it_is_a_public_key_repository() {
+    let sets = [vec![key(), key()], vec![key()], vec![key()]];
+    let mut servers = Vec::new();
+    for set in &sets {
+        servers.push(Server::answering(ok(JwkSet::of_keys(set.clone()).to_json())).await);
+    }
+    let trusting = |name, numbers: &[usize]| {
+        let urls = numbers.iter().map(|&number| TrustedUrl::new(number as i64, servers[number].url()));
+        let due = numbers.iter().flat_map(|&number| {
+            let source = KeySource::Trust(number as i64);
+            let set = JwkSet::of_keys(sets[number].clone());
+            set.keys().iter().map(|jwk| StoredKey::of_jwk(jwk, source)).collect::<Vec<_>>()
+        });
+        (User::new(name).with_jwks_urls(urls.collect()), due.collect())
+    };
+    let users = [trusting("guido", &[0, 1]), trusting("ada", &[2]), trusting("nobody's friend", &[])];
+    let keys = JwksKeyRepository::new(Arc::new(JwksCache::builder(client()).build()));
+    testing::public_key_repository(&keys, &users).await;
 }
 
 #[tokio::test]
