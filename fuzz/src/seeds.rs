@@ -105,7 +105,7 @@ pub(crate) fn jwk_sets() -> Vec<Vec<u8>> {
     let mut seeds = bytes(keys.iter().map(|key| key.to_jwk().to_json()));
     seeds.push(JwkSet::of_keys(keys).to_json().into_bytes());
     seeds.extend(bytes([r#"{"keys":[]}"#, r#"{"keys":{}}"#]));
-    for case in files_named("jwks.json").iter().flat_map(|file| members(file, "cases")) {
+    for case in files_of("jwks-docs").iter().flat_map(|file| members(file, "cases")) {
         match (case["body"].as_str(), case["body_base64"].as_str()) {
             (Some(body), _) => seeds.push(body.as_bytes().to_vec()),
             (None, Some(body)) => seeds.push(STANDARD.decode(body).expect("base64")),
@@ -287,7 +287,7 @@ fn bytes<T: Into<Vec<u8>>>(texts: impl IntoIterator<Item = T>) -> Vec<Vec<u8>> {
 /// Every case and step of the token corpora.
 fn corpus_cases() -> Vec<Value> {
     let mut cases = Vec::new();
-    for file in files_named("tokens.json") {
+    for file in files_of("ajwt-tokens") {
         cases.extend(members(&file, "cases"));
         cases.extend(members(&file, "sequences").iter().flat_map(|sequence| {
             sequence["steps"].as_array().into_iter().flatten().cloned().collect::<Vec<_>>()
@@ -308,7 +308,7 @@ fn values() -> Vec<Value> {
     }
 
     let mut values = Vec::new();
-    for folder in ROOT.iter().flat_map(|root| ajwt_vectors::folders_with(root, "SOURCE.txt")) {
+    for folder in ROOT.iter().flat_map(|root| ajwt_vectors::folders(root)) {
         for file in ajwt_vectors::files(&folder, "json") {
             if let Ok(value) = serde_json::from_slice(&fs::read(file).expect("a file")) {
                 add(value, &mut values);
@@ -334,8 +334,7 @@ fn json_cases() -> Vec<Vec<u8>> {
     let folders = ROOT.iter().flat_map(|root| {
         ["test_parsing", "test_transform"].map(|folder| root.join("jsontestsuite").join(folder))
     });
-    let mut cases: Vec<Vec<u8>> =
-        folders.filter(|folder| folder.is_dir()).flat_map(|folder| contents(&folder)).collect();
+    let mut cases: Vec<Vec<u8>> = folders.flat_map(|folder| contents(&folder)).collect();
     cases.retain(|case| case.len() <= 4096);
     cases
 }
@@ -344,7 +343,7 @@ fn json_cases() -> Vec<Vec<u8>> {
 fn ed25519_cases() -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> {
     let mut cases = Vec::new();
     let hex = |value: &Value| value.as_str().filter(|text| text.len() % 2 == 0).map(ajwt_vectors::hex);
-    for file in ROOT.iter().flat_map(|root| ajwt_vectors::files(&root.join("wycheproof"), "json")) {
+    for file in files_of("wycheproof") {
         for group in members(&file, "testGroups") {
             for test in group["tests"].as_array().into_iter().flatten() {
                 let parts = (hex(&group["publicKey"]["pk"]), hex(&test["sig"]), hex(&test["msg"]));
@@ -354,7 +353,7 @@ fn ed25519_cases() -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> {
             }
         }
     }
-    for file in files_named("ed25519vectors.json").iter().chain(&files_named("cases.json")) {
+    for file in files_of("cctv-ed25519").iter().chain(&files_of("ed25519-speccheck")) {
         for case in ajwt_vectors::json(file).as_array().into_iter().flatten() {
             let signature = case.get("sig").or(case.get("signature")).and_then(hex);
             let key = case.get("key").or(case.get("pub_key")).and_then(hex);
@@ -401,9 +400,9 @@ fn contents(folder: &Path) -> Vec<Vec<u8>> {
     ajwt_vectors::files(folder, "").iter().map(|file| fs::read(file).expect("a file")).collect()
 }
 
-fn files_named(name: &str) -> Vec<PathBuf> {
-    let folders = ROOT.iter().flat_map(|root| ajwt_vectors::folders_with(root, name));
-    folders.map(|folder| folder.join(name)).collect()
+/// The JSON files of a folder of the vectors.
+fn files_of(folder: &str) -> Vec<PathBuf> {
+    ROOT.iter().flat_map(|root| ajwt_vectors::files(&root.join(folder), "json")).collect()
 }
 
 fn members(file: &Path, member: &str) -> Vec<Value> {

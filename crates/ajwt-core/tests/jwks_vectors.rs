@@ -1,5 +1,8 @@
 //! JWK Sets as endpoints answer them: which keys of a document may verify, and that they do.
 
+#[path = "support/jwk_rule.rs"]
+mod jwk_rule;
+
 use std::collections::BTreeSet;
 
 use ajwt_core::{Algorithm, JwkSet, JwkSetError, MAX_JWK_SET_LEN, PrivateKey};
@@ -125,12 +128,7 @@ fn sets_of_the_rfcs() {
 
 fn rfc_set(document: &Value, note: &str) -> Outcome {
     let set = JwkSet::from_json(document.to_string()).map_err(|error| error.to_string())?;
-    let due: Vec<&Value> = document["keys"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|jwk| jwk["kty"] == "RSA" && jwk.get("d").is_none())
-        .collect();
+    let due = jwk_rule::usable(document["keys"].as_array().map(Vec::as_slice).unwrap_or_default());
     let kids: Vec<&str> = due.iter().filter_map(|jwk| jwk["kid"].as_str()).collect();
     let found: Vec<&str> = set.keys().iter().map(ajwt_core::Jwk::key_id).collect();
     ensure!(found == kids, "usable are {found:?}, due are {kids:?}: {:?}", set.skipped());
@@ -138,9 +136,10 @@ fn rfc_set(document: &Value, note: &str) -> Outcome {
     ensure!(!note.contains("private members") || found.is_empty(), "usable are {found:?}: {note}");
     for (jwk, due) in set.keys().iter().zip(due) {
         ensure!(jwk.algorithm().map(Algorithm::name) == due["alg"].as_str(), "alg is {:?}", jwk.algorithm());
-        // The numbers are those of n and e, whatever x5c says.
+        // The numbers are those of the members, whatever x5c says.
         let read: Value = serde_json::from_str(&jwk.to_json()).map_err(|error| error.to_string())?;
-        ensure!(read["n"] == due["n"] && read["e"] == due["e"], "another key: {read}");
+        let has_numbers = ["n", "e", "x"].iter().all(|name| read[name] == due[name]);
+        ensure!(has_numbers, "another key: {read}");
         ensure!(read.get("x5c").is_none(), "x5c is published");
     }
     Ok(())

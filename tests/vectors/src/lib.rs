@@ -41,20 +41,28 @@ pub fn root(test: &str) -> Option<PathBuf> {
     None
 }
 
-/// The files of a folder whose names end in `.extension`, sorted; every file if it is empty.
+/// The files of a folder whose names end in `.extension`, sorted; every file if it is empty. A root
+/// need not hold vectors of every kind: of a folder that is not there, none.
 ///
 /// # Panics
 /// If the folder cannot be read.
 #[must_use]
 pub fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.expect("a folder entry").path())
-        .filter(|path| path.is_file())
-        .filter(|path| extension.is_empty() || path.extension().is_some_and(|found| found == extension))
-        .collect();
-    files.sort();
-    files
+    let is_named =
+        |path: &PathBuf| extension.is_empty() || path.extension().is_some_and(|found| found == extension);
+    if !folder.exists() {
+        return Vec::new();
+    }
+    entries(folder).into_iter().filter(|path| path.is_file() && is_named(path)).collect()
+}
+
+/// The folders below the root, sorted.
+///
+/// # Panics
+/// If the root cannot be read.
+#[must_use]
+pub fn folders(root: &Path) -> Vec<PathBuf> {
+    entries(root).into_iter().filter(|path| path.is_dir()).collect()
 }
 
 /// The folders below the root that hold this file, sorted.
@@ -63,13 +71,14 @@ pub fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 /// If the root cannot be read.
 #[must_use]
 pub fn folders_with(root: &Path, file: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
-    let mut folders: Vec<PathBuf> = entries
-        .map(|entry| entry.expect("a folder entry").path())
-        .filter(|path| path.join(file).is_file())
-        .collect();
-    folders.sort();
-    folders
+    folders(root).into_iter().filter(|folder| folder.join(file).is_file()).collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut entries: Vec<_> = entries.map(|entry| entry.expect("a folder entry").path()).collect();
+    entries.sort();
+    entries
 }
 
 /// Reads a JSON file.
@@ -147,21 +156,22 @@ impl Report {
         }
     }
 
-    /// How many cases ran.
-    #[must_use]
-    pub const fn cases(&self) -> usize {
-        self.cases
-    }
-
-    /// Ends the run. What `cargo test` shows of a passing test with `--nocapture` is the count.
+    /// Ends the run. What `cargo test` shows of a passing test with `--nocapture` is the count, or that
+    /// the vectors hold no case of this kind.
     ///
     /// # Panics
-    /// If a case failed, and if there was none.
+    /// If a case failed.
     #[allow(clippy::print_stdout, reason = "the count of the cases that ran")]
     pub fn finish(self, test: &str) {
         let Self { cases, failures } = self;
-        println!("{test}: {cases} cases");
-        assert!(cases > 0, "{test}: no case ran");
+        println!(
+            "{test}: {}",
+            if cases == 0 {
+                "did not run, there are no such vectors".to_owned()
+            } else {
+                format!("{cases} cases")
+            }
+        );
         assert!(
             failures.is_empty(),
             "{test}: {} of {cases} cases failed:\n  {}",
@@ -179,4 +189,28 @@ macro_rules! ensure {
             return Err(format!($($message)+));
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kind that is not there is told by the tests of that kind; a root without any is no root of vectors.
+    #[test]
+    fn the_root_holds_vectors() {
+        let Some(root) = root("the_root_holds_vectors") else { return };
+        let of_tests = ["ajwt-tokens", "jwks-docs", "wycheproof", "python-interop", "rfc", "jose-cookbook"];
+        let has_documents = of_tests.iter().any(|folder| !files(&root.join(folder), "json").is_empty());
+        let has_keys = !folders_with(&root, "manifest.json").is_empty();
+        assert!(has_documents || has_keys, "no test reads anything of {}", root.display());
+    }
+
+    #[test]
+    fn files_are_found_by_their_ending_in_folders_that_are_there() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        assert!(files(&sources, "rs").contains(&sources.join("lib.rs")));
+        assert!(files(&sources, "").contains(&sources.join("lib.rs")));
+        assert_eq!(files(&sources, "json"), [] as [PathBuf; 0]);
+        assert_eq!(files(&sources.join("not there"), "rs"), [] as [PathBuf; 0]);
+    }
 }

@@ -159,8 +159,8 @@ fn open_actix(authenticator: Authenticator, tokens: &Tokens) -> SocketAddr {
 async fn trusted_urls(scene: &mut Scene, root: &Path, cases: &CornerCases) {
     let before = scene.progress();
     let mut bodies = Vec::new();
-    for folder in ajwt_vectors::folders_with(root, "jwks.json") {
-        let corpus = ajwt_vectors::json(&folder.join("jwks.json"));
+    for file in ajwt_vectors::files(&root.join("jwks-docs"), "json") {
+        let corpus = ajwt_vectors::json(&file);
         bodies.extend(corpus["cases"].as_array().into_iter().flatten().map(body));
     }
     for body in &bodies {
