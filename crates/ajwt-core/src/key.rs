@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use self::{
     ed25519::{Ed25519Private, Ed25519Public},
+    pem::Half,
     rsa::{RsaPrivate, RsaPublic},
 };
 pub use self::{
@@ -74,8 +75,7 @@ impl PublicKey {
     /// # }
     /// ```
     pub fn from_text(text: impl AsRef<[u8]>) -> Result<(Self, Option<String>), KeyError> {
-        let text = text.as_ref();
-        check_len(text, MAX_PUBLIC_KEY_LEN)?;
+        let text = checked_text(text.as_ref(), MAX_PUBLIC_KEY_LEN)?;
         if pem::looks_like_pem(text) && !openssh::looks_like_line(text) {
             Ok((Self::from_pem(text)?, None))
         } else {
@@ -89,9 +89,8 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError`] that says what was found.
     pub fn from_pem(text: impl AsRef<[u8]>) -> Result<Self, KeyError> {
-        let text = text.as_ref();
-        check_len(text, MAX_PUBLIC_KEY_LEN)?;
-        let block = pem::single_block(text)?;
+        let text = checked_text(text.as_ref(), MAX_PUBLIC_KEY_LEN)?;
+        let block = pem::single_block(text, Half::Public)?;
         match block.label.as_str() {
             "PUBLIC KEY" => der::public_from_spki(&block.body),
             "RSA PUBLIC KEY" => der::public_from_pkcs1(&block.body),
@@ -105,8 +104,7 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError`] that says what was found.
     pub fn from_openssh(line: impl AsRef<[u8]>) -> Result<Self, KeyError> {
-        let line = line.as_ref();
-        check_len(line, MAX_PUBLIC_KEY_LEN)?;
+        let line = checked_text(line.as_ref(), MAX_PUBLIC_KEY_LEN)?;
         openssh::public_from_line(line).map(|(key, _)| key)
     }
 
@@ -339,12 +337,11 @@ impl PrivateKey {
     /// [`KeyError`] that says what was found; [`KeyError::PasswordMissing`] and
     /// [`KeyError::PasswordWrong`] are two things.
     pub fn from_pem(text: impl AsRef<[u8]>, password: Option<&[u8]>) -> Result<Self, KeyError> {
-        let text = text.as_ref();
-        check_len(text, MAX_PRIVATE_KEY_LEN)?;
+        let text = checked_text(text.as_ref(), MAX_PRIVATE_KEY_LEN)?;
         if openssh::looks_like_line(text) && openssh::public_from_line(text).is_ok() {
             return Err(KeyError::PublicKey);
         }
-        let block = pem::single_block(text)?;
+        let block = pem::single_block(text, Half::Private)?;
         match block.label.as_str() {
             "PRIVATE KEY" => der::private_from_pkcs8(&block.body),
             "ENCRYPTED PRIVATE KEY" => der::private_from_encrypted_pkcs8(&block.body, password),
@@ -447,6 +444,12 @@ impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PrivateKey").field("public", &self.public).finish_non_exhaustive()
     }
+}
+
+/// A text of at most so many bytes, without the mark that some editors begin UTF-8 with.
+fn checked_text(text: &[u8], max: usize) -> Result<&[u8], KeyError> {
+    check_len(text, max)?;
+    Ok(text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text))
 }
 
 fn check_len(text: &[u8], max: usize) -> Result<(), KeyError> {

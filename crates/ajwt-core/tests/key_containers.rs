@@ -50,13 +50,223 @@ fn integer(number: u64) -> Vec<u8> {
     tlv(0x02, &[&bytes])
 }
 
+/// An encrypted PKCS#8 key of this derivation and cipher (RFC 8018), under which nothing decrypts.
+fn pbes2(kdf: &[u8], cipher: &[u8]) -> String {
+    let scheme = tlv(0x30, &[&oid("1.2.840.113549.1.5.13"), &tlv(0x30, &[kdf, cipher])]);
+    pem("ENCRYPTED PRIVATE KEY", &tlv(0x30, &[&scheme, &tlv(0x04, &[&[3; 48]])]))
+}
+
+fn cipher(name: &str, iv_len: usize) -> Vec<u8> {
+    tlv(0x30, &[&oid(name), &tlv(0x04, &[&vec![2; iv_len]])])
+}
+
+fn aes256_cbc() -> Vec<u8> {
+    cipher("2.16.840.1.101.3.4.1.42", 16)
+}
+
+/// PBKDF2 of one round, with what comes after the number of rounds.
+fn pbkdf2(salt_len: usize, rest: &[&[u8]]) -> Vec<u8> {
+    let parameters = tlv(0x30, &[&tlv(0x04, &[&vec![1; salt_len]]), &integer(1), &rest.concat()]);
+    tlv(0x30, &[&oid("1.2.840.113549.1.5.12"), &parameters])
+}
+
 /// An encrypted PKCS#8 key whose scrypt has these costs.
 fn scrypt(n: u64, r: u64, p: u64) -> String {
     let parameters = tlv(0x30, &[&tlv(0x04, &[&[1; 16]]), &integer(n), &integer(r), &integer(p)]);
-    let kdf = tlv(0x30, &[&oid("1.3.6.1.4.1.11591.4.11"), &parameters]);
-    let cipher = tlv(0x30, &[&oid("2.16.840.1.101.3.4.1.42"), &tlv(0x04, &[&[2; 16]])]);
-    let scheme = tlv(0x30, &[&oid("1.2.840.113549.1.5.13"), &tlv(0x30, &[&kdf, &cipher])]);
-    pem("ENCRYPTED PRIVATE KEY", &tlv(0x30, &[&scheme, &tlv(0x04, &[&[3; 48]])]))
+    pbes2(&tlv(0x30, &[&oid("1.3.6.1.4.1.11591.4.11"), &parameters]), &aes256_cbc())
+}
+
+/// What a file is refused with, which must not depend on whether there is a password.
+#[track_caller]
+fn refused(text: &str) -> KeyError {
+    let load = |password| PrivateKey::from_pem(text, password).expect_err("no key is within");
+    let error = load(None);
+    assert_eq!(error, load(Some(b"password")));
+    error
+}
+
+#[test]
+fn ciphers_are_told_before_a_password_is_asked_for() {
+    let kdf = pbkdf2(8, &[]);
+    for (name, iv_len) in [
+        ("2.16.840.1.101.3.4.1.2", 16),
+        ("2.16.840.1.101.3.4.1.22", 16),
+        ("2.16.840.1.101.3.4.1.42", 16),
+        ("2.16.840.1.101.3.4.1.6", 12),
+        ("2.16.840.1.101.3.4.1.46", 12),
+        ("1.2.840.113549.3.7", 8),
+    ] {
+        let text = pbes2(&kdf, &cipher(name, iv_len));
+        assert_eq!(PrivateKey::from_pem(&text, None).expect_err("encrypted"), KeyError::PasswordMissing);
+        let wrong = PrivateKey::from_pem(&text, Some(b"password")).expect_err("encrypted");
+        assert_eq!(wrong, KeyError::PasswordWrong, "{name}");
+        for other in (0..=20).filter(|other| *other != iv_len) {
+            let error = refused(&pbes2(&kdf, &cipher(name, other)));
+            assert!(matches!(error, KeyError::Malformed { .. }), "{name} with {other} bytes of IV: {error}");
+        }
+    }
+    let single_des = refused(&pbes2(&kdf, &cipher("1.3.14.3.2.7", 8)));
+    assert_eq!(single_des, KeyError::UnsupportedEncryption { found: "single DES".into() });
+    let camellia = refused(&pbes2(&kdf, &cipher("1.2.392.200011.61.1.1.1.4", 16)));
+    let found = "the cipher 1.2.392.200011.61.1.1.1.4".to_owned();
+    assert_eq!(camellia, KeyError::UnsupportedEncryption { found });
+}
+
+#[test]
+fn key_derivations_are_told_before_a_password_is_asked_for() {
+    let sm3 = tlv(0x30, &[&oid("1.2.156.10197.1.401.2"), &[0x05, 0]]);
+    for (kdf, found) in [
+        (pbkdf2(33, &[]), "a salt of 33 bytes"),
+        (pbkdf2(64, &[]), "a salt of 64 bytes"),
+        (pbkdf2(8, &[&sm3]), "PBKDF2 by the function 1.2.156.10197.1.401.2"),
+        (tlv(0x30, &[&oid("1.2.3.4"), &tlv(0x30, &[])]), "the key derivation 1.2.3.4"),
+    ] {
+        let error = refused(&pbes2(&kdf, &aes256_cbc()));
+        assert_eq!(error, KeyError::UnsupportedEncryption { found: found.into() });
+    }
+    for key_len in [0, 16, 33] {
+        let error = refused(&pbes2(&pbkdf2(8, &[&integer(key_len)]), &aes256_cbc()));
+        assert!(matches!(error, KeyError::Malformed { .. }), "{key_len}: {error}");
+    }
+    let sha2 = ["1.2.840.113549.2.7", "1.2.840.113549.2.8", "1.2.840.113549.2.9"];
+    let sha2 = sha2.into_iter().chain(["1.2.840.113549.2.10", "1.2.840.113549.2.11"]);
+    let prfs = sha2.map(|prf| tlv(0x30, &[&oid(prf), &[0x05, 0]]));
+    for rest in prfs.chain([integer(32), Vec::new()]) {
+        let text = pbes2(&pbkdf2(32, &[&rest]), &aes256_cbc());
+        let wrong = PrivateKey::from_pem(&text, Some(b"password")).expect_err("encrypted");
+        assert_eq!(wrong, KeyError::PasswordWrong);
+    }
+}
+
+/// Types without an algorithm here, in all that they come in.
+#[test]
+fn types_that_are_not_supported_are_named() {
+    for (name, found) in [
+        ("1.2.840.113549.1.1.10", "RSASSA-PSS"),
+        ("1.2.840.10045.2.1", "ECDSA"),
+        ("1.2.840.10040.4.1", "DSA"),
+        ("1.3.101.110", "X25519"),
+        ("1.3.101.111", "X448"),
+        ("1.3.101.113", "Ed448"),
+        ("1.2.840.113549.1.3.1", "Diffie-Hellman"),
+        ("2.16.840.1.101.3.4.3.17", "ML-DSA-44"),
+        ("2.16.840.1.101.3.4.3.18", "ML-DSA-65"),
+        ("2.16.840.1.101.3.4.3.19", "ML-DSA-87"),
+        ("1.2.3.4", "OID 1.2.3.4"),
+    ] {
+        let due = KeyError::UnsupportedType { found: found.into() };
+        let algorithm = tlv(0x30, &[&oid(name)]);
+        let spki = tlv(0x30, &[&algorithm, &tlv(0x03, &[&[0], &[4; 32]])]);
+        assert_eq!(PublicKey::from_pem(pem("PUBLIC KEY", &spki)), Err(due.clone()));
+        let pkcs8 = tlv(0x30, &[&integer(0), &algorithm, &tlv(0x04, &[&[4; 32]])]);
+        assert_eq!(refused(&pem("PRIVATE KEY", &pkcs8)), due);
+    }
+    for (label, found) in [("EC", "ECDSA"), ("DSA", "DSA")] {
+        let key = pem(&format!("{label} PRIVATE KEY"), &[0x30, 0]);
+        let parameters = pem(&format!("{label} PARAMETERS"), &[0x30, 0]);
+        for text in [&key, &format!("{parameters}{key}")] {
+            assert_eq!(refused(text), KeyError::UnsupportedType { found: found.into() });
+        }
+        assert!(matches!(refused(&parameters), KeyError::Label { .. }));
+    }
+}
+
+/// Files as `ssh-keygen` writes them, up to where the private part begins.
+#[test]
+fn what_an_openssh_file_holds_is_named() {
+    let file = |count: u32, key_type: &str| {
+        let field = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+        let blob = field(&[field(key_type.as_bytes()), field(b"nistp256"), field(&[4; 65])].concat());
+        let head = [b"openssh-key-v1\0".to_vec(), field(b"none"), field(b"none"), field(b"")].concat();
+        pem("OPENSSH PRIVATE KEY", &[head, count.to_be_bytes().to_vec(), blob, field(&[7; 64])].concat())
+    };
+    let unsupported = |found: &str| KeyError::UnsupportedType { found: found.into() };
+    assert_eq!(refused(&file(1, "ecdsa-sha2-nistp256")), unsupported("ecdsa-sha2-nistp256"));
+    assert_eq!(refused(&file(1, "ssh-dss")), unsupported("ssh-dss"));
+    assert_eq!(refused(&file(1, "name@example.com")), unsupported("name@example.com"));
+    let security_key = "sk-ecdsa-sha2-nistp256@openssh.com";
+    assert_eq!(refused(&file(1, security_key)), KeyError::SecurityKey { found: security_key.into() });
+    assert!(matches!(refused(&file(1, "ssh-rsa-cert-v01@openssh.com")), KeyError::Certificate { .. }));
+    assert_eq!(refused(&file(2, "ssh-ed25519")), KeyError::SeveralKeys { count: 2 });
+}
+
+/// What editors, shells and configuration files make of a good text.
+#[test]
+fn spellings_of_a_text() {
+    let line = include_str!("fixtures/ed25519-ssh.openssh.public");
+    let (public, private) = (include_str!("fixtures/ed25519.spki.public"), RSA);
+    let mark = "\u{feff}";
+    assert_eq!(PublicKey::from_text(format!("{mark}{public}")), PublicKey::from_text(public));
+    assert_eq!(PublicKey::from_text(format!("{mark}{line}")), PublicKey::from_text(line));
+    assert_eq!(PublicKey::from_openssh(format!("{mark}{line}")), PublicKey::from_openssh(line));
+    assert_eq!(PublicKey::from_pem(format!("{mark}{public}")), PublicKey::from_pem(public));
+    assert!(PrivateKey::from_pem(format!("{mark}{private}"), None).is_ok());
+
+    let own_lines = KeyError::Pem("the BEGIN and END lines must each stand on a line of their own");
+    for between in ["\\n", " ", "\r"] {
+        let squeezed = private.trim_end().replace('\n', between);
+        assert_eq!(refused(&squeezed), own_lines, "{between:?}");
+        assert_eq!(PublicKey::from_text(public.trim_end().replace('\n', between)), Err(own_lines.clone()));
+    }
+
+    let two_lines = |text: String| match PublicKey::from_text(&text) {
+        Err(KeyError::Malformed { detail, .. }) => assert!(detail.contains("one line"), "{detail}"),
+        other => panic!("{text:?}: {other:?}"),
+    };
+    two_lines(line.trim_end().replacen("AAAA", "AAAA\n", 1));
+    two_lines(format!("# of billing\n{line}"));
+    two_lines(format!("{}\nthe end\n", line.trim_end()));
+
+    let utf16: Vec<u8> =
+        mark.encode_utf16().chain(public.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let told = PublicKey::from_text(utf16).expect_err("no UTF-8").to_string();
+    assert!(told.contains("iconv -f UTF-16"), "{told}");
+}
+
+/// The half that is not due is told to be that, and never how to make it readable.
+#[test]
+fn texts_of_other_tools() {
+    let putty = "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n";
+    assert_eq!(PublicKey::from_text(putty), Err(KeyError::PrivateKey));
+    assert!(refused(putty).to_string().contains("puttygen"));
+    let ssh2 = "---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n---- END SSH2 PUBLIC KEY ----\n";
+    assert_eq!(refused(ssh2), KeyError::PublicKey);
+    assert!(PublicKey::from_text(ssh2).expect_err("no key").to_string().contains("ssh-keygen -i"));
+    assert!(refused("{}").to_string().contains("PEM and OpenSSH files only"));
+    assert!(PublicKey::from_text("{}").expect_err("no key").to_string().contains("JWK is read as such"));
+}
+
+#[test]
+fn der_is_told_by_what_it_is() {
+    let public_hint = "openssl pkey -pubin -inform DER -in FILE";
+    for (text, half) in [
+        (include_str!("fixtures/rsa.spki.public"), true),
+        (include_str!("fixtures/rsa.pkcs1.public"), true),
+        (RSA, false),
+        (include_str!("fixtures/rsa.pkcs1.private"), false),
+        (include_str!("fixtures/rsa.pkcs8-scrypt-encrypted.private"), false),
+    ] {
+        let der = body(text);
+        let as_public = PublicKey::from_text(&der).expect_err("DER");
+        let as_private = PrivateKey::from_pem(&der, None).expect_err("DER");
+        match half {
+            true => {
+                assert_eq!(as_public, KeyError::Der { hint: public_hint });
+                assert_eq!(as_private, KeyError::PublicKey);
+            }
+            false => {
+                assert_eq!(as_public, KeyError::PrivateKey);
+                let KeyError::Der { hint } = as_private else { panic!("{as_private:?}") };
+                // Never one that takes the encryption away.
+                assert_eq!(hint.contains("-topk8 -v2 aes256"), text.contains("ENCRYPTED"), "{hint}");
+            }
+        }
+    }
+    let algorithm = tlv(0x30, &[&oid("1.3.101.112")]);
+    let certificate = tlv(0x30, &[&tlv(0x30, &[&integer(1)]), &algorithm, &tlv(0x03, &[&[0], &[0xff; 64]])]);
+    let as_public = PublicKey::from_text(&certificate).expect_err("a certificate");
+    assert!(as_public.to_string().contains("openssl x509 -inform DER"), "{as_public}");
+    assert_eq!(PrivateKey::from_pem(&certificate, None).expect_err("a certificate"), as_public);
 }
 
 #[test]

@@ -34,6 +34,8 @@ impl NewKey {
 
 /// The lines that count, with their numbers from 1.
 pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    // Some editors begin UTF-8 with a mark.
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let lines = (1..).zip(text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii));
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with(b"#"))
 }

@@ -6,7 +6,7 @@ use pkcs1::{RsaPrivateKeyRef, RsaPublicKeyRef};
 use pkcs8::{
     EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef, SubjectPublicKeyInfoRef,
     der::{
-        self, Decode as _, Encode as _, Reader as _, SliceReader,
+        self, Decode as _, Encode as _, Reader as _, SliceReader, Tagged as _,
         asn1::{AnyRef, BitStringRef, OctetStringRef, UintRef},
     },
     pkcs5::pbes2,
@@ -15,7 +15,7 @@ use pkcs8::{
 use rand_core::{TryCryptoRng, TryRng};
 use zeroize::Zeroizing;
 
-use super::{PrivateKey, PublicKey, ed25519::Ed25519Private, rsa::RsaPrivate};
+use super::{PrivateKey, PublicKey, ed25519::Ed25519Private, pem::Half, rsa::RsaPrivate};
 use crate::{KeyError, SignError};
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -35,8 +35,33 @@ const UNSUPPORTED: [(ObjectIdentifier, &str); 10] = [
     (ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19"), "ML-DSA-87"),
 ];
 
+const ENCRYPTED: &str = "encrypted PKCS#8 private key";
+
 /// The cipher desCBC (RFC 8018 appendix B.2.1).
 const SINGLE_DES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.7");
+
+/// The ciphers that the library decrypts, with the bytes of IV and key that each takes. It does not look at the
+/// length of triple DES's IV before it cuts it.
+const CIPHERS: [(ObjectIdentifier, usize, u64); 6] = [
+    (pbes2::AES_128_CBC_OID, 16, 16),
+    (pbes2::AES_192_CBC_OID, 16, 24),
+    (pbes2::AES_256_CBC_OID, 16, 32),
+    (pbes2::AES_128_GCM_OID, 12, 16),
+    (pbes2::AES_256_GCM_OID, 12, 32),
+    (pbes2::DES_EDE3_CBC_OID, 8, 24),
+];
+
+/// HMAC with SHA-1 and SHA-2 (RFC 8018 appendix B.1): the PBKDF2 that the library derives.
+const PRFS: [ObjectIdentifier; 5] = [
+    pbes2::HMAC_WITH_SHA1_OID,
+    ObjectIdentifier::new_unwrap("1.2.840.113549.2.8"),
+    pbes2::HMAC_WITH_SHA256_OID,
+    ObjectIdentifier::new_unwrap("1.2.840.113549.2.10"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.2.11"),
+];
+
+/// The longest salt that the library takes, in bytes.
+const MAX_SALT: usize = 32;
 
 const MAX_PBKDF2_ROUNDS: u64 = 10_000_000;
 const MAX_SCRYPT_MEMORY: u64 = 64 << 20;
@@ -103,9 +128,8 @@ pub(super) fn private_from_encrypted_pkcs8(
     password: Option<&[u8]>,
 ) -> Result<PrivateKey, KeyError> {
     check_encryption(bytes)?;
+    let info = EncryptedPrivateKeyInfoRef::from_der(bytes).map_err(|error| malformed(ENCRYPTED, &error))?;
     let password = password.ok_or(KeyError::PasswordMissing)?;
-    let info = EncryptedPrivateKeyInfoRef::from_der(bytes)
-        .map_err(|error| malformed("encrypted PKCS#8 private key", &error))?;
     let plain = info.decrypt(password).map_err(|_| KeyError::PasswordWrong)?;
     private_from_pkcs8(plain.as_bytes())
 }
@@ -114,6 +138,38 @@ pub(super) fn encrypt_pkcs8(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<V
     let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(|_| SignError)?;
     let encrypted = info.encrypt_with_rng(&mut AwsLcRng, password).map_err(|_| SignError)?;
     Ok(Zeroizing::new(encrypted.as_bytes().to_vec()))
+}
+
+/// What DER that is not within PEM is, and how to convert it.
+pub(super) fn refuse(bytes: &[u8], due: Half) -> KeyError {
+    let has_parts = |parts: fn(&mut SliceReader<'_>) -> der::Result<()>| {
+        SliceReader::new(bytes).and_then(|mut reader| reader.sequence(parts)).is_ok()
+    };
+    let is_private = PrivateKeyInfoRef::from_der(bytes).is_ok() || RsaPrivateKeyRef::from_der(bytes).is_ok();
+    // EncryptedPrivateKeyInfo (RFC 5958 section 3) and Certificate (RFC 5280 section 4.1).
+    let is_encrypted = has_parts(|inner| {
+        AlgorithmIdentifierRef::decode(inner)?;
+        <&OctetStringRef>::decode(inner).map(drop)
+    });
+    let is_certificate = has_parts(|inner| {
+        AnyRef::decode(inner)?.tag().assert_eq(der::Tag::Sequence)?;
+        AlgorithmIdentifierRef::decode(inner)?;
+        BitStringRef::decode(inner).map(drop)
+    });
+    let is_public =
+        SubjectPublicKeyInfoRef::from_der(bytes).is_ok() || RsaPublicKeyRef::from_der(bytes).is_ok();
+    match due {
+        Half::Public if is_private || is_encrypted => KeyError::PrivateKey,
+        Half::Private if is_public => KeyError::PublicKey,
+        _ if is_certificate => KeyError::Certificate {
+            kind: "an X.509 certificate in DER",
+            hint: "take the key out: openssl x509 -inform DER -in FILE -noout -pubkey",
+        },
+        _ if is_public => KeyError::Der { hint: "openssl pkey -pubin -inform DER -in FILE" },
+        // Others would write it without a password.
+        _ if is_encrypted => KeyError::Der { hint: "openssl pkcs8 -topk8 -v2 aes256 -inform DER -in FILE" },
+        _ => KeyError::Der { hint: "openssl pkey -inform DER -in FILE (with -pubin for a public key)" },
+    }
 }
 
 /// SubjectPublicKeyInfo around a PKCS#1 public key.
@@ -139,7 +195,8 @@ fn check_algorithm(algorithm: &AlgorithmIdentifierRef<'_>, format: &'static str)
     if fits { Ok(()) } else { Err(detailed(format, "the algorithm identifier has wrong parameters")) }
 }
 
-/// Reads cipher and key derivation cost from the file, before anything is derived.
+/// Reads cipher and key derivation with its cost from the file, before a password is asked for and anything is
+/// derived.
 fn check_encryption(bytes: &[u8]) -> Result<(), KeyError> {
     let read = || -> der::Result<Encryption<'_>> {
         let mut reader = SliceReader::new(bytes)?;
@@ -155,46 +212,79 @@ fn check_encryption(bytes: &[u8]) -> Result<(), KeyError> {
                 AlgorithmIdentifierRef::decode(inner)?,
             ))
         })?;
-        Ok(Encryption::Pbes2 { kdf, cipher: cipher.oid })
+        Ok(Encryption::Pbes2 { kdf, cipher })
     };
-    match read().map_err(|error| malformed("encrypted PKCS#8 private key", &error))? {
+    match read().map_err(|error| malformed(ENCRYPTED, &error))? {
         Encryption::OtherScheme(oid) => Err(unsupported_encryption(format!("the scheme {oid}"))),
-        Encryption::Pbes2 { cipher: SINGLE_DES, .. } => Err(unsupported_encryption("single DES".into())),
-        Encryption::Pbes2 { kdf, .. } => check_kdf(&kdf),
+        Encryption::Pbes2 { kdf, cipher } => check_kdf(&kdf, check_cipher(&cipher)?),
     }
 }
 
 enum Encryption<'a> {
     OtherScheme(ObjectIdentifier),
-    Pbes2 { kdf: AlgorithmIdentifierRef<'a>, cipher: ObjectIdentifier },
+    Pbes2 { kdf: AlgorithmIdentifierRef<'a>, cipher: AlgorithmIdentifierRef<'a> },
 }
 
-fn check_kdf(kdf: &AlgorithmIdentifierRef<'_>) -> Result<(), KeyError> {
-    // Salt first, then the integers that are the cost.
-    let numbers = |count: usize| {
-        any(kdf.parameters)
-            .and_then(|params| {
-                params.sequence(|inner| {
-                    <&OctetStringRef>::decode(inner)?;
-                    let numbers =
-                        (0..count).map(|_| uint_saturating(inner)).collect::<der::Result<Vec<_>>>()?;
-                    while !inner.is_finished() {
-                        AnyRef::decode(inner)?;
-                    }
-                    Ok::<_, der::Error>(numbers)
-                })
+/// The bytes of the cipher's key.
+fn check_cipher(cipher: &AlgorithmIdentifierRef<'_>) -> Result<u64, KeyError> {
+    let (_, iv_len, key_len) = CIPHERS.iter().find(|(oid, ..)| *oid == cipher.oid).ok_or_else(|| {
+        unsupported_encryption(match cipher.oid {
+            SINGLE_DES => "single DES".to_owned(),
+            oid => format!("the cipher {oid}"),
+        })
+    })?;
+    let iv = any(cipher.parameters).and_then(|iv| iv.decode_as::<&OctetStringRef>());
+    let iv = iv.map_err(|error| malformed(ENCRYPTED, &error))?;
+    if iv.as_bytes().len() == *iv_len {
+        Ok(*key_len)
+    } else {
+        Err(detailed(ENCRYPTED, "the cipher's initialization vector has a wrong length"))
+    }
+}
+
+/// The parameters of a key derivation (RFC 8018 appendix A.2, RFC 7914 section 7).
+struct Kdf<'a> {
+    salt_len: usize,
+    costs: Vec<u64>,
+    key_len: Option<u64>,
+    prf: Option<AlgorithmIdentifierRef<'a>>,
+}
+
+fn check_kdf(kdf: &AlgorithmIdentifierRef<'_>, cipher_key_len: u64) -> Result<(), KeyError> {
+    let read = |costs: usize| -> Result<Kdf<'_>, KeyError> {
+        let read = any(kdf.parameters).and_then(|parameters| {
+            parameters.sequence(|inner| {
+                let salt_len = <&OctetStringRef>::decode(inner)?.as_bytes().len();
+                let cost = |_| UintRef::decode(inner).map(saturating);
+                let costs = (0..costs).map(cost).collect::<der::Result<_>>()?;
+                let key_len = Option::<UintRef<'_>>::decode(inner)?.map(saturating);
+                Ok::<_, der::Error>(Kdf { salt_len, costs, key_len, prf: Option::decode(inner)? })
             })
-            .map_err(|error| malformed("encrypted PKCS#8 private key", &error))
+        });
+        let kdf = read.map_err(|error| malformed(ENCRYPTED, &error))?;
+        if kdf.salt_len > MAX_SALT {
+            return Err(unsupported_encryption(format!("a salt of {} bytes", kdf.salt_len)));
+        }
+        if kdf.key_len.is_some_and(|len| len != cipher_key_len) {
+            return Err(detailed(ENCRYPTED, "the derived key is not as long as the cipher's"));
+        }
+        Ok(kdf)
     };
     match kdf.oid {
-        pbes2::PBKDF2_OID => match numbers(1)?.as_slice() {
-            [1..=MAX_PBKDF2_ROUNDS] => Ok(()),
-            [0] => Err(detailed("encrypted PKCS#8 private key", "PBKDF2 with 0 rounds")),
-            other => Err(too_costly("PBKDF2", format!("{other:?} rounds"), "10,000,000 rounds")),
-        },
-        pbes2::SCRYPT_OID => match numbers(3)?.as_slice() {
+        pbes2::PBKDF2_OID => {
+            let kdf = read(1)?;
+            if let Some(prf) = kdf.prf.filter(|prf| !PRFS.contains(&prf.oid)) {
+                return Err(unsupported_encryption(format!("PBKDF2 by the function {}", prf.oid)));
+            }
+            match kdf.costs.as_slice() {
+                [1..=MAX_PBKDF2_ROUNDS] => Ok(()),
+                [0] => Err(detailed(ENCRYPTED, "PBKDF2 with 0 rounds")),
+                other => Err(too_costly("PBKDF2", format!("{other:?} rounds"), "10,000,000 rounds")),
+            }
+        }
+        pbes2::SCRYPT_OID => match read(3)?.costs.as_slice() {
             [n, r, p] if *n < 2 || *r == 0 || *p == 0 || !n.is_power_of_two() => {
-                Err(detailed("encrypted PKCS#8 private key", "scrypt parameters that are not valid"))
+                Err(detailed(ENCRYPTED, "scrypt parameters that are not valid"))
             }
             [n, r, p]
                 // What N and r cost, and what r and p do (RFC 7914 section 6).
@@ -210,13 +300,12 @@ fn check_kdf(kdf: &AlgorithmIdentifierRef<'_>) -> Result<(), KeyError> {
     }
 }
 
-/// A non-negative INTEGER; larger than u64 counts as u64's largest.
-fn uint_saturating<'a>(reader: &mut impl der::Reader<'a>) -> der::Result<u64> {
-    let bytes = UintRef::decode(reader)?;
-    Ok(match bytes.as_bytes() {
+/// Larger than u64 counts as u64's largest.
+fn saturating(number: UintRef<'_>) -> u64 {
+    match number.as_bytes() {
         bytes if bytes.len() <= 8 => bytes.iter().fold(0, |value, byte| (value << 8) | u64::from(*byte)),
         _ => u64::MAX,
-    })
+    }
 }
 
 fn any(parameters: Option<AnyRef<'_>>) -> der::Result<AnyRef<'_>> {

@@ -2,10 +2,7 @@
 
 mod comb;
 
-use aws_lc_rs::{
-    encoding::AsBigEndian as _,
-    signature::{ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKey},
-};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKey};
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use zeroize::Zeroizing;
 
@@ -19,6 +16,10 @@ pub(super) const SIGNATURE_LEN: usize = 64;
 
 /// SubjectPublicKeyInfo up to the key's 32 bytes (RFC 8410 section 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// PKCS#8 v1 up to the seed's 32 bytes (RFC 8410 section 7).
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 pub(super) struct Ed25519Public {
     bytes: [u8; KEY_LEN],
@@ -104,8 +105,10 @@ impl Ed25519Private {
     }
 
     pub(super) fn seed(&self) -> Result<Zeroizing<[u8; KEY_LEN]>, SignError> {
-        let seed = self.0.seed().and_then(|seed| seed.as_be_bytes()).map_err(|_| SignError)?;
-        Ok(Zeroizing::new(seed.as_ref().try_into().map_err(|_| SignError)?))
+        // Not by aws-lc's `seed`, which leaves a copy behind that nobody wipes.
+        let pkcs8 = self.to_pkcs8_der()?;
+        let seed = pkcs8.strip_prefix(&PKCS8_PREFIX).and_then(|seed| seed.try_into().ok());
+        Ok(Zeroizing::new(seed.ok_or(SignError)?))
     }
 
     /// PKCS#8 v1, which every other library reads; v2 is not.

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     MAX_PUBLIC_KEY_LEN, PrivateKey, PrivateMaterial, PublicKey, der,
     ed25519::{Ed25519Private, Ed25519Public},
-    pem,
+    pem::{self, Half},
     rsa::{OpenSshNumbers, RsaPrivate, RsaPublic},
 };
 use crate::{KeyError, SignError, error::shown};
@@ -35,8 +35,11 @@ pub(super) fn public_from_line(text: &[u8]) -> Result<(PublicKey, Option<String>
     // A comment may have any encoding.
     let line = String::from_utf8_lossy(text.trim_ascii());
     if line.lines().count() > 1 {
-        let keys = line.lines().filter(|line| is_key_type(first_word(line))).count();
-        return Err(if keys > 1 { KeyError::SeveralKeys { count: keys } } else { pem::not_pem(text) });
+        return Err(match line.lines().filter(|line| is_key_type(first_word(line))).count() {
+            0 => pem::not_pem(text, Half::Public),
+            1 => malformed(PUBLIC, "the key must be one line, without others before or after it"),
+            count => KeyError::SeveralKeys { count },
+        });
     }
     let (key_type, rest) = line.split_once([' ', '\t']).unwrap_or((&line, ""));
     check_type(key_type, text)?;
@@ -66,7 +69,7 @@ fn check_type(key_type: &str, text: &[u8]) -> Result<(), KeyError> {
     let found = || shown(key_type);
     match key_type {
         "ssh-ed25519" | "ssh-rsa" => Ok(()),
-        other if !is_key_type(other) => Err(pem::not_pem(text)),
+        other if !is_key_type(other) => Err(pem::not_pem(text, Half::Public)),
         other if other.contains("-cert-v01@") => Err(KeyError::Certificate {
             kind: "an OpenSSH certificate",
             hint: "give the key that it certifies (the .pub file without -cert)",
@@ -90,15 +93,12 @@ fn positive(number: &Mpint) -> Result<&[u8], KeyError> {
 
 /// Loads the decoded body of an `OPENSSH PRIVATE KEY` block.
 pub(super) fn private_from_bytes(bytes: &[u8], password: Option<&[u8]>) -> Result<PrivateKey, KeyError> {
+    // What the file is for is told before a password is asked for.
+    check_file(bytes)?;
     let file = ssh_key::PrivateKey::from_bytes(bytes).map_err(|error| match error {
         ssh_key::Error::PublicKey => KeyError::Mismatch,
         error => unread(PRIVATE, &error),
     })?;
-    // What the file is for is told before a password is asked for.
-    match file.public_key().key_data() {
-        KeyData::Rsa(_) | KeyData::Ed25519(_) => {}
-        other => check_type(other.algorithm().as_str(), bytes)?,
-    }
     if !file.is_encrypted() {
         return private_from_data(file.key_data());
     }
@@ -116,6 +116,36 @@ pub(super) fn private_from_bytes(bytes: &[u8], password: Option<&[u8]>) -> Resul
         _ => KeyError::PasswordWrong,
     })?;
     private_from_data(decrypted.key_data())
+}
+
+/// How many keys a file holds and of what type, as far as it can be read: the library reads the types that are
+/// used, and has no better name for all others.
+fn check_file(bytes: &[u8]) -> Result<(), KeyError> {
+    let Some((count, key_type)) = count_and_type(bytes) else { return Ok(()) };
+    if count > 1 {
+        return Err(KeyError::SeveralKeys { count });
+    }
+    match std::str::from_utf8(key_type) {
+        Ok(key_type) if is_key_type(key_type) => check_type(key_type, bytes),
+        _ => Err(KeyError::UnsupportedType { found: shown(&String::from_utf8_lossy(key_type)) }),
+    }
+}
+
+/// The number of keys, and the type of the first (OpenSSH's PROTOCOL.key).
+fn count_and_type(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (_cipher, rest) = field(bytes.strip_prefix(b"openssh-key-v1\0")?)?;
+    let (_kdf, rest) = field(rest)?;
+    let (_kdf_options, rest) = field(rest)?;
+    let (count, rest) = rest.split_first_chunk::<4>()?;
+    let (blob, _) = field(rest)?;
+    let (key_type, _) = field(blob)?;
+    Some((usize::try_from(u32::from_be_bytes(*count)).ok()?, key_type))
+}
+
+/// A string (RFC 4251 section 5), and what comes after it.
+fn field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)
 }
 
 fn private_from_data(data: &KeypairData) -> Result<PrivateKey, KeyError> {

@@ -3,6 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
+use super::der;
 use crate::KeyError;
 
 const BEGIN: &str = "-----BEGIN ";
@@ -22,21 +23,31 @@ pub(super) fn looks_like_pem(text: &[u8]) -> bool {
     text.windows(BEGIN.len()).any(|window| window == BEGIN.as_bytes())
 }
 
+/// Which half of a key a text must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    Public,
+    Private,
+}
+
 /// The only block of a text; what stands around it is ignored, UTF-8 or not.
-pub(super) fn single_block(text: &[u8]) -> Result<Block, KeyError> {
+pub(super) fn single_block(text: &[u8], due: Half) -> Result<Block, KeyError> {
     if text.trim_ascii().is_empty() {
         return Err(KeyError::Empty);
     }
     if !looks_like_pem(text) {
-        return Err(not_pem(text));
+        return Err(not_pem(text, due));
     }
-    let mut blocks = blocks(text)?;
-    // openssl writes the curve in a block of its own before an EC key.
-    blocks.retain(|block| block.label != "EC PARAMETERS");
-    match (blocks.pop(), blocks.len()) {
-        (Some(only), 0) => decode(only),
-        (Some(_), others) => Err(KeyError::SeveralKeys { count: others.saturating_add(1) }),
-        (None, _) => Err(KeyError::Pem("the BEGIN and END lines must each stand on a line of their own")),
+    // openssl writes the parameters of an EC or DSA key in a block of their own before it.
+    let (parameters, mut keys): (Vec<_>, Vec<_>) =
+        blocks(text)?.into_iter().partition(|block| block.label.ends_with(" PARAMETERS"));
+    match (keys.pop(), keys.len(), parameters.first()) {
+        (Some(only), 0, _) => decode(only),
+        (Some(_), others, _) => Err(KeyError::SeveralKeys { count: others.saturating_add(1) }),
+        (None, _, Some(parameters)) => Err(refuse_label(parameters.label)),
+        (None, _, None) => {
+            Err(KeyError::Pem("the BEGIN and END lines must each stand on a line of their own"))
+        }
     }
 }
 
@@ -71,8 +82,9 @@ fn blocks(text: &[u8]) -> Result<Vec<RawBlock<'_>>, KeyError> {
     if open { Err(KeyError::Pem("there is no END line; the text is cut")) } else { Ok(blocks) }
 }
 
+/// The label of a BEGIN or END line. A block that stands on one line has none.
 fn between_dashes<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
-    line.strip_prefix(prefix)?.strip_suffix(DASHES)
+    line.strip_prefix(prefix)?.strip_suffix(DASHES).filter(|label| !label.contains(DASHES))
 }
 
 fn decode(block: RawBlock<'_>) -> Result<Block, KeyError> {
@@ -96,19 +108,32 @@ fn decode(block: RawBlock<'_>) -> Result<Block, KeyError> {
 }
 
 /// What a text without a BEGIN line may be instead.
-pub(super) fn not_pem(text: &[u8]) -> KeyError {
+pub(super) fn not_pem(text: &[u8], due: Half) -> KeyError {
+    // A DER SEQUENCE; text that begins with the digit 0 is UTF-8.
+    if text.first() == Some(&0x30) && std::str::from_utf8(text).is_err() {
+        return der::refuse(text, due);
+    }
     let text = text.trim_ascii();
     if text.is_empty() {
         KeyError::Empty
-    } else if text.first() == Some(&0x30) && std::str::from_utf8(text).is_err() {
-        // A DER SEQUENCE; text that begins with the digit 0 is UTF-8.
-        KeyError::Der { hint: "openssl pkey -inform DER -in FILE (with -pubin for a public key)" }
+    } else if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
+        foreign("UTF-16 text", "iconv -f UTF-16 -t UTF-8 FILE")
     } else if text.starts_with(b"---- BEGIN SSH2 PUBLIC KEY") {
-        foreign("an RFC 4716 public key", "ssh-keygen -i -f FILE")
+        match due {
+            Half::Public => foreign("an RFC 4716 public key", "ssh-keygen -i -f FILE"),
+            Half::Private => KeyError::PublicKey,
+        }
     } else if text.starts_with(b"PuTTY-User-Key-File") {
-        foreign("a PuTTY key file", "puttygen FILE -O private-openssh")
+        match due {
+            Half::Public => KeyError::PrivateKey,
+            Half::Private => foreign("a PuTTY key file", "puttygen FILE -O private-openssh"),
+        }
     } else if text.starts_with(b"{") {
-        foreign("JSON", "a JWK is read as such, not as PEM or OpenSSH text")
+        let detail = match due {
+            Half::Public => "this is JSON: a JWK is read as such, not as PEM or OpenSSH text",
+            Half::Private => "this is JSON: private keys are read from PEM and OpenSSH files only",
+        };
+        KeyError::Malformed { format: "key", detail: detail.to_owned() }
     } else {
         KeyError::NotAKey
     }
