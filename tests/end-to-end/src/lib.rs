@@ -8,3 +8,7 @@ pub struct WebFrameworks;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/database.md")]
 pub struct Database;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/jwks.md")]
+pub struct Jwks;
