@@ -6,6 +6,7 @@ use axum_core::{
     response::{IntoResponse, Response},
 };
 use http::{Extensions, StatusCode, request::Parts};
+use thiserror::Error;
 
 use crate::response;
 
@@ -73,12 +74,14 @@ fn checked<U: KeyedUser>(extensions: &Extensions) -> Result<&Checked<U>, Authent
 }
 
 /// Why there is no [`Authenticated`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AuthenticatedRejection {
     /// The request is anonymous and the handler needs a caller: 401.
+    #[error("the request is anonymous")]
     Anonymous(Answer),
     /// No [`AuthLayer`](crate::AuthLayer) of this user type is around the route: 500.
+    #[error("no AuthLayer is around the route; add .layer(AuthLayer::new(authenticator)) to the router")]
     MissingLayer,
 }
 

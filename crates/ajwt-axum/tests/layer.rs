@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ajwt_axum::{AuthLayer, Authenticated};
+use ajwt_axum::{AuthLayer, Authenticated, AuthenticatedRejection};
 use ajwt_client::RequestSigner;
 use ajwt_core::PrivateKey;
 use ajwt_server::{
@@ -365,6 +365,18 @@ async fn a_missing_layer_is_500_and_the_log_names_it() {
     assert!(log.contains("AuthLayer<ajwt_server::user::User>"), "{log}");
     assert!(log.contains("Account>"), "{log}");
     assert_eq!(log.lines().count(), 3, "{log}");
+}
+
+/// With `?`, in code that has errors of its own.
+#[test]
+fn a_rejection_is_an_error() {
+    fn caller(request: &Request<()>) -> Result<Authenticated, Box<dyn std::error::Error>> {
+        Ok(Authenticated::from_extensions(request.extensions())?)
+    }
+    let error = caller(&Request::new(())).expect_err("no layer");
+    assert!(error.to_string().contains("AuthLayer"), "{error}");
+    let rejection = error.downcast_ref::<AuthenticatedRejection>();
+    assert_eq!(rejection, Some(&AuthenticatedRejection::MissingLayer));
 }
 
 #[tokio::test]

@@ -184,6 +184,15 @@ impl Database {
         each!(self, repository => repository.migrate().await)
     }
 
+    pub(crate) async fn migrate_without_triggers(&self) -> Result<(), Failure> {
+        match self {
+            Self::MySql(repository) => Ok(repository.migrate_without_triggers().await?),
+            Self::Sqlite(_) | Self::Postgres(_) => Err(Failure::new(
+                "--without-triggers is for MySQL and MariaDB; this database lets whoever makes tables make triggers",
+            )),
+        }
+    }
+
     pub(crate) async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
         each!(self, repository => repository.audit(limit).await)
     }

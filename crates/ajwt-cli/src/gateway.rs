@@ -44,8 +44,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Authenticates requests for a reverse proxy: nginx, Traefik, Caddy, Envoy.
 ///
 /// Answers /auth, and all below it, with 200 and the headers X-Ajwt-Username and X-Ajwt-Key-Id, with 401
-/// or with 503. docs/gateway.md holds the proxies' configurations.
+/// or with 503.
 #[derive(Args, Debug)]
+#[command(after_long_help = concat!(
+    "The proxies' configurations: ",
+    env!("CARGO_PKG_REPOSITORY"),
+    "/blob/main/docs/gateway.md"
+))]
 pub(crate) struct Gateway {
     /// A TOML file with any of these options, as in: listen = "127.0.0.1:4180"
     #[arg(long, env = "AJWT_CONFIG", value_name = "FILE")]

@@ -1,3 +1,4 @@
+use ajwt_sqlx::MigrationError;
 use clap::Args;
 
 use crate::{database::DatabaseOptions, failure::Failure, output};
@@ -5,16 +6,35 @@ use crate::{database::DatabaseOptions, failure::Failure, output};
 /// Makes or updates the tables.
 #[derive(Args, Debug)]
 pub(crate) struct Migrate {
+    /// Leaves out the triggers that tell of changes, for a MySQL or MariaDB server that forbids them: the
+    /// gateway then reads a user anew after a second
+    #[arg(long)]
+    without_triggers: bool,
     #[command(flatten)]
     database: DatabaseOptions,
 }
 
 impl Migrate {
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        let database = self.database.open_to_migrate(true).await?;
-        database.migrate().await?;
+        // What is not for SQLite makes no file.
+        let database = self.database.open_to_migrate(!self.without_triggers).await?;
+        if self.without_triggers {
+            database.migrate_without_triggers().await?;
+        } else {
+            database.migrate().await.map_err(told)?;
+        }
         database.close().await;
         output::note("the tables are up to date");
         Ok(())
+    }
+}
+
+/// What to do where triggers are forbidden, in this program's words.
+fn told(error: MigrationError) -> Failure {
+    match error {
+        MigrationError::NoTriggers { .. } => Failure::new(
+            "the server lets this account make no triggers; have it set log_bin_trust_function_creators, or run ajwt migrate --without-triggers",
+        ),
+        error => error.into(),
     }
 }

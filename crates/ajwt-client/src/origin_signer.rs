@@ -35,7 +35,7 @@ const QUIET: Duration = Duration::from_secs(60);
 ///
 /// A request to any other origin is not sent: it is an [`OriginError`]. An `Authorization` header that
 /// is there is left alone; so is the one that reqwest makes of `https://user:password@host`. Origins are https, or http on this host (localhost, 127.0.0.0/8,
-/// \[::1]).
+/// \[::1]). Clones share what is known of the servers' clocks.
 ///
 /// ```
 /// use ajwt_client::{OriginSigner, RequestSigner};
@@ -48,7 +48,7 @@ const QUIET: Duration = Duration::from_secs(60);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OriginSigner {
     signer: RequestSigner,
     origins: Vec<Arc<Known>>,
@@ -125,7 +125,8 @@ impl OriginSigner {
         if headers.contains_key(AUTHORIZATION) {
             return Ok(None);
         }
-        let offset_ms = known.offset_ms.load(Ordering::Relaxed);
+        // A clone may have asked for it, and this one not.
+        let offset_ms = if self.follows_clocks { known.offset_ms.load(Ordering::Relaxed) } else { 0 };
         let (date, started) = (clock::now(), clock::instant());
         let dated = Timestamp::from_millis(date.as_millis().saturating_add(offset_ms));
         headers.insert(AUTHORIZATION, self.signer.authorization_async_at(dated).await?);

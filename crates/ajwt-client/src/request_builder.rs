@@ -10,6 +10,10 @@ use crate::{RequestSigner, SigningError};
 pub trait RequestBuilderExt: Sized {
     /// Sets the `Authorization` header to a fresh token, in place of one that is there.
     ///
+    /// The token is made on this thread, as by [`RequestSigner::authorization`]. With an RSA key above 2048 bits
+    /// or an ssh-agent that holds other tasks up: set the header to
+    /// [`authorization_async`](RequestSigner::authorization_async) instead, or use a client that does.
+    ///
     /// # Errors
     /// [`SigningError`].
     fn sign_with(self, signer: &RequestSigner) -> Result<Self, SigningError>;

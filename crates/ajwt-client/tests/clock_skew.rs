@@ -210,6 +210,24 @@ async fn asked_for_it_corrects_over_https_and_keeps_the_offset() {
     }
 }
 
+#[tokio::test]
+async fn clones_share_the_offset_if_they_asked_for_it() {
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let (origin, certificate) = serve_tls(skewed(&signer, 90, &seen)).await;
+    let plain = OriginSigner::new(signer.clone(), [&origin]).expect("an origin");
+    let corrected = plain.clone().with_clock_correction();
+    for clone in [corrected.clone(), corrected] {
+        let response = client(clone, Some(certificate.clone())).get(&origin).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert!(!skew(client(plain, Some(certificate)).get(&origin).send().await).is_corrected());
+    let dated = dated_ahead(&signer, &seen);
+    assert_eq!(dated.len(), 4, "the second client knew of it: {dated:?}");
+    for (dated, due) in dated.into_iter().zip([0, 90, 90, 0]) {
+        assert!(is_about(dated, due), "{dated} instead of {due}");
+    }
+}
+
 /// Who answers 401 may be the service behind: what a token within the window led to is not done twice.
 #[tokio::test]
 async fn what_may_have_been_carried_out_is_not_repeated() {

@@ -22,8 +22,10 @@
 //! let warm = cache.warm_up(&*users).await?;
 //! println!("{} of {} key sets are there", warm.fetched, warm.trusted);
 //!
-//! let authenticator = Authenticator::builder(users, Arc::new(MemoryNonceBackend::default()))
+//! let authenticator = Authenticator::builder(users.clone(), Arc::new(MemoryNonceBackend::default()))
 //!     .keys(Arc::new(JwksKeyRepository::new(cache)))
+//!     // When keys and trusts were last used; a store in SQL has `batched_usage()` for it.
+//!     .usage(users)
 //!     .build()?;
 //! // .. and when the service ends: background work ends with it.
 //! authenticator.close().await;

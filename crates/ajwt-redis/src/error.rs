@@ -161,15 +161,22 @@ pub enum RedisFault {
     },
 }
 
+/// The page that tells how to run a server.
+macro_rules! operations {
+    () => {
+        concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/operations.md#redis")
+    };
+}
+
 impl RedisFault {
     /// The server's own error. Only its code is kept: the rest may repeat what was sent.
     pub(crate) fn refused(code: &str) -> Self {
         let advice = match code {
             "READONLY" => "it is a replica; connect to the primary, or through Sentinel",
             "LOADING" => "it is loading its data, which passes by itself",
-            "OOM" => "it is full; raise maxmemory (docs/operations.md, sizing)",
+            "OOM" => concat!("it is full; raise maxmemory: sizing in ", operations!()),
             "NOAUTH" | "WRONGPASS" => "check the user and password of the URL",
-            "NOPERM" => "the user lacks a permission (docs/operations.md, permissions)",
+            "NOPERM" => concat!("the user lacks a permission: all of them in ", operations!()),
             "MOVED" | "CROSSSLOT" => "the cluster's slots have moved, or this connection knows no cluster",
             "ASK" | "TRYAGAIN" => "the slot is being moved to another server, which passes by itself",
             "CLUSTERDOWN" => "the cluster does not serve this slot; look at CLUSTER INFO",

@@ -82,7 +82,7 @@ pub enum AuthorizedKeysError {
     },
     /// A PEM block begins.
     #[error(
-        "line {line} begins a PEM block where a key is one line: ssh-keygen -i -m PKCS8 -f FILE makes it one"
+        "line {line} begins a PEM block where a key is one line: ajwt key show FILE --format openssh makes it one"
     )]
     Pem {
         /// Its number, from 1.

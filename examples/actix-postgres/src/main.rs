@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("actix-postgres: {error}");
+            eprintln!("actix-postgres: {}", with_sources(&*error));
             ExitCode::FAILURE
         }
     }
@@ -37,4 +37,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
         ["serve", address] => service::serve(&url, address).await,
         _ => Err(USAGE.into()),
     }
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
 }

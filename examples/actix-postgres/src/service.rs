@@ -5,7 +5,7 @@ use ajwt_actix::{AuthMiddleware, Authenticated};
 use ajwt_server::{Authenticator, CachedUserRepository, User, UserCacheOptions, problem_details};
 use ajwt_sqlx::{PostgresNonceBackend, PostgresRepository};
 
-/// Serves until the program is interrupted.
+/// Serves until the program is interrupted or terminated: actix-web listens to the signals itself.
 pub(crate) async fn serve(database_url: &str, address: &str) -> Result<(), Box<dyn Error>> {
     let authenticator = authenticator(database_url).await?;
     let middleware = AuthMiddleware::new(authenticator.clone()).rejection_body(problem_details);

@@ -63,8 +63,10 @@ impl Accounts {
                     PublicKey::from_text(text).map_err(|error| format!("{name}: {error}"))?;
                 stored.push(StoredKey::new(key, KeySource::Key(id)));
             }
-            let account = Account { name: name.clone(), plan, suspended, keys: stored };
-            accounts.insert(name, Arc::new(account));
+            let account = Account { name, plan, suspended, keys: stored };
+            if let Some(other) = accounts.insert(account.name.clone(), Arc::new(account)) {
+                return Err(format!("{}: two accounts have this name", other.name).into());
+            }
         }
         Ok(Self(accounts))
     }

@@ -22,22 +22,52 @@ async fn main() -> ExitCode {
     match serve(accounts, redis, address).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("axum-redis: {error}");
+            eprintln!("axum-redis: {}", with_sources(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Serves until the program is interrupted.
+/// Serves until the program is stopped.
 async fn serve(accounts: &str, redis: &str, address: &str) -> Result<(), Box<dyn Error>> {
     let accounts = Accounts::from_json(&fs::read_to_string(accounts)?)?;
     let authenticator = authenticator(accounts, redis).await?;
     let listener = TcpListener::bind(address).await?;
+    let stopped = stopped()?;
     println!("serving on http://{}", listener.local_addr()?);
-    let interrupted = async {
-        let _ = tokio::signal::ctrl_c().await;
-    };
-    axum::serve(listener, router(authenticator.clone())).with_graceful_shutdown(interrupted).await?;
+    axum::serve(listener, router(authenticator.clone())).with_graceful_shutdown(stopped).await?;
     authenticator.close().await;
     Ok(())
+}
+
+/// What ends the program: Ctrl-C, or SIGTERM, by which supervisors end it.
+#[cfg(unix)]
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// What ends the program: Ctrl-C.
+#[cfg(not(unix))]
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
 }

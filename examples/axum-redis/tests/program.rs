@@ -95,7 +95,8 @@ async fn an_account_calls_and_a_dead_redis_is_503() {
     let _redis = start_redis(port, folder.path());
     assert_eq!(send().await.status(), StatusCode::SERVICE_UNAVAILABLE);
 
+    // As a supervisor ends it.
     let id = program.0.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+    assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
     assert!(program.0.wait().expect("it ends").success());
 }

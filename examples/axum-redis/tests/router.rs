@@ -64,3 +64,12 @@ fn a_bad_key_is_told_with_its_account() {
     let error = Accounts::from_json(json).expect_err("no accounts");
     assert!(error.to_string().starts_with("guido: "), "{error}");
 }
+
+/// Which of the two would count, with its keys, depended on their order.
+#[test]
+fn two_accounts_of_one_name_are_told() {
+    let json =
+        r#"[{"name": "guido", "plan": "gold", "keys": []}, {"name": "guido", "plan": "tin", "keys": []}]"#;
+    let error = Accounts::from_json(json).expect_err("no accounts");
+    assert_eq!(error.to_string(), "guido: two accounts have this name");
+}

@@ -110,7 +110,7 @@ impl Report {
     }
 }
 
-/// Serves until the program is interrupted.
+/// Serves until the program is stopped.
 async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let key = PrivateKey::generate_ed25519()?;
@@ -121,6 +121,7 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
     let (router, authenticator) = service(repository)?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let url = format!("http://{}/hello", listener.local_addr()?);
+    let stopped = stopped()?;
     let signer = RequestSigner::new("guido", key)?;
     println!("serving on {url}; stop with Ctrl-C");
     println!("each line works once and within 20 s; there is a new one every 15 s:");
@@ -130,18 +131,37 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
                 Ok(value) => {
                     println!("curl -i -H 'Authorization: {}' {url}", value.to_str().unwrap_or_default());
                 }
-                Err(error) => eprintln!("quickstart: {error}"),
+                Err(error) => eprintln!("quickstart: {}", with_sources(&error)),
             }
             tokio::time::sleep(Duration::from_secs(15)).await;
         }
     });
-    let interrupted = async {
-        let _ = tokio::signal::ctrl_c().await;
-    };
-    axum::serve(listener, router).with_graceful_shutdown(interrupted).await?;
+    axum::serve(listener, router).with_graceful_shutdown(stopped).await?;
     lines.abort();
     authenticator.close().await;
     Ok(())
+}
+
+/// What ends the program: Ctrl-C, or SIGTERM, by which supervisors end it.
+#[cfg(unix)]
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// What ends the program: Ctrl-C.
+#[cfg(not(unix))]
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 fn usage_error(problem: &str) -> ExitCode {

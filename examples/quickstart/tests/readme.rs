@@ -79,4 +79,9 @@ async fn the_printed_curl_line_works_once() {
     assert_eq!(first.status(), 200);
     assert_eq!(first.text().await.expect("text"), "hello, guido");
     assert_eq!(send().await.status(), 401);
+
+    // As a supervisor ends it.
+    let id = served.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+    assert!(served.0.wait().expect("it ends").success());
 }

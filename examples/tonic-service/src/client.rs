@@ -1,35 +1,19 @@
 use std::{error::Error, net::SocketAddr};
 
-use ajwt_client::RequestSigner;
-use tonic::{
-    Request, Status,
-    metadata::AsciiMetadataValue,
-    service::interceptor::{InterceptedService, Interceptor},
-    transport::{Channel, Endpoint},
-};
+use ajwt_client::{OriginSigner, RequestSigner, SigningLayer, SigningService};
+use tonic::transport::{Channel, Endpoint};
+use tower::Layer as _;
 
 use crate::generated::greeter_client::GreeterClient;
 
 /// A client that signs each call.
-pub type Client = GreeterClient<InterceptedService<Channel, Signing>>;
+pub type Client = GreeterClient<SigningService<Channel>>;
 
-/// Connects to the service.
+/// Connects to the service. Each call has a token of its own, which goes to this origin only. A retry is a
+/// call: it goes around the layer.
 pub async fn connect(address: SocketAddr, signer: RequestSigner) -> Result<Client, Box<dyn Error>> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
-    Ok(GreeterClient::with_interceptor(channel, Signing(signer)))
-}
-
-/// Gives each call a token of its own. A retry is a call: have it come through here again.
-#[derive(Clone, Debug)]
-pub struct Signing(RequestSigner);
-
-impl Interceptor for Signing {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let value = self.0.authorization().map_err(|error| Status::internal(error.to_string()))?;
-        let value = AsciiMetadataValue::try_from(value.as_bytes());
-        let mut value = value.map_err(|error| Status::internal(error.to_string()))?;
-        value.set_sensitive(true);
-        request.metadata_mut().insert("authorization", value);
-        Ok(request)
-    }
+    let origin = format!("http://{address}");
+    let layer = SigningLayer::new(OriginSigner::new(signer, [&origin])?);
+    let channel = Endpoint::from_shared(origin.clone())?.connect().await?;
+    Ok(GreeterClient::with_origin(layer.layer(channel), origin.parse()?))
 }

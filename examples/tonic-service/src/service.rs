@@ -1,6 +1,6 @@
 use std::{error::Error, net::SocketAddr, pin::Pin};
 
-use ajwt_axum::{AuthLayer, Authenticated};
+use ajwt_axum::{AuthLayer, Authenticated, AuthenticatedRejection};
 use ajwt_server::Authenticator;
 use futures_util::{Stream, stream};
 use tokio::net::TcpListener;
@@ -45,6 +45,10 @@ impl Greeter for Polite {
 }
 
 fn caller<T>(request: &Request<T>) -> Result<Authenticated, Status> {
-    let caller = Authenticated::from_extensions(request.extensions());
-    caller.map_err(|_| Status::internal("there is no AuthLayer around the service"))
+    Authenticated::from_extensions(request.extensions()).map_err(|rejection| match rejection {
+        // Under a layer that is `optional()`.
+        AuthenticatedRejection::Anonymous(_) => Status::unauthenticated("unauthorized"),
+        // A layer is missing: the log says which.
+        _ => Status::internal("internal server error"),
+    })
 }

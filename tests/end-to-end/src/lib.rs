@@ -4,3 +4,11 @@
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/web-frameworks.md")]
 pub struct WebFrameworks;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/database.md")]
+pub struct Database;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/jwks.md")]
+pub struct Jwks;

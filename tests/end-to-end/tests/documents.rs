@@ -1,9 +1,12 @@
-//! What docs/security.md says of tests is there: every path that it names, and every test of that name.
+//! What docs/security.md says of tests is there: every path that it names, and every test of that name. And
+//! docs/operations.md tells of every reason.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+use ajwt_server::Reason;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -65,5 +68,16 @@ fn links_of_the_security_document_lead_somewhere() {
     let files = links.filter(|link| !link.contains("://")).filter_map(|link| link.split('#').next());
     let missing: Vec<_> =
         files.filter(|file| !file.is_empty() && !root().join("docs").join(file).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Whoever sees a reason in a metric finds in the page what is likely to have caused it.
+#[test]
+fn the_page_of_operations_has_a_row_for_every_reason() {
+    let document = fs::read_to_string(root().join("docs/operations.md")).expect("the document");
+    let first_cells = document.lines().filter_map(|line| Some(line.strip_prefix("| ")?.split_once(" | ")?.0));
+    let told: Vec<&str> = first_cells.flat_map(code).collect();
+    let reasons = Reason::ALL.iter().map(|reason| reason.label());
+    let missing: Vec<&str> = reasons.filter(|reason| !told.contains(reason)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

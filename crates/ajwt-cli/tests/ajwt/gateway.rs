@@ -5,7 +5,10 @@ use std::{io::Write as _, net::TcpStream, process::Command, time::Duration};
 use ajwt_server::{Clock as _, SystemClock};
 use reqwest::Method;
 
-use crate::support::{Folder, Gateway, client, eventually};
+use crate::{
+    support::{Folder, Gateway, client, eventually, project_file},
+    walkthrough::Shell,
+};
 
 const SQL: &str = "--database-url sqlite://ajwt.db --nonce sql";
 
@@ -237,8 +240,10 @@ async fn it_finishes_what_runs_and_notes_the_last_use() {
 async fn users_may_be_files() {
     let folder = Folder::new();
     std::fs::create_dir(folder.path("callers")).expect("a folder");
-    folder.good("keygen --format openssh -o billing.key");
-    folder.write("callers/billing.keys", folder.read("billing.key.pub"));
+    folder.good("keygen -o billing.key");
+    let docs = project_file("docs/gateway.md");
+    let documented = docs.lines().find(|line| line.ends_with("/billing.keys")).expect("the page's command");
+    Shell::new(&folder).with("/etc/orders/callers", "callers").run(documented);
     let gateway = Gateway::start(&folder, "--keys callers --nonce memory");
     assert!(gateway.log().contains("--nonce memory serves one process only"), "{}", gateway.log());
     let token = folder.authorization();
@@ -246,8 +251,9 @@ async fn users_may_be_files() {
     assert_eq!(gateway.status(&token).await, 401);
     assert_eq!(gateway.text("/readyz").await, "ready\n");
 
-    folder.write("callers/billing.keys", "ssh-ed25519 AAAA\n");
+    folder.write("callers/billing.keys", folder.read("billing.key.pub"));
     eventually("warning", async || gateway.log().contains("a file of keys cannot be used")).await;
+    assert!(gateway.log().contains("ajwt key show FILE --format openssh makes it one"), "{}", gateway.log());
     assert_eq!(gateway.status(&folder.authorization()).await, 200, "the last good one stays");
     std::fs::remove_file(folder.path("callers/billing.keys")).expect("removed");
     eventually("refusal", async || gateway.status(&folder.authorization()).await == 401).await;

@@ -275,6 +275,22 @@ async fn an_old_schema_is_told_and_migrated() {
     assert_eq!(json(&folder.good(&format!("key list billing --json {DATABASE}"))).len(), 1);
 }
 
+/// Only MySQL forbids triggers to whoever may make tables.
+#[test]
+fn triggers_are_not_left_out_where_nobody_forbids_them() {
+    let folder = Folder::new();
+    assert_eq!(
+        folder.bad(&format!("migrate --without-triggers {DATABASE}")),
+        "there is no database ajwt.db; ajwt migrate makes it"
+    );
+    assert_eq!(folder.names(), [""; 0], "no file is made");
+    folder.good(&format!("migrate {DATABASE}"));
+    assert_eq!(
+        folder.bad(&format!("migrate --without-triggers {DATABASE}")),
+        "--without-triggers is for MySQL and MariaDB; this database lets whoever makes tables make triggers"
+    );
+}
+
 #[test]
 fn a_nonce_store_is_marked_as_new_once() {
     let folder = Folder::with_database();

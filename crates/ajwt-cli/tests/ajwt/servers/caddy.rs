@@ -116,6 +116,9 @@ async fn caddy_lets_through_who_has_a_token_under_its_own_name() {
     // Names that a client sends are not the service's to see.
     let spoofed = caddy.request(Method::GET, Some(&folder.authorization()));
     let spoofed = spoofed.header("X-Ajwt-Username", "admin").header("x-ajwt-username", "root");
+    let spoofed = ["X_Ajwt_Username", "X_AJWT-Username", "x-ajwt_username", "X_Ajwt_Key_Id", "X-Ajwt-Key_Id"]
+        .into_iter()
+        .fold(spoofed, |spoofed, name| spoofed.header(name, "admin"));
     let seen = send(spoofed.header("X-Ajwt-Key-Id", "0")).await.text().await.expect("text");
     assert!(seen.contains("user [\"\\\"billing\\\"\"] key 1 "), "{seen}");
 

@@ -1,5 +1,6 @@
 //! The whole way on the databases of a network.
 
+use ajwt_test_servers::sql::{Kind, Server};
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 
 use crate::support::{Folder, Gateway};
@@ -9,13 +10,13 @@ pub(super) fn server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run ./scripts/test"))
 }
 
-async fn the_whole_way(url: &str) {
+async fn the_whole_way(url: &str, migrate: &str) {
     let folder = Folder::new();
     let database = format!("--database-url {url}");
     let old = "the tables of ajwt are missing or of another version; run ajwt migrate";
     assert_eq!(folder.bad(&format!("user list {database}")), old);
-    folder.good(&format!("migrate {database}"));
-    folder.good(&format!("migrate {database}"));
+    folder.good(&format!("{migrate} {database}"));
+    folder.good(&format!("{migrate} {database}"));
     folder.good(&format!("nonce init --nonce sql {database}"));
     let folder = folder.with_billing(&database);
 
@@ -47,7 +48,10 @@ async fn on_postgresql() {
     let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
     let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
     sqlx::query(create).execute(&mut admin).await.expect("created");
-    the_whole_way(&format!("{server}/{name}")).await;
+    let url = format!("{server}/{name}");
+    the_whole_way(&url, "migrate").await;
+    let told = Folder::new().bad(&format!("migrate --without-triggers --database-url {url}"));
+    assert!(told.starts_with("--without-triggers is for MySQL and MariaDB"), "{told}");
     let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
     sqlx::query(drop).execute(&mut admin).await.expect("dropped");
 }
@@ -59,7 +63,25 @@ async fn on_mysql() {
     let mut admin = MySqlConnection::connect(&server).await.expect("connected");
     let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
     sqlx::raw_sql(create).execute(&mut admin).await.expect("created");
-    the_whole_way(&format!("{server}/{name}")).await;
+    the_whole_way(&format!("{server}/{name}"), "migrate").await;
     let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name}"));
     sqlx::raw_sql(drop).execute(&mut admin).await.expect("dropped");
+}
+
+/// A binary log, and an account that may do nothing outside of its database.
+#[tokio::test]
+async fn on_mysql_that_forbids_triggers() {
+    let server = Server::start(Kind::MySql, &["--log-bin=binlog", "--server-id=1"]);
+    let mut admin = MySqlConnection::connect(&server.url("mysql")).await.expect("connected");
+    for sql in
+        ["CREATE DATABASE ajwt", "CREATE USER app@'127.0.0.1'", "GRANT ALL ON ajwt.* TO app@'127.0.0.1'"]
+    {
+        sqlx::query(sql).execute(&mut admin).await.expect(sql);
+    }
+    let url = server.url("ajwt").replace("root@", "app@");
+    the_whole_way(&url, "migrate --without-triggers").await;
+    assert_eq!(
+        Folder::new().bad(&format!("migrate --database-url {url}")),
+        "the server lets this account make no triggers; have it set log_bin_trust_function_creators, or run ajwt migrate --without-triggers"
+    );
 }

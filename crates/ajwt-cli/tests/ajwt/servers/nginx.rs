@@ -126,8 +126,11 @@ pub(super) async fn app() -> String {
         // A service that leaves it unread breaks the connection.
         let body = axum::body::to_bytes(body, 1024 * 1024).await.expect("a body");
         let headers = parts.headers;
-        let values =
-            |name: &str| headers.get_all(name).iter().map(|value| format!("{value:?}")).collect::<Vec<_>>();
+        // As CGI, WSGI and PHP see them, to which an underscore is a hyphen.
+        let values = |name: &str| {
+            let named = headers.iter().filter(|(found, _)| found.as_str().replace('_', "-") == name);
+            named.map(|(_, value)| format!("{value:?}")).collect::<Vec<_>>()
+        };
         format!(
             "{} {} {} user {:?} key {:?} authorization {:?}",
             parts.method,
