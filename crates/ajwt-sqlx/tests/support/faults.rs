@@ -20,6 +20,7 @@ use ajwt_server::{
     SystemClock, testing,
 };
 use ajwt_test_servers::sql::{Kind, Server};
+use sqlx::{Database, Executor, Pool};
 use tokio::task::JoinSet;
 
 use crate::store::{self, Store, add_guido, authenticate, name, sign};
@@ -43,6 +44,28 @@ pub(crate) trait Served: Store {
     async fn connection(url: &str) -> Option<Box<dyn Any>>;
     /// Runs this on each connection that is idle in the pool, and gives them back as they are then; how many.
     async fn on_idle_connections(&self, sql: &'static str) -> usize;
+}
+
+/// As [`Served::on_idle_connections`], of a pool.
+pub(crate) async fn on_idle_connections<DB: Database>(pool: &Pool<DB>, sql: &'static str) -> usize
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let all_idle = async || {
+        // One whose last question is not answered in time is closed.
+        while pool.num_idle() < usize::try_from(pool.size()).expect("few") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        pool.num_idle()
+    };
+    let mut taken = Vec::new();
+    for _ in 0..all_idle().await {
+        let mut connection = pool.acquire().await.expect("one");
+        let _ = connection.execute(sql).await;
+        taken.push(connection);
+    }
+    drop(taken);
+    all_idle().await
 }
 
 /// A server of the test's own with a user, and what authenticates it.
