@@ -14,14 +14,12 @@ use std::{
 };
 
 use ajwt_server::{
-    Authenticator, CachedUserRepository, InsecureNoReplayProtection, RepositoryError, RevisionSource,
-    UserCacheOptions,
+    Authenticator, CachedUserRepository, InsecureNoReplayProtection, RevisionSource as _, UserCacheOptions,
 };
 use ajwt_sqlx::PostgresRepository;
 use ajwt_test_servers::sql::{Kind, Server};
-use async_trait::async_trait;
 use store::{Store as _, authenticate, sign};
-use user_cache::is_so_for_requests_after;
+use user_cache::{PollOnly, is_so_for_requests_after};
 
 #[tokio::test]
 async fn changes_of_another_process_are_effective_in_time() {
@@ -49,17 +47,6 @@ async fn notes_of_use_leave_entries_in_the_cache() {
 #[tokio::test]
 async fn a_store_that_is_gone_is_503_once_the_staleness_is_over() {
     user_cache::a_store_that_is_gone_is_503_once_the_staleness_is_over::<PostgresRepository>().await;
-}
-
-/// The same store without its notifications.
-#[derive(Debug)]
-struct PollOnly(PostgresRepository);
-
-#[async_trait]
-impl RevisionSource for PollOnly {
-    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
-        self.0.revision().await
-    }
 }
 
 /// A listener that hears nothing, as behind a network that dropped its connection: the poll alone
