@@ -172,3 +172,24 @@ fn set_mode(builder: &mut Builder<'_, '_>, mode: u32) {
 
 #[cfg(not(unix))]
 fn set_mode(_: &mut Builder<'_, '_>, _: u32) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// To make a key of each would take minutes.
+    #[test]
+    fn each_size_is_that_of_its_number() {
+        for (text, size) in [
+            ("2048", RsaKeySize::Bits2048),
+            ("3072", RsaKeySize::Bits3072),
+            ("4096", RsaKeySize::Bits4096),
+            ("8192", RsaKeySize::Bits8192),
+        ] {
+            assert_eq!(bits(text), Ok(size));
+        }
+        for text in ["", "0", "1024", "4096 ", "+4096", "16384"] {
+            assert!(bits(text).is_err(), "{text:?}");
+        }
+    }
+}

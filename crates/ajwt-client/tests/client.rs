@@ -5,6 +5,7 @@ mod server;
 
 use std::{
     collections::HashSet,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -20,11 +21,12 @@ use axum::{
     response::{IntoResponse as _, Redirect},
     routing::{any, get},
 };
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest_middleware::{ClientWithMiddleware, Error};
 use server::{Seen, authenticator, ed25519, serve, service, signer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 fn client(signer: RequestSigner, origins: &[&str]) -> ClientWithMiddleware {
@@ -213,13 +215,43 @@ async fn a_server_says_how_long_to_wait() {
     }
 }
 
+/// A resolver that is asked once for each connection, and counts.
+#[derive(Clone, Default)]
+struct Resolver {
+    asked: Arc<AtomicUsize>,
+    /// Never answers, so that connecting takes too long.
+    hangs: bool,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, _: Name) -> Resolving {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let hangs = self.hangs;
+        Box::pin(async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(Box::new(std::iter::once(SocketAddr::from(([127, 0, 0, 1], 0)))) as Addrs)
+        })
+    }
+}
+
+/// A connection that is refused, and one that takes too long.
 #[tokio::test]
 async fn nobody_listening_is_tried_again_and_then_an_error() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let origin = server::origin(listener.local_addr().expect("an address"));
-    drop(listener);
-    let error = client(signer(ed25519()), &[&origin]).get(&origin).send().await.expect_err("nobody");
-    assert!(error.is_connect(), "{error:?}");
+    // It has its port, so that nobody else has, and does not listen.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let origin = format!("http://localhost:{}", socket.local_addr().expect("an address").port());
+    for (hangs, limit) in [(false, Duration::from_secs(20)), (true, Duration::from_millis(100))] {
+        let resolver = Resolver { hangs, ..Resolver::default() };
+        let signer = OriginSigner::new(signer(ed25519()), [&origin]).expect("an origin");
+        let client = ClientBuilder::new(signer)
+            .transport(|reqwest| reqwest.connect_timeout(limit).dns_resolver(resolver.clone()));
+        let error = client.build().expect("a client").get(&origin).send().await.expect_err("nobody");
+        assert_eq!((error.is_connect(), error.is_timeout()), (true, hangs), "{error:?}");
+        assert_eq!(resolver.asked.load(Ordering::SeqCst), 4, "tries, hangs: {hangs}");
+    }
 }
 
 #[tokio::test]

@@ -8,12 +8,12 @@ mod mysql_store;
 #[path = "support/store.rs"]
 mod store;
 
-use std::{any::Any, time::Duration};
+use std::any::Any;
 
 use ajwt_sqlx::MySqlRepository;
 use ajwt_test_servers::sql::Kind;
 use faults::Served;
-use sqlx::{Connection as _, Executor as _, MySqlConnection};
+use sqlx::{Connection as _, MySqlConnection};
 
 fault_tests!(MySqlRepository);
 
@@ -33,21 +33,6 @@ impl Served for MySqlRepository {
     }
 
     async fn on_idle_connections(&self, sql: &'static str) -> usize {
-        let all_idle = async || {
-            // One whose last question is not answered in time is closed.
-            while self.pool().num_idle() < usize::try_from(self.pool().size()).expect("few") {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            self.pool().num_idle()
-        };
-        let idle = all_idle().await;
-        let mut taken = Vec::new();
-        for _ in 0..idle {
-            let mut connection = self.pool().acquire().await.expect("one");
-            let _ = connection.execute(sql).await;
-            taken.push(connection);
-        }
-        drop(taken);
-        all_idle().await
+        faults::on_idle_connections(self.pool(), sql).await
     }
 }

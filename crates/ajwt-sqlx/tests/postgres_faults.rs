@@ -14,7 +14,7 @@ use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, RevisionSource as
 use ajwt_sqlx::{PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{Kind, Server};
 use faults::Served;
-use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, postgres::PgPoolOptions};
 use store::Store;
 
 fault_tests!(PostgresRepository);
@@ -34,22 +34,7 @@ impl Served for PostgresRepository {
     }
 
     async fn on_idle_connections(&self, sql: &'static str) -> usize {
-        let all_idle = async || {
-            // One whose last question is not answered in time is closed.
-            while self.pool().num_idle() < usize::try_from(self.pool().size()).expect("few") {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            self.pool().num_idle()
-        };
-        let idle = all_idle().await;
-        let mut taken = Vec::new();
-        for _ in 0..idle {
-            let mut connection = self.pool().acquire().await.expect("one");
-            let _ = connection.execute(sql).await;
-            taken.push(connection);
-        }
-        drop(taken);
-        all_idle().await
+        faults::on_idle_connections(self.pool(), sql).await
     }
 }
 

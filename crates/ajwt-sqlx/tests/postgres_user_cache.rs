@@ -14,14 +14,12 @@ use std::{
 };
 
 use ajwt_server::{
-    Authenticator, CachedUserRepository, InsecureNoReplayProtection, RepositoryError, RevisionSource,
-    UserCacheOptions,
+    Authenticator, CachedUserRepository, InsecureNoReplayProtection, RevisionSource as _, UserCacheOptions,
 };
 use ajwt_sqlx::PostgresRepository;
 use ajwt_test_servers::sql::{Kind, Server};
-use async_trait::async_trait;
 use store::{Store as _, authenticate, sign};
-use user_cache::is_so_for_requests_after;
+use user_cache::{PollOnly, is_so_for_requests_after};
 
 #[tokio::test]
 async fn changes_of_another_process_are_effective_in_time() {
@@ -51,17 +49,6 @@ async fn a_store_that_is_gone_is_503_once_the_staleness_is_over() {
     user_cache::a_store_that_is_gone_is_503_once_the_staleness_is_over::<PostgresRepository>().await;
 }
 
-/// The same store without its notifications.
-#[derive(Debug)]
-struct PollOnly(PostgresRepository);
-
-#[async_trait]
-impl RevisionSource for PollOnly {
-    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
-        self.0.revision().await
-    }
-}
-
 /// A listener that hears nothing, as behind a network that dropped its connection: the poll alone
 /// notices changes.
 #[tokio::test]
@@ -89,13 +76,18 @@ async fn without_its_listener_the_poll_notices_changes() {
     let cache = CachedUserRepository::new(users, revisions, UserCacheOptions::default());
     let nonces = Arc::new(InsecureNoReplayProtection);
     let authenticator = Authenticator::builder(Arc::new(cache), nonces).build().expect("built");
+    let listeners = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     for round in 0..3 {
-        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let mut looks = 0;
+        while store.number(&format!("SELECT count(*) {listeners}")).await == 0 {
+            looks += 1;
+            assert!(looks < 200, "round {round}: nobody listened");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
-        let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-            WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-        let cuts = store.number(cut).await;
-        assert!(cuts >= 1, "round {round}: nobody listened");
+        // Each is gone then, and not counted in the next round.
+        let cuts = store.number(&format!("SELECT count(pg_terminate_backend(pid, 10000)) {listeners}")).await;
+        assert!(cuts >= 1, "round {round}: nobody listens any more");
         store.execute(&format!("UPDATE ajwt_user SET active = {}", round % 2 == 1)).await;
         let is_active = async || authenticate(&authenticator, &sign("guido", &key)).await.is_ok();
         let is_noticed = async || is_active().await == (round % 2 == 1);

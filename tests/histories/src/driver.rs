@@ -23,7 +23,10 @@ use tokio::{
     task::block_in_place,
 };
 
-use self::{episodes::Schedule, lives::Lives};
+use self::{
+    episodes::{Schedule, ServerFault},
+    lives::Lives,
+};
 use crate::{
     gateway::Gateway,
     history::{Answer, ClockSet, Fault, History, MemoryStart, Place, Purpose, Request, Span, TokenId},
@@ -50,7 +53,7 @@ const BETWEEN_PROBES: Duration = Duration::from_millis(200);
 pub struct Plan {
     /// All choices follow from it.
     pub seed: u64,
-    /// How long faults are chosen by chance. `None`: each kind of fault once.
+    /// How long a run takes: faults are chosen by chance, after each kind once. `None`: each kind once.
     pub length: Option<Duration>,
 }
 
@@ -91,6 +94,17 @@ pub async fn run(store: &mut dyn Store, plan: &Plan) -> History {
     Schedule::new(&driver, plan, store.faults(), &mut rng).run(store).await;
     lives.end().await;
     driver.recorder.clone().finish()
+}
+
+/// The kinds of faults that a run has, each once at least.
+#[must_use]
+pub fn kinds(store: &dyn Store, plan: &Plan) -> Vec<&'static str> {
+    let mut kinds: Vec<_> = store.faults().iter().map(|fault| fault.kind).collect();
+    kinds.extend(ServerFault::ALL.map(ServerFault::kind));
+    if plan.length.is_some() && store.terms().capacity.is_some() {
+        kinds.push(ServerFault::Full.kind());
+    }
+    kinds
 }
 
 /// The servers, the callers, and what is written.

@@ -3,8 +3,8 @@
 //! paused, restarted and filled up, and clocks are set. What they answered is recorded, and
 //! [`checker`] judges it afterwards, knowing nothing of how it came about.
 //!
-//! The tests are short by themselves. `AJWT_HISTORY_SECONDS=600` makes each take ten minutes, with faults
-//! by chance; `AJWT_HISTORY_SEED` repeats the choices of an earlier run.
+//! The tests are short by themselves, each kind of fault once. `AJWT_HISTORY_SECONDS=600` makes each take ten
+//! minutes, then with faults by chance; `AJWT_HISTORY_SEED` repeats the choices of an earlier run.
 #![allow(clippy::missing_panics_doc, reason = "tests panic")]
 
 pub mod checker;

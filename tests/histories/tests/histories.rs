@@ -2,7 +2,7 @@
 
 use ajwt_histories::{
     checker::{Counts, Rule, check},
-    driver::{Plan, run},
+    driver::{Plan, kinds, run},
     history::History,
     store::Store,
     stores::{Cluster, FailingOver, Memory, MemoryOfEach, Redis, Sql, Sqlite},
@@ -19,6 +19,9 @@ async fn holds(store: &mut dyn Store, plan: Plan) {
     let shown: String = shown.collect();
     assert!(violations.is_empty(), "seed {}: {} violations:\n{shown}", plan.seed, violations.len());
 
+    for kind in kinds(store, &plan) {
+        assert!(counts.faults.contains_key(kind), "seed {}: no fault of the kind {kind:?}", plan.seed);
+    }
     if let Some(lacking) = counts.lacking() {
         panic!("seed {}: {lacking}", plan.seed);
     }

@@ -4,7 +4,7 @@
 use std::{
     env, fs,
     io::{self, BufRead as _, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -15,6 +15,8 @@ use std::{
 
 use ajwt_server::{Clock as _, SystemClock};
 use tempfile::TempDir;
+
+use crate::redis::free_port;
 
 /// Of a disk that is to be filled.
 const SMALL_DISK_MIB: usize = 400;
@@ -76,13 +78,18 @@ impl Server {
         if let Some((user, group)) = user {
             chown(folder.path(), Some(user), Some(group)).expect("given away");
         }
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let disk = small_disk.then(|| SmallDisk::mount(&folder.path().join("disk"), user));
-        let mut server = Self { kind, child: None, folder, disk, port, user, arguments };
+        let mut server = Self { kind, child: None, folder, disk, port: 0, user, arguments };
         server.initialise();
-        server.start_again();
-        server
+        // Not before, which takes seconds in which others look for ports, too.
+        for _ in 0..20 {
+            server.port = free_port();
+            if server.run() {
+                return server;
+            }
+        }
+        panic!("no free port for {kind:?} in 20 attempts");
     }
 
     /// Its URL, with this database.
@@ -154,6 +161,11 @@ impl Server {
     /// Starts it, on the same port and data as before, and waits until it listens.
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs");
+        assert!(self.run(), "{:?} does not start again on port {}: {}", self.kind, self.port, self.log());
+    }
+
+    /// Starts it, and waits until it listens. `false` if the port is taken by now.
+    fn run(&mut self) -> bool {
         let log = fs::File::create(self.folder.path().join("log")).expect("a log");
         let mut command = match self.kind {
             Kind::Postgres => {
@@ -191,25 +203,31 @@ impl Server {
         let start = clock.monotonic();
         while !self.answers() {
             let child = self.child.as_mut().expect("started");
-            let ended = child.try_wait().expect("waited for");
-            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(
-                ended.is_none() && clock.monotonic() - start < Duration::from_secs(60),
-                "no start: {}",
-                log()
-            );
+            if child.try_wait().expect("waited for").is_some() {
+                self.child = None;
+                let log = self.log();
+                assert!(log.contains("Address already in use"), "{:?} ended: {log}", self.kind);
+                return false;
+            }
+            let waited = clock.monotonic() - start;
+            assert!(waited < Duration::from_secs(60), "{:?} does not start: {}", self.kind, self.log());
             thread::sleep(Duration::from_millis(50));
         }
+        true
     }
 
     /// Whether it takes connections, as its log says.
     fn answers(&self) -> bool {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let ready = match self.kind {
             Kind::Postgres => "database system is ready to accept connections",
             Kind::MySql => "ready for connections",
         };
-        log.contains(ready) && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        self.log().contains(ready) && TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+    }
+
+    /// What it wrote since it was started.
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     /// Stops it in an orderly way that waits for no client.
@@ -379,4 +397,26 @@ fn program(name: &str, package: &str) -> PathBuf {
     folders.splice(0..0, versions.into_iter().rev());
     let found = folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("there is no {name}: run ./scripts/test, or apt-get install {package}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// By which another one is tried.
+    #[test]
+    fn a_port_that_is_taken_is_told() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        for kind in [Kind::Postgres, Kind::MySql] {
+            let mut server = Server::start(kind, &[]);
+            server.stop();
+            let free = server.port;
+            server.port = taken.local_addr().expect("an address").port();
+            assert!(!server.run(), "{kind:?} listens on a port of ours");
+            server.port = free;
+            server.start_again();
+        }
+    }
 }

@@ -400,13 +400,18 @@ async fn it_ends_when_it_is_told_to_before_it_listens() {
     for signal in ["-TERM", "-INT"] {
         let mut command = folder.command(crate::support::AJWT);
         command.args(["gateway", "--listen", "127.0.0.1:0", "--jwks-allow-network", "127.0.0.0/8"]);
-        let mut child = command.args(SQL.split(' ')).spawn().expect("it runs");
+        let log = std::fs::File::create(folder.path("gateway.log")).expect("a log");
+        let mut child = command.args(SQL.split(' ')).stderr(log).spawn().expect("it runs");
         let (_connection, _) = silent.accept().await.expect("it fetches");
         let id = child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
         let ended = tokio::task::spawn_blocking(move || child.wait().expect("its end"));
-        let ended = tokio::time::timeout(Duration::from_secs(2), ended).await.expect("before the fetch ends");
+        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it ends");
         assert_eq!(ended.expect("waited").code(), Some(0), "{signal}");
+        // Before the fetch has: what came first its log says, however long a busy machine takes.
+        let log = folder.read("gateway.log");
+        let is_before = log.contains("stopped before it listened") && !log.contains("not fetched");
+        assert!(is_before, "{signal}: {log}");
     }
 }
 

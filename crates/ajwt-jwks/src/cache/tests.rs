@@ -1,6 +1,6 @@
 //! The cache on paused time: what is fetched when, for how long it is used, and what waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ajwt_core::{JwkSet, PrivateKey, PublicKey, Timestamp};
 use ajwt_server::{KeySource, MemoryRepository, PublicKeyRepository, User};
@@ -268,6 +268,20 @@ async fn failures_are_tried_again_at_growing_intervals() {
     }
     let fetches = fixture.script.fetches(A);
     assert!((30.0..=38.6).contains(&(fetches[1] - fetches[0])), "{fetches:?}");
+}
+
+/// Else what failed at once would come back as one.
+#[tokio::test(start_paused = true)]
+async fn pauses_after_failures_are_not_the_same_for_all() {
+    let (fixture, _) = Fixture::new();
+    let failing = numbered(50);
+    let urls: Vec<&str> = failing.iter().map(String::as_str).collect();
+    assert_eq!(fixture.warm_up(&urls).await.failed, 50);
+    let pauses: Vec<_> = fixture.cache.snapshot().iter().map(|set| set.next_refresh).collect();
+    let bounds = Duration::from_secs(30)..=Duration::from_millis(37_500);
+    assert!(pauses.iter().all(|pause| bounds.contains(pause)), "{pauses:?}");
+    // 256 are possible, and each as likely.
+    assert!(pauses.iter().collect::<BTreeSet<_>>().len() > 10, "{pauses:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use std::{
 
 use ajwt_jwks::{AddressPolicy, FetchError, HostResolver, JwksClient, JwksClientBuilder};
 use async_trait::async_trait;
+use tokio::net::TcpListener;
 
 use crate::{
     PATIENT, fetch, key, keys, refused,
@@ -49,18 +50,36 @@ fn strict() -> JwksClientBuilder {
     JwksClient::builder().insecure_allow_http().deadline(PATIENT)
 }
 
-async fn listening_at(address: &str) -> Server {
+fn listening_on(listener: TcpListener) -> Server {
     let set = set_of(&key());
-    Server::start_at(address, Transport::Plain, move |_| vec![crate::server::Step::Send(ok(&set))]).await
+    Server::on(listener, Transport::Plain, move |_| vec![crate::server::Step::Send(ok(&set))])
+}
+
+async fn listening_at(address: &str) -> Server {
+    listening_on(TcpListener::bind(address).await.expect("a port"))
+}
+
+/// One of each address, on the same port.
+async fn listening_at_both(hosts: [&str; 2]) -> [Server; 2] {
+    for _ in 0..100 {
+        let first = TcpListener::bind((hosts[0], 0)).await.expect("a port");
+        let port = first.local_addr().expect("an address").port();
+        // There it may be somebody else's.
+        if let Ok(second) = TcpListener::bind((hosts[1], port)).await {
+            return [first, second].map(listening_on);
+        }
+    }
+    panic!("no port is free on both of {hosts:?}");
 }
 
 #[tokio::test]
 async fn addresses_that_are_not_public_are_never_connected_to() {
-    let v4 = listening_at("0.0.0.0:0").await;
-    let port = v4.address.port();
     // Where the machine has no IPv6, nothing can be connected to by it.
-    let has_v6 = tokio::net::TcpListener::bind("[::1]:0").await.is_ok();
-    let v6 = if has_v6 { Some(listening_at(&format!("[::1]:{port}")).await) } else { None };
+    let servers: Vec<Server> = match TcpListener::bind("[::1]:0").await {
+        Ok(_) => listening_at_both(["0.0.0.0", "::1"]).await.into(),
+        Err(_) => vec![listening_at("0.0.0.0:0").await],
+    };
+    let port = servers[0].address.port();
     let client = strict().build().expect("a client");
     for host in [
         "127.0.0.1",
@@ -110,7 +129,7 @@ async fn addresses_that_are_not_public_are_never_connected_to() {
             assert!(is_refused, "{scheme}://{host}: {result:?}");
         }
     }
-    assert_eq!(v4.connections() + v6.map_or(0, |v6| v6.connections()), 0);
+    assert_eq!(servers.iter().map(Server::connections).sum::<usize>(), 0);
 }
 
 #[tokio::test]
@@ -144,9 +163,8 @@ async fn urls_that_are_not_fetched_are_told_before_any_connection() {
 
 #[tokio::test]
 async fn what_dns_answers_is_what_is_connected_to() {
-    let allowed = listening_at("127.0.0.2:0").await;
+    let [allowed, other] = listening_at_both(["127.0.0.2", "127.0.0.1"]).await;
     let port = allowed.address.port();
-    let other = listening_at(&format!("127.0.0.1:{port}")).await;
     let policy = AddressPolicy::public().allow_network("127.0.0.2/32").expect("a network");
     // First an address that is allowed, then one that is not: as many look-ups as fetches.
     let dns = Dns::new(&[&["127.0.0.2"], &["127.0.0.1"], &["127.0.0.2"]]);

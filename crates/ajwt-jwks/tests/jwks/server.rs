@@ -65,7 +65,14 @@ impl Server {
         transport: Transport,
         script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a port");
+        Self::on(TcpListener::bind(address).await.expect("a port"), transport, script)
+    }
+
+    pub(crate) fn on(
+        listener: TcpListener,
+        transport: Transport,
+        script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
         let (connections, heads) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::default()));
         let script: Script = Arc::new(script);

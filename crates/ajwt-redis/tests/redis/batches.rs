@@ -1,6 +1,6 @@
 //! Claims that come at the same time share a round trip, and nothing else.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, slice::from_ref, sync::Arc, time::Duration};
 
 use ajwt_redis::{RedisFault, RedisNonceBackend};
 use ajwt_server::{NonceBackend as _, NonceError, NonceOutcome, NonceUse};
@@ -24,14 +24,27 @@ async fn new_backend(url: &str) -> Arc<RedisNonceBackend> {
     Arc::new(backend)
 }
 
-/// A claim under way, so that those after it go together. It has been answered, and does not know.
-async fn company(backend: &Arc<RedisNonceBackend>) -> Pin<Box<dyn Future<Output = Answer>>> {
+/// A claim under way, so that those after it go together. It has been carried out, and does not know.
+async fn company(
+    backend: &Arc<RedisNonceBackend>,
+    servers: &[RedisServer],
+) -> Pin<Box<dyn Future<Output = Answer>>> {
+    // What comes last of a claim.
+    let carried_out = || servers.iter().map(|server| calls(server, "get")).sum::<u64>();
+    let before = carried_out();
     let backend = Arc::clone(backend);
     let mut claim: Pin<Box<dyn Future<Output = Answer>>> =
         Box::pin(async move { backend.consume(&use_ahead("company")).await });
     assert!((&mut claim).now_or_never().is_none());
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    claim
+    for _ in 0..1000 {
+        let is_carried_out = carried_out() > before;
+        // Who stands between passes the answer on meanwhile.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if is_carried_out {
+            return claim;
+        }
+    }
+    panic!("a claim is not carried out in 10 s");
 }
 
 /// The answers, in the order of the nonces. On a runtime of one thread all of them are asked for before the
@@ -57,16 +70,19 @@ fn several(label: &str, count: usize) -> Vec<NonceUse> {
 
 /// How often the server has carried out a command.
 fn calls(server: &RedisServer, command: &str) -> u64 {
-    let text = server.info("commandstats", &format!("cmdstat_{command}"));
-    let calls = text.split(',').find_map(|field| field.strip_prefix("calls="));
-    calls.and_then(|calls| calls.parse().ok()).unwrap_or_else(|| panic!("no calls in {text:?}"))
+    let all: String = server.ask("INFO commandstats");
+    let begin = format!("cmdstat_{command}:calls=");
+    // One that was never called is not there.
+    let Some(stats) = all.lines().find_map(|line| line.strip_prefix(&begin)) else { return 0 };
+    let calls = stats.split(',').next().and_then(|calls| calls.parse().ok());
+    calls.unwrap_or_else(|| panic!("no calls in {stats:?}"))
 }
 
 #[tokio::test]
 async fn claims_at_the_same_time_share_one_look_at_the_mark() {
     let server = RedisServer::start(&[]);
     let backend = new_backend(&server.url()).await;
-    let company = company(&backend).await;
+    let company = company(&backend, from_ref(&server)).await;
     let (sets, gets) = (calls(&server, "set"), calls(&server, "get"));
     let answers = at_once(&backend, &company, several("many", 600)).await;
     assert!(answers.iter().all(|answer| matches!(answer, Ok(NonceOutcome::Fresh))), "{answers:?}");
@@ -81,7 +97,7 @@ async fn claims_at_the_same_time_share_one_look_at_the_mark() {
 async fn the_same_nonce_twice_in_a_batch_is_fresh_once() {
     let server = RedisServer::start(&[]);
     let backend = new_backend(&server.url()).await;
-    let company = company(&backend).await;
+    let company = company(&backend, from_ref(&server)).await;
     let answers = at_once(&backend, &company, vec![use_ahead("a"), use_ahead("b"), use_ahead("a")]).await;
     let [Ok(first), Ok(other), Ok(second)] = answers.as_slice() else { panic!("{answers:?}") };
     assert_eq!([*first, *other, *second], [NonceOutcome::Fresh, NonceOutcome::Fresh, NonceOutcome::Replayed]);
@@ -94,7 +110,7 @@ async fn each_claim_of_a_batch_has_its_own_answer() {
     let backend = new_backend(&proxy.url()).await;
     let mark = format!("$42\r\n0 {}\r\n", server.info("server", "run_id"));
     let error = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
-    let company = company(&backend).await;
+    let company = company(&backend, from_ref(&server)).await;
     proxy.set(Fault::Answer(format!("+OK\r\n{error}$-1\r\n{mark}").into_bytes()));
     let answers = at_once(&backend, &company, several("mixed", 3)).await;
     let [Ok(NonceOutcome::Fresh), Err(refused), Ok(NonceOutcome::Replayed)] = answers.as_slice() else {
@@ -109,7 +125,7 @@ async fn what_ends_the_connection_refuses_the_whole_batch() {
     let proxy = Proxy::start(server.port()).await;
     let backend = new_backend(&proxy.url()).await;
     let mark = format!("$42\r\n0 {}\r\n", server.info("server", "run_id"));
-    let company = company(&backend).await;
+    let company = company(&backend, from_ref(&server)).await;
     for (round, answers) in [
         format!("+OK\r\n-READONLY no\r\n{mark}"),
         format!("+OK\r\n:1\r\n{mark}"),
@@ -138,7 +154,7 @@ async fn half_an_answer_to_a_batch_refuses_all_of_it() {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::start(server.port()).await;
     let backend = new_backend(&proxy.url()).await;
-    let company = company(&backend).await;
+    let company = company(&backend, from_ref(&server)).await;
     proxy.set(Fault::AnswerAndCut("+OK\r\n+OK\r\n".into()));
     let refused = at_once(&backend, &company, several("half", 2)).await;
     for answer in &refused {
@@ -152,7 +168,7 @@ async fn half_an_answer_to_a_batch_refuses_all_of_it() {
 async fn a_request_that_is_given_up_costs_the_others_nothing() {
     let server = RedisServer::start(&[]);
     let backend = new_backend(&server.url()).await;
-    let _company = company(&backend).await;
+    let _company = company(&backend, from_ref(&server)).await;
     let (first, second) = (use_ahead("given up"), use_ahead("goes on"));
     let mut given_up = Box::pin(backend.consume(&first));
     let mut goes_on = Box::pin(backend.consume(&second));
@@ -192,7 +208,7 @@ async fn a_batch_that_is_not_answered_is_given_up_in_time() {
     new_backend(&server.url()).await;
     let backend = builder().timeout(Duration::from_millis(250)).connect(&server.url()).await;
     let backend = Arc::new(backend.expect("connected"));
-    let company = company(&backend).await;
+    let company = company(&backend, from_ref(&server)).await;
     server.pause();
     let answers =
         tokio::time::timeout(Duration::from_secs(3), at_once(&backend, &company, several("late", 9)));
@@ -215,7 +231,7 @@ fn a_runtime_that_ends_or_stalls_takes_nobody_with_it_who_comes_later() {
         let server = RedisServer::start(&[]);
         let backend = stays.block_on(new_backend(&server.url()));
         let (early, late) = (use_ahead("early"), use_ahead("late"));
-        let _company = stays.block_on(company(&backend));
+        let _company = stays.block_on(company(&backend, from_ref(&server)));
         let mut begun = Box::pin(backend.consume(&early));
         goes.block_on(async { assert!((&mut begun).now_or_never().is_none()) });
         if ends {
@@ -258,7 +274,7 @@ fn a_runtime_that_ends_or_stalls_while_it_connects_is_not_waited_for() {
 async fn claims_of_many_buckets_heed_each_its_own_mark() {
     let cluster = RedisCluster::start();
     let backend = Arc::new(cluster.new_backend(builder()).await);
-    let company = company(&backend).await;
+    let company = company(&backend, &cluster.servers).await;
     let nonces = several("buckets", 2000);
     let bucket = |nonce: &NonceUse| nonce.key().as_bytes().last().copied().expect("32 bytes");
     let forgotten = nonces.first().map(bucket).expect("some");

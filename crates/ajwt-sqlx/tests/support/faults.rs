@@ -7,7 +7,7 @@ use std::{
     marker::PhantomData,
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -15,14 +15,18 @@ use std::{
 };
 
 use ajwt_core::{PrivateKey, SignedToken};
-use ajwt_server::{Authenticator, Clock as _, Reason, RejectionKind, SystemClock};
+use ajwt_server::{
+    Authenticator, Clock as _, NonceBackend as _, NonceError, NonceOutcome, Reason, RejectionKind,
+    SystemClock, testing,
+};
 use ajwt_test_servers::sql::{Kind, Server};
+use sqlx::{Database, Executor, Pool};
 use tokio::task::JoinSet;
 
 use crate::store::{self, Store, add_guido, authenticate, name, sign};
 
-/// The engine waits 2 s for a store; the rest is for a busy machine.
-const IN_TIME: Duration = Duration::from_secs(3);
+/// The engine waits 2 s for the user, and 2 s for the nonce; the rest is for a busy machine.
+const IN_TIME: Duration = Duration::from_secs(5);
 
 /// What these tests ask of a database besides.
 pub(crate) trait Served: Store {
@@ -40,6 +44,28 @@ pub(crate) trait Served: Store {
     async fn connection(url: &str) -> Option<Box<dyn Any>>;
     /// Runs this on each connection that is idle in the pool, and gives them back as they are then; how many.
     async fn on_idle_connections(&self, sql: &'static str) -> usize;
+}
+
+/// As [`Served::on_idle_connections`], of a pool.
+pub(crate) async fn on_idle_connections<DB: Database>(pool: &Pool<DB>, sql: &'static str) -> usize
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let all_idle = async || {
+        // One whose last question is not answered in time is closed.
+        while pool.num_idle() < usize::try_from(pool.size()).expect("few") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        pool.num_idle()
+    };
+    let mut taken = Vec::new();
+    for _ in 0..all_idle().await {
+        let mut connection = pool.acquire().await.expect("one");
+        let _ = connection.execute(sql).await;
+        taken.push(connection);
+    }
+    drop(taken);
+    all_idle().await
 }
 
 /// A server of the test's own with a user, and what authenticates it.
@@ -310,12 +336,28 @@ pub(crate) async fn connections_that_go_silent_on_their_way_back_are_replaced<S:
     let (service, proxy) = behind_proxy::<S>().await;
     proxy.silence_at_pings(true);
     service.at_once(40).await;
-    assert!(proxy.silenced.load(Ordering::Relaxed) >= 5, "that many connections were asked");
+    assert!(proxy.orders.silenced.load(Ordering::Relaxed) >= 5, "that many connections were asked");
     proxy.silence_at_pings(false);
     service.resumes().await;
     for outcome in service.at_once(40).await {
         assert_eq!(outcome.as_deref(), Ok("guido"));
     }
+}
+
+/// The server has noted the use, and its answer is lost. A second claim would meet the row of the first.
+pub(crate) async fn a_claim_whose_answer_is_lost_is_not_repeated<S: Served>() {
+    let (service, proxy) = behind_proxy::<S>().await;
+    let clock = Arc::new(SystemClock::new());
+    let nonces = S::open(&service.server.url_at(proxy.port, "ajwt")).await.nonces(clock.clone());
+    let direct = S::open(&service.server.url("ajwt")).await.nonces(clock.clone());
+    let now = clock.now();
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    let used = testing::nonce_use("guido", now.as_secs(), "a nonce", now, tolerance, margin);
+    proxy.lose_answer_to(used.key().as_bytes());
+    let answer = nonces.consume(&used).await;
+    assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
+    assert_eq!(direct.consume(&used).await.expect("an answer"), NonceOutcome::Replayed);
+    assert_eq!(proxy.orders.passed_on.load(Ordering::SeqCst), 1, "over all connections");
 }
 
 async fn behind_proxy<S: Served>() -> (Service<S>, Proxy) {
@@ -331,58 +373,122 @@ async fn behind_proxy<S: Served>() -> (Service<S>, Proxy) {
     (service, proxy)
 }
 
-/// Passes bytes between clients and a server, until it is told to go silent.
+/// Passes bytes between clients and a server, until it is told otherwise.
 struct Proxy {
     port: u16,
+    orders: Arc<Orders>,
+}
+
+/// What a proxy is told to do, and how often it did.
+#[derive(Default)]
+struct Orders {
     /// Connections of an earlier generation are silent.
-    generation: Arc<AtomicUsize>,
+    generation: AtomicUsize,
     /// Whether a connection goes silent when its client asks whether it is well.
-    at_pings: Arc<AtomicBool>,
+    at_pings: AtomicBool,
     /// How many did.
-    silenced: Arc<AtomicUsize>,
+    silenced: AtomicUsize,
+    /// What requests hold that are counted. The first of them is carried out, and its connection cut in place of
+    /// the answer.
+    watched: Mutex<Vec<Vec<u8>>>,
+    /// How many of them were passed on, over whichever connections.
+    passed_on: AtomicUsize,
+}
+
+/// What becomes of bytes.
+enum Fate {
+    PassedOn,
+    Swallowed,
+    /// The connection ends.
+    Cut,
 }
 
 impl Proxy {
     fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let port = listener.local_addr().expect("bound").port();
-        let (generation, at_pings, silenced) =
-            <(Arc<AtomicUsize>, Arc<AtomicBool>, Arc<AtomicUsize>)>::default();
-        let proxy = Self { port, generation, at_pings, silenced };
-        let [generation, silenced] = [&proxy.generation, &proxy.silenced].map(Arc::clone);
-        let at_pings = Arc::clone(&proxy.at_pings);
+        let orders = Arc::<Orders>::default();
+        let proxy = Self { port, orders: Arc::clone(&orders) };
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else {
                     continue;
                 };
-                let born = generation.load(Ordering::Relaxed);
                 let back = (server.try_clone().expect("cloned"), client.try_clone().expect("cloned"));
-                let current = Arc::clone(&generation);
-                let speaks = move |_: &[u8]| current.load(Ordering::Relaxed) == born;
-                let (current, at_pings, silenced) =
-                    (speaks.clone(), Arc::clone(&at_pings), Arc::clone(&silenced));
-                let mut fell_silent = false;
-                let forth = move |bytes: &[u8]| {
-                    if !fell_silent && is_ping(bytes) && at_pings.load(Ordering::Relaxed) {
-                        fell_silent = true;
-                        silenced.fetch_add(1, Ordering::Relaxed);
-                    }
-                    !fell_silent && current(bytes)
-                };
-                thread::spawn(move || pass(client, server, forth));
-                thread::spawn(move || pass(back.0, back.1, speaks));
+                let connection = Arc::new(Connection {
+                    born: orders.generation.load(Ordering::Relaxed),
+                    orders: Arc::clone(&orders),
+                    is_silent: AtomicBool::new(false),
+                    loses_answer: AtomicBool::new(false),
+                });
+                let answering = Arc::clone(&connection);
+                thread::spawn(move || pass(client, server, |bytes| connection.fate_of_request(bytes)));
+                thread::spawn(move || pass(back.0, back.1, |_| answering.fate_of_answer()));
             }
         });
         proxy
     }
 
     fn silence(&self) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.orders.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     fn silence_at_pings(&self, silence: bool) {
-        self.at_pings.store(silence, Ordering::Relaxed);
+        self.orders.at_pings.store(silence, Ordering::Relaxed);
+    }
+
+    /// Loses the answer to the first request that holds this key, as it is or in hexadecimal digits.
+    fn lose_answer_to(&self, key: &[u8; 32]) {
+        let digits = key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        *self.orders.watched.lock().expect("lock") = vec![key.to_vec(), digits.into_bytes()];
+    }
+}
+
+/// One that is passed through.
+struct Connection {
+    orders: Arc<Orders>,
+    /// The generation.
+    born: usize,
+    /// Its client has asked whether it is well, and is not answered.
+    is_silent: AtomicBool,
+    /// It ends in place of the answer that comes next.
+    loses_answer: AtomicBool,
+}
+
+impl Connection {
+    fn fate_of_request(&self, bytes: &[u8]) -> Fate {
+        let orders = &self.orders;
+        if is_ping(bytes)
+            && orders.at_pings.load(Ordering::Relaxed)
+            && !self.is_silent.swap(true, Ordering::Relaxed)
+        {
+            orders.silenced.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.is_silent.load(Ordering::Relaxed) || self.is_of_earlier_generation() {
+            return Fate::Swallowed;
+        }
+        let is_watched = |watched: &Vec<u8>| bytes.windows(watched.len()).any(|window| window == watched);
+        // Requests are small, and alone on their way: they come in one piece.
+        if orders.watched.lock().expect("lock").iter().any(is_watched)
+            && orders.passed_on.fetch_add(1, Ordering::SeqCst) == 0
+        {
+            self.loses_answer.store(true, Ordering::SeqCst);
+        }
+        Fate::PassedOn
+    }
+
+    fn fate_of_answer(&self) -> Fate {
+        if self.loses_answer.load(Ordering::SeqCst) {
+            Fate::Cut
+        } else if self.is_of_earlier_generation() {
+            Fate::Swallowed
+        } else {
+            Fate::PassedOn
+        }
+    }
+
+    fn is_of_earlier_generation(&self) -> bool {
+        self.orders.generation.load(Ordering::Relaxed) != self.born
     }
 }
 
@@ -391,12 +497,19 @@ fn is_ping(bytes: &[u8]) -> bool {
     [b"S\0\0\0\x04".as_slice(), b"\x01\0\0\0\x0e"].contains(&bytes)
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, mut speaks: impl FnMut(&[u8]) -> bool) {
+fn pass(mut from: TcpStream, mut to: TcpStream, fate: impl Fn(&[u8]) -> Fate) {
     let mut bytes = [0; 4096];
-    while let Ok(1..) = from.read(&mut bytes).map(|read| {
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
         let bytes = bytes.get(..read).unwrap_or_default();
-        if speaks(bytes) && to.write_all(bytes).is_err() { 0 } else { read }
-    }) {}
+        let ends = match fate(bytes) {
+            Fate::PassedOn => to.write_all(bytes).is_err(),
+            Fate::Swallowed => false,
+            Fate::Cut => true,
+        };
+        if ends {
+            break;
+        }
+    }
     let _ = to.shutdown(Shutdown::Both);
 }
 
@@ -440,6 +553,7 @@ macro_rules! fault_tests {
             connections_that_go_silent_in_the_background_are_replaced
             connections_that_go_silent_on_their_way_back_are_replaced
             connections_left_within_transactions_lose_no_nonce
+            a_claim_whose_answer_is_lost_is_not_repeated
             exhausted_connections_are_503
         }
     };

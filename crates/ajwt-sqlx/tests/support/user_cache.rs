@@ -3,10 +3,13 @@
 
 use std::{env, process::Command, sync::Arc, time::Duration};
 
+use ajwt_core::Timestamp;
 use ajwt_server::{
     Authenticator, CachedUserRepository, Clock as _, Freshness, InsecureNoReplayProtection, KeySource,
-    NewKey, Reason, SystemClock, UsageRecorder as _, UserCacheOptions, UserRepository as _,
+    NewKey, Reason, RepositoryError, RevisionSource, SystemClock, UsageRecorder as _, UserCacheOptions,
+    UserRepository as _,
 };
+use async_trait::async_trait;
 
 use crate::store::{self, Store, add_guido, authenticate, database, name, sign};
 
@@ -141,24 +144,45 @@ pub(crate) async fn a_key_added_by_another_process_works_on_its_first_use<S: Sto
     }
 }
 
+/// A store without what it may say by itself.
+#[derive(Debug)]
+pub(crate) struct PollOnly<S>(pub(crate) S);
+
+#[async_trait]
+impl<S: Store> RevisionSource for PollOnly<S> {
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        self.0.revision().await
+    }
+}
+
 pub(crate) async fn notes_of_use_leave_entries_in_the_cache<S: Store>() {
     let (_database, store) = database::<S>().await;
     add_guido(&store).await;
-    let cache = cache(&store, Duration::from_secs(1));
-    let freshness = async || {
-        let found = cache.find_by_username("guido", Freshness::MayBeCached).await;
+    store.add_user(&name("eve")).await.expect("added");
+    // That it begins to listen ends entries, too.
+    let (users, revisions) = (Arc::new(store.clone()), Arc::new(PollOnly(store.clone())));
+    let options = UserCacheOptions::default().max_staleness(Duration::from_secs(60));
+    let cache = CachedUserRepository::new(users, revisions, options);
+    let find = async |username: &str, freshness| {
+        let found = cache.find_by_username(username, freshness).await;
         found.expect("read").expect("a user").freshness()
     };
-    freshness().await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    find("guido", Freshness::Current).await;
     let usage = store.batched_usage();
     let key = store.keys(&name("guido")).await.expect("listed")[0].id;
-    for _ in 0..10 {
-        usage.record(KeySource::Key(key), SystemClock::new().now());
+    let now = SystemClock::new().now().as_millis();
+    for used_at in (now..now + 10).map(Timestamp::from_millis) {
+        usage.record(KeySource::Key(key), used_at);
         usage.flush().await;
-        assert_eq!(freshness().await, Freshness::MayBeCached);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let keys = store.keys(&name("guido")).await.expect("listed");
+        assert_eq!(keys[0].last_used_on, Some(used_at));
+        // The revision comes with whatever is read.
+        find("eve", Freshness::Current).await;
+        assert_eq!(find("guido", Freshness::MayBeCached).await, Freshness::MayBeCached);
     }
+    store.set_user_active(&name("eve"), false).await.expect("set");
+    find("eve", Freshness::Current).await;
+    assert_eq!(find("guido", Freshness::MayBeCached).await, Freshness::Current, "a change ends it");
 }
 
 /// With a server of its own, which is stopped and started again; the nonces are in memory.

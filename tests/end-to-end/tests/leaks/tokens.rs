@@ -132,14 +132,20 @@ fn collect(value: &Value, texts: &mut Vec<String>, keys: &mut Vec<PublicKey>) {
     match value {
         Value::Object(members) => members.values().for_each(|member| collect(member, texts, keys)),
         Value::Array(elements) => elements.iter().for_each(|element| collect(element, texts, keys)),
-        Value::String(text) if text.matches('.').count() >= 2 && text.contains("eyJ") => {
-            texts.push(text.clone());
-        }
-        Value::String(text) if text.starts_with("-----BEGIN PUBLIC KEY") && keys.len() < 3 => {
-            keys.extend(PublicKey::from_pem(text));
+        Value::String(text) if is_like_token(text) => texts.push(text.clone()),
+        Value::String(text) if text.starts_with("-----BEGIN PUBLIC KEY") => {
+            keys.extend(PublicKey::from_pem(text).ok().filter(|key| !keys.contains(key)));
         }
         _ => {}
     }
+}
+
+/// Whether it has the segments of a token, and its header is an object, or begins as one is usually written.
+fn is_like_token(text: &str) -> bool {
+    let header = text.trim_start_matches("JWT ").split('.').next().unwrap_or_default();
+    let header = LENIENT.decode(header).unwrap_or_default();
+    let is_object = || serde_json::from_slice(&header).is_ok_and(|header: Value| header.is_object());
+    text.matches('.').count() >= 2 && (text.contains("eyJ") || is_object())
 }
 
 /// What of a token, or of what looks like one, must not be told: its text, its nonce, its signature.

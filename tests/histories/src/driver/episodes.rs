@@ -34,7 +34,7 @@ const NONCE_MARGIN: i64 = 60_000;
 
 /// What can be done to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ServerFault {
+pub(super) enum ServerFault {
     Killed,
     Terminated,
     Paused,
@@ -45,9 +45,9 @@ enum ServerFault {
 
 impl ServerFault {
     /// Those of a moment.
-    const ALL: [Self; 4] = [Self::Killed, Self::Terminated, Self::Paused, Self::ClockSet];
+    pub(super) const ALL: [Self; 4] = [Self::Killed, Self::Terminated, Self::Paused, Self::ClockSet];
 
-    const fn kind(self) -> &'static str {
+    pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Killed => "server killed",
             Self::Terminated => "server terminated",
@@ -84,7 +84,7 @@ type Episode = Vec<Group>;
 pub(super) struct Schedule<'a> {
     driver: &'a Arc<Driver>,
     faults: Vec<StoreFault>,
-    /// Until when faults are chosen by chance.
+    /// Until when faults are chosen by chance, once there was each.
     until: Option<i64>,
     /// How much longer than they must faults last, at most.
     lasts: u64,
@@ -106,25 +106,22 @@ impl<'a> Schedule<'a> {
     }
 
     pub(super) async fn run(mut self, store: &mut dyn Store) {
-        match self.until {
-            None => {
-                for episode in self.each_once() {
-                    self.calm(CALM).await;
-                    self.episode(store, episode).await;
-                }
+        // Before chance decides, which may leave some out.
+        for episode in self.each_once() {
+            self.calm(CALM).await;
+            self.episode(store, episode).await;
+        }
+        if let Some(until) = self.until {
+            while now() < until {
+                self.calm(CALM).await;
+                let episode = self.by_chance();
+                self.episode(store, episode).await;
             }
-            Some(until) => {
-                while now() < until {
-                    self.calm(CALM).await;
-                    let episode = self.by_chance();
-                    self.episode(store, episode).await;
-                }
-                // Once, for it takes more than a minute.
-                if self.driver.terms.capacity.is_some() {
-                    self.calm(CALM).await;
-                    let full = self.at_a_server(ServerFault::Full);
-                    self.episode(store, vec![vec![full]]).await;
-                }
+            // Once, for it takes more than a minute.
+            if self.driver.terms.capacity.is_some() {
+                self.calm(CALM).await;
+                let full = self.at_a_server(ServerFault::Full);
+                self.episode(store, vec![vec![full]]).await;
             }
         }
         let _ = tokio::time::timeout(LAST_CALM_LIMIT, self.last_calm()).await;
