@@ -7,10 +7,9 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
-use ajwt_core::{KeyError, MAX_PRIVATE_KEY_LEN, PrivateKey};
+use ajwt_core::{KeyError, MAX_PRIVATE_KEY_LEN, PrivateKey, Timestamp};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -165,10 +164,11 @@ impl KeyFile {
         // The open file is asked, not the path: nobody can swap it in between.
         self.check_permissions(path, &file)?;
         let modified = file.metadata().and_then(|metadata| metadata.modified()).map_err(unreadable)?;
+        let dated = Timestamp::from(modified);
         // Room for it all, so that growing leaves no copy behind.
         let mut text = Zeroizing::new(Vec::with_capacity(max.saturating_add(1)));
         file.take((max as u64).saturating_add(1)).read_to_end(&mut text).map_err(unreadable)?;
-        Ok(Contents { text, modified })
+        Ok(Contents { text, dated })
     }
 
     #[cfg(unix)]
@@ -199,7 +199,7 @@ impl fmt::Debug for KeyFile {
 /// What a file held when it was read.
 pub(crate) struct Contents {
     pub(crate) text: Zeroizing<Vec<u8>>,
-    pub(crate) modified: SystemTime,
+    pub(crate) dated: Timestamp,
 }
 
 /// Why a key file gave no key.
