@@ -3,7 +3,7 @@ use std::{
     error::Error as StdError,
     ffi::OsString,
     fmt,
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -163,8 +163,7 @@ impl KeyFile {
         let file = File::open(path).map_err(unreadable)?;
         // The open file is asked, not the path: nobody can swap it in between.
         self.check_permissions(path, &file)?;
-        let modified = file.metadata().and_then(|metadata| metadata.modified()).map_err(unreadable)?;
-        let dated = Timestamp::from(modified);
+        let dated = file.metadata().and_then(|metadata| date(&metadata)).map_err(unreadable)?;
         // Room for it all, so that growing leaves no copy behind.
         let mut text = Zeroizing::new(Vec::with_capacity(max.saturating_add(1)));
         file.take((max as u64).saturating_add(1)).read_to_end(&mut text).map_err(unreadable)?;
@@ -196,9 +195,25 @@ impl fmt::Debug for KeyFile {
     }
 }
 
+/// When a file came to be what and where it is. The date of its text alone is kept when it is moved or copied.
+#[cfg(unix)]
+fn date(metadata: &Metadata) -> io::Result<Timestamp> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    // By the text's date too: a file system may have no other, and whoever writes the file may set it ahead.
+    let written = Timestamp::from(metadata.modified()?);
+    Ok(written.max(Timestamp::from_secs(metadata.ctime())))
+}
+
+#[cfg(not(unix))]
+fn date(metadata: &Metadata) -> io::Result<Timestamp> {
+    metadata.modified().map(Timestamp::from)
+}
+
 /// What a file held when it was read.
 pub(crate) struct Contents {
     pub(crate) text: Zeroizing<Vec<u8>>,
+    /// Since when the file is as it is.
     pub(crate) dated: Timestamp,
 }
 

@@ -77,6 +77,10 @@ impl KeyWatch {
     /// these keep a set without looking (those of ajwt 5 minutes, or up to 30 if `Cache-Control` says so).
     /// Default: zero, for servers that know the key before it is put here.
     ///
+    /// The age counts from when the file was last written or, on Unix, moved, renamed or otherwise changed.
+    /// Elsewhere a file that is moved here keeps its age, and so does anywhere one that a symbolic link is turned
+    /// to: write it anew, or set its date.
+    ///
     /// If all files are younger, as on a fresh volume, the oldest key signs.
     #[must_use]
     pub const fn announce_for(mut self, period: Duration) -> Self {

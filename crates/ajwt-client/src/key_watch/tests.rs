@@ -161,3 +161,26 @@ fn a_replaced_key_is_published_for_a_while_after_the_new_one_began_to_sign() {
         assert_eq!(keys.public_keys(), [new]);
     }
 }
+
+/// Made long ago, and unknown to whoever reads the JWKS until it is here.
+#[cfg(unix)]
+#[test]
+fn a_key_that_is_moved_in_signs_no_sooner_than_one_that_is_written_here() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let now = clock::now();
+    let announce = 2 * HOUR;
+    let old = write_key(&folder.at("1.key"));
+    let keys = start(folder.folder.path(), announce, now);
+    let new = write_key(&elsewhere.at("2.key"));
+    date(&elsewhere.at("2.key"), now.saturating_sub(3 * HOUR));
+    fs::rename(elsewhere.at("2.key"), folder.at("2.key")).expect("moved");
+    let restarted = start(folder.folder.path(), announce, now);
+    for keys in [&keys, &restarted] {
+        look(keys, now).expect("read");
+        assert_eq!(keys.public_keys(), [old.clone(), new.clone()]);
+        assert_eq!(signing(keys, now), old);
+        assert_eq!(signing(keys, now.saturating_add(announce - HOUR)), old);
+        // Moved by a machine that may be busy.
+        assert_eq!(signing(keys, now.saturating_add(announce + HOUR)), new);
+    }
+}
