@@ -106,6 +106,8 @@ impl Middleware for RetryMiddleware {
             let Some(asked) = transient(&result).filter(|asked| *asked <= Self::MAX_DELAY) else {
                 return result;
             };
+            // Its connection is of no use any more, for its body is not read.
+            drop(result);
             tracing::debug!(?delay, "a request failed and is sent again");
             tokio::time::sleep(delay.max(asked)).await;
         }
