@@ -327,7 +327,7 @@ impl JwksCacheBuilder {
             runtime: Handle::current(),
             tasks: Mutex::default(),
             is_closed: AtomicBool::new(false),
-            report: Report,
+            report: Report::default(),
         });
         let sweeper = tokio::spawn(Arc::clone(&shared).sweep_on_time());
         JwksCache { shared, sweeper }
