@@ -53,8 +53,8 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 /// URL's set was never there does the request wait for it, no longer than the client's deadline, and
 /// then not again within the 30 s. [`warm_up`](Self::warm_up) fetches all of them beforehand.
 ///
-/// A set that no request has asked for in a day is dropped. Memory is bounded by the trusted URLs of
-/// the store: up to 100 keys each.
+/// A set that neither a request nor a warm-up has asked for in a day is dropped: it counts as one that was
+/// never there. Memory is bounded by the trusted URLs of the store: up to 100 keys each.
 ///
 /// Dropping the cache, or [closing](Self::close) it, ends its background work.
 pub struct JwksCache {
@@ -123,6 +123,10 @@ impl JwksCache {
     /// Fetches the set of each trusted URL, all at once within the bounds of the cache. Await it before
     /// the service says that it is ready: no request then waits for a fetch. It is done when each URL
     /// was tried once, or at the limit (30 s by default).
+    ///
+    /// Call it again, twice a day say, where users may stay away for longer than a day: else their sets are
+    /// dropped, and the first request in their name waits. A trust that was removed is not asked for any more,
+    /// and its set dropped within a day.
     ///
     /// # Errors
     /// [`RepositoryError`] if the URLs could not be listed. A set that could not be fetched is none.
@@ -219,14 +223,15 @@ impl Shared {
         Some(found)
     }
 
-    /// The endpoint of a URL, perhaps a new one.
+    /// The endpoint of a URL that is asked for, perhaps a new one.
     fn endpoint(&self, url: &str) -> Arc<Endpoint> {
+        let now = self.clock.monotonic();
         if let Some(place) = self.places.read().unwrap_or_else(PoisonError::into_inner).get(url) {
+            place.use_now(now);
             return Arc::clone(&place.endpoint);
         }
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Place::new(url, self.clock.monotonic());
-        Arc::clone(&places.entry(url.into()).or_insert_with(new).endpoint)
+        Arc::clone(&places.entry(url.into()).or_insert_with(|| Place::new(url, now)).endpoint)
     }
 
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
@@ -234,7 +239,7 @@ impl Shared {
         places.values().map(|place| Arc::clone(&place.endpoint)).collect()
     }
 
-    /// Drops what no request has asked for in a day.
+    /// Drops what nobody has asked for in a day.
     fn drop_unused(&self, now: Duration) {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
         let any = places.values().any(|place| place.is_unused(now));

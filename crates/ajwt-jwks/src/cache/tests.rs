@@ -475,6 +475,21 @@ async fn a_set_that_nobody_asks_for_is_dropped_after_a_day() {
     assert!(fixture.cache.snapshot().is_empty());
 }
 
+/// Who warms up again from time to time has each set that is trusted still, whether its user comes or not.
+#[tokio::test(start_paused = true)]
+async fn a_set_is_not_dropped_while_it_is_warmed_up() {
+    let (fixture, _) = Fixture::new();
+    fixture.warm_up(&[A, B]).await;
+    let urls = || fixture.cache.snapshot().into_iter().map(|set| set.url).collect::<Vec<_>>();
+    pass(23 * HOUR).await;
+    assert_eq!(urls(), [A.into(), B.into()]);
+    fixture.warm_up(&[A]).await;
+    pass(23 * HOUR).await;
+    assert_eq!(urls(), [A.into()]);
+    pass(HOUR + 2).await;
+    assert!(urls().is_empty());
+}
+
 /// Else the next request would begin a second fetch beside it.
 #[tokio::test(start_paused = true)]
 async fn a_set_is_not_dropped_while_it_is_fetched() {
