@@ -89,9 +89,9 @@ struct Shared {
     /// By their URLs, which come from the store: the hash need not stand up to whoever chooses them. Held
     /// for a look-up or a change in memory, never across a fetch.
     places: RwLock<HashMap<Box<str>, Place, RandomState>>,
-    refreshes: Semaphore,
-    first_fetches: Semaphore,
-    retries: Semaphore,
+    refreshes: Arc<Semaphore>,
+    first_fetches: Arc<Semaphore>,
+    retries: Arc<Semaphore>,
     /// Where fetches run, whichever runtime a request is on.
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
@@ -260,18 +260,22 @@ impl Shared {
     }
 
     /// A request, or the warm-up, needs what the endpoint has now: a fetch begins, at once or when it
-    /// may. Tells when it has ended, if that is worth waiting for: no set was ever there.
+    /// may. Tells when it has ended, if that is worth waiting for: no set was ever there, and the fetch is the
+    /// first or has begun.
     fn demand(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<watch::Receiver<u64>> {
         if self.is_closed.load(Ordering::SeqCst) {
             return None;
         }
         let attempts = endpoint.attempts();
-        match endpoint.demand(self.clock.monotonic()) {
+        let has_begun = match endpoint.demand(self.clock.monotonic()) {
             Demand::Begin => self.begin(Arc::clone(endpoint)),
-            Demand::UnderWay => {}
+            Demand::UnderWay => true,
+            Demand::Waiting => false,
             Demand::Later => return None,
-        }
-        (endpoint.has_set() != Some(true)).then_some(attempts)
+        };
+        // A retry may stand behind others that fail for minutes, in which each request would wait anew.
+        let is_worth_it = endpoint.has_set().is_none_or(|has_set| has_begun && !has_set);
+        is_worth_it.then_some(attempts)
     }
 }
 
@@ -326,9 +330,9 @@ impl JwksCacheBuilder {
             clock: self.clock,
             warm_up_limit: self.warm_up_limit,
             places: RwLock::default(),
-            refreshes: Semaphore::new(REFRESHES),
-            first_fetches: Semaphore::new(FIRST_FETCHES),
-            retries: Semaphore::new(RETRIES),
+            refreshes: Arc::new(Semaphore::new(REFRESHES)),
+            first_fetches: Arc::new(Semaphore::new(FIRST_FETCHES)),
+            retries: Arc::new(Semaphore::new(RETRIES)),
             runtime: Handle::current(),
             tasks: Mutex::default(),
             is_closed: AtomicBool::new(false),

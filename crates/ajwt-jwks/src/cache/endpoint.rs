@@ -46,7 +46,7 @@ struct Current {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
-    is_under_way: bool,
+    progress: Progress,
     /// When the last fetch began.
     began_at: Option<Duration>,
     /// When the next is due by the timer.
@@ -56,12 +56,25 @@ struct State {
     last_error: Option<Arc<FetchError>>,
 }
 
+/// How far a fetch is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Progress {
+    /// There is none.
+    #[default]
+    None,
+    /// It waits for others of its kind.
+    Waiting,
+    Begun,
+}
+
 /// What a demand for a fetch comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Demand {
     /// The caller begins it.
     Begin,
-    /// One is under way.
+    /// One waits for others of its kind.
+    Waiting,
+    /// One has begun.
     UnderWay,
     /// The timer will, once the cool-down is over.
     Later,
@@ -104,7 +117,7 @@ impl Endpoint {
 
     /// Whether a fetch is under way. Does not wait: whoever holds the state may be about to begin one.
     pub(super) fn is_busy(&self) -> bool {
-        self.state.try_lock().map_or(true, |state| state.is_under_way)
+        self.state.try_lock().map_or(true, |state| state.progress != Progress::None)
     }
 
     /// Whether a set was ever there. `None`: no fetch has ended yet.
@@ -121,13 +134,15 @@ impl Endpoint {
     /// Somebody needs the set as it is now.
     pub(super) fn demand(&self, now: Duration) -> Demand {
         let mut state = lock(&self.state);
-        if state.is_under_way {
-            return Demand::UnderWay;
+        match state.progress {
+            Progress::None => {}
+            Progress::Waiting => return Demand::Waiting,
+            Progress::Begun => return Demand::UnderWay,
         }
         let allowed_at = state.began_at.map(|began_at| began_at.saturating_add(COOL_DOWN));
         match allowed_at.filter(|allowed_at| now < *allowed_at) {
             None => {
-                state.is_under_way = true;
+                state.progress = Progress::Waiting;
                 Demand::Begin
             }
             Some(allowed_at) => {
@@ -140,9 +155,16 @@ impl Endpoint {
     /// Whether a fetch is due by the timer. If so, it is taken to be under way.
     pub(super) fn take_due(&self, now: Duration) -> bool {
         let mut state = lock(&self.state);
-        let is_due = !state.is_under_way && state.due_at <= now;
-        state.is_under_way |= is_due;
+        let is_due = state.progress == Progress::None && state.due_at <= now;
+        if is_due {
+            state.progress = Progress::Waiting;
+        }
         is_due
+    }
+
+    /// The fetch need not wait any more: it begins as soon as it runs.
+    pub(super) fn take_turn(&self) {
+        lock(&self.state).progress = Progress::Begun;
     }
 
     pub(super) fn health(&self) -> Health {
@@ -158,6 +180,7 @@ impl Endpoint {
     /// The fetch begins: what to ask with.
     pub(super) fn begin(&self, now: Duration) -> Validators {
         let mut state = lock(&self.state);
+        state.progress = Progress::Begun;
         state.began_at = Some(now);
         state.current.as_ref().map(|current| current.set.validators.clone()).unwrap_or_default()
     }
@@ -183,7 +206,7 @@ impl Endpoint {
         publish: impl FnOnce(TrustedKeys),
     ) -> Outcome {
         let mut state = lock(&self.state);
-        state.is_under_way = false;
+        state.progress = Progress::None;
         let began_at = state.began_at.unwrap_or(now);
         let before = state.current.as_ref().map(|current| &current.set);
         let (outcome, fresh_for) = match (result, before) {

@@ -445,6 +445,37 @@ async fn fetches_at_once_are_bounded_and_endpoints_that_hang_delay_only_each_oth
     assert!(lock(&fixture.script.at_once).1 <= REFRESHES + FIRST_FETCHES + RETRIES);
 }
 
+/// A request waits for a fetch, not for its turn.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_stands_behind_others_is_not_waited_for() {
+    let (fixture, _) = Fixture::new();
+    let hanging = numbered(200);
+    for url in &hanging {
+        fixture.script.answer(url, Answer::Hangs);
+    }
+    let urls: Vec<&str> = hanging.iter().map(String::as_str).collect();
+    assert_eq!(fixture.warm_up(&urls).await.failed, 200);
+    // By now all are due again, and stand behind each other.
+    pass(38).await;
+    let asked = fixture.now();
+    let fixture = Arc::new(fixture);
+    let requests: Vec<_> = hanging
+        .into_iter()
+        .map(|url| {
+            let fixture = Arc::clone(&fixture);
+            tokio::spawn(async move {
+                fixture.ask_for_unknown(&[url.as_str()]).await;
+                fixture.now()
+            })
+        })
+        .collect();
+    let mut waited = 0;
+    for request in requests {
+        waited += usize::from(request.await.expect("joined") > asked);
+    }
+    assert!((1..=RETRIES).contains(&waited), "{waited}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_a_failure_like_another() {
     let (fixture, key) = Fixture::new();
