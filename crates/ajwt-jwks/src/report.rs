@@ -10,7 +10,12 @@ use std::{
     time::Duration,
 };
 
+use ajwt_core::SkippedJwk;
+
 use crate::{FetchError, SetSnapshot, WarmUp, cache::endpoint::Outcome};
+
+/// Entries of a set that are named: an endpoint may write a hundred.
+const NAMED: usize = 5;
 
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -22,17 +27,19 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn fetched(&self, url: &str, outcome: &Outcome) {
         match outcome {
-            Outcome::Fetched { set, skips_are_new } => {
+            Outcome::Fetched { set, reports_skips } => {
                 count("fetched");
                 tracing::debug!(url, keys = set.keys.len(), skipped = set.skipped.len(), "fetched a key set");
-                for skipped in set.skipped.iter().filter(|_| *skips_are_new) {
-                    let (entry, kid) = (skipped.index, skipped.key_id.as_deref());
-                    tracing::warn!(url, entry, kid = ?kid, reason = %skipped.reason, "a key of a set is not used");
+                if *reports_skips {
+                    skipped(url, &set.skipped);
                 }
             }
-            Outcome::NotModified => {
+            Outcome::NotModified { set, reports_skips } => {
                 count("not_modified");
                 tracing::debug!(url, "a key set is as it was");
+                if *reports_skips {
+                    skipped(url, &set.skipped);
+                }
             }
             Outcome::Failed(error) if matches!(**error, FetchError::Closed) => {
                 tracing::debug!(url, "a fetch was given up, for the cache is closed");
@@ -78,6 +85,17 @@ impl Report {
 
     #[cfg(not(feature = "metrics"))]
     pub(crate) fn sets(&self, _: impl Iterator<Item = SetSnapshot>) {}
+}
+
+fn skipped(url: &str, skipped: &[SkippedJwk]) {
+    for skipped in skipped.iter().take(NAMED) {
+        let (entry, kid) = (skipped.index, skipped.key_id.as_deref());
+        tracing::warn!(url, entry, kid = ?kid, reason = %skipped.reason, "a key of a set is not used");
+    }
+    let more = skipped.len().saturating_sub(NAMED);
+    if more > 0 {
+        tracing::warn!(url, "and {more} more keys of the set are not used");
+    }
 }
 
 /// What is told of the sets of a URL.

@@ -25,6 +25,9 @@ const MAX_REFRESH_AFTER: Duration = Duration::from_secs(30 * 60);
 /// The longest pause after failures.
 const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 
+/// Between two reports on entries of a set that are not used: an endpoint may change them with each fetch.
+const QUIET: Duration = Duration::from_secs(5 * 60);
+
 /// A trusted URL and what is known of it. Times are of the monotonic clock.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -54,6 +57,9 @@ struct State {
     /// In a row.
     failures: u32,
     last_error: Option<Arc<FetchError>>,
+    /// Whether other entries are not used than when they were reported.
+    has_new_skips: bool,
+    skips_reported_at: Option<Duration>,
 }
 
 /// How far a fetch is.
@@ -92,14 +98,16 @@ pub(super) enum Health {
 /// What a fetch came to.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// A set, perhaps the same as before. `skips_are_new`: other entries of it are not used than of
-    /// the one before.
+    /// A set, perhaps the same as before. `reports_skips`: its entries that are not used are to be reported.
     Fetched {
         set: Arc<KeySet>,
-        skips_are_new: bool,
+        reports_skips: bool,
     },
     /// The set from before (304).
-    NotModified,
+    NotModified {
+        set: Arc<KeySet>,
+        reports_skips: bool,
+    },
     Failed(Arc<FetchError>),
 }
 
@@ -208,37 +216,40 @@ impl Endpoint {
         let mut state = lock(&self.state);
         state.progress = Progress::None;
         let began_at = state.began_at.unwrap_or(now);
-        let before = state.current.as_ref().map(|current| &current.set);
-        let (outcome, fresh_for) = match (result, before) {
-            (Ok(JwksResponse { set: Some(set), validators, fresh_for }), before) => {
-                let skipped_before = before.map(|before| before.skipped.as_slice());
-                let skips_are_new = skipped_before.unwrap_or_default() != set.skipped();
-                (Outcome::Fetched { set: Arc::new(KeySet::new(&set, validators)), skips_are_new }, fresh_for)
+        let before = state.current.as_ref().map(|current| Arc::clone(&current.set));
+        let fetched = match (result, &before) {
+            (Ok(JwksResponse { set: Some(set), validators, fresh_for }), _) => {
+                Ok((Arc::new(KeySet::new(&set, validators)), fresh_for))
             }
-            (Ok(JwksResponse { set: None, fresh_for, .. }), Some(_)) => (Outcome::NotModified, fresh_for),
-            (Ok(JwksResponse { set: None, .. }), None) => (failed(FetchError::NotModified), None),
-            (Err(error), _) => (failed(error), None),
+            (Ok(JwksResponse { set: None, fresh_for, .. }), Some(before)) => {
+                Ok((Arc::clone(before), fresh_for))
+            }
+            (Ok(JwksResponse { set: None, .. }), None) => Err(FetchError::NotModified),
+            (Err(error), _) => Err(error),
         };
-        let set = match &outcome {
-            Outcome::Fetched { set, .. } => Some(Arc::clone(set)),
-            Outcome::NotModified => before.map(Arc::clone),
-            Outcome::Failed(error) => {
+        let (set, fresh_for) = match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                let error = Arc::new(error);
                 state.failures = state.failures.saturating_add(1);
-                state.last_error = Some(Arc::clone(error));
+                state.last_error = Some(Arc::clone(&error));
                 state.due_at = now.saturating_add(back_off(state.failures, jitter));
-                return outcome;
+                return Outcome::Failed(error);
             }
         };
-        state.current = set.map(|set| {
-            // While the state is held: nobody may find a fetch ended whose keys are not there.
-            publish(TrustedKeys::of(&set, began_at));
-            Current { set, succeeded_at: began_at }
-        });
+        let reports_skips = state.report_skips(before.as_deref(), &set, now);
+        // While the state is held: nobody may find a fetch ended whose keys are not there.
+        publish(TrustedKeys::of(&set, began_at));
+        state.current = Some(Current { set: Arc::clone(&set), succeeded_at: began_at });
         state.failures = 0;
         state.last_error = None;
         let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
         state.due_at = began_at.saturating_add(refresh_after);
-        outcome
+        if before.is_some_and(|before| Arc::ptr_eq(&before, &set)) {
+            Outcome::NotModified { set, reports_skips }
+        } else {
+            Outcome::Fetched { set, reports_skips }
+        }
     }
 
     pub(super) fn snapshot(&self, now: Duration) -> SetSnapshot {
@@ -257,8 +268,21 @@ impl Endpoint {
     }
 }
 
-fn failed(error: FetchError) -> Outcome {
-    Outcome::Failed(Arc::new(error))
+impl State {
+    /// Whether the entries of a set that are not used are to be reported, and if so, that they are.
+    fn report_skips(&mut self, before: Option<&KeySet>, set: &KeySet, now: Duration) -> bool {
+        let skipped_before = before.map(|before| before.skipped.as_slice()).unwrap_or_default();
+        self.has_new_skips |= skipped_before != set.skipped.as_slice();
+        // Where there are none any more, that is nothing to report.
+        self.has_new_skips &= !set.skipped.is_empty();
+        let is_time = self.skips_reported_at.is_none_or(|at| now.saturating_sub(at) >= QUIET);
+        let is_due = self.has_new_skips && is_time;
+        if is_due {
+            self.has_new_skips = false;
+            self.skips_reported_at = Some(now);
+        }
+        is_due
+    }
 }
 
 /// 30 s, twice as long after each failure, at most 5 min; up to a quarter more, so that the processes
@@ -298,6 +322,39 @@ mod tests {
         assert_eq!(endpoint.health(), Health::Well);
         end(Err(FetchError::NotModified));
         assert_eq!(endpoint.health(), Health::Failing);
+    }
+
+    /// What comes too soon is reported later, if it is still there, whether or not the set is fetched anew.
+    #[test]
+    fn skipped_entries_are_reported_when_they_change_and_not_too_often() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        let odd = |key_id: &str| {
+            let document = format!(r#"{{"keys":[{{"kid":"{key_id}","kty":"EC"}}]}}"#);
+            Some(JwkSet::from_json(document).expect("a set"))
+        };
+        let good = || Some(JwkSet::of_keys([]));
+        for (at, set, is_due) in [
+            (0, odd("a"), true),
+            (60, odd("b"), false),
+            (299, None, false),
+            (300, None, true),
+            (900, None, false),
+            (960, odd("b"), false),
+            (1000, odd("c"), true),
+            (1030, odd("d"), false),
+            (1060, good(), false),
+            (1400, good(), false),
+            (1430, odd("d"), true),
+        ] {
+            let response = JwksResponse { set, validators: Validators::default(), fresh_for: None };
+            let is_reported = match endpoint.end(Ok(response), Duration::from_secs(at), 0.0, |_| {}) {
+                Outcome::Fetched { reports_skips, .. } | Outcome::NotModified { reports_skips, .. } => {
+                    reports_skips
+                }
+                Outcome::Failed(error) => panic!("{error}"),
+            };
+            assert_eq!(is_reported, is_due, "{at}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The cache on paused time: what is fetched when, for how long it is used, and what waits.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use ajwt_core::{JwkSet, PrivateKey, PublicKey, Timestamp};
 use ajwt_server::{KeySource, MemoryRepository, PublicKeyRepository, User};
@@ -37,6 +37,8 @@ enum Answer {
     Keys(Vec<PublicKey>),
     /// With a `Cache-Control` of so many seconds.
     FreshFor(u64, Vec<PublicKey>),
+    /// A hundred entries that cannot be used, other ones each time, to be fetched again soon.
+    Odd,
     NotModified,
     Fails,
     Hangs,
@@ -89,6 +91,13 @@ impl Source for Script {
             Answer::Keys(keys) => Ok(response(Some(JwkSet::of_keys(keys)), None)),
             Answer::FreshFor(seconds, keys) => {
                 Ok(response(Some(JwkSet::of_keys(keys)), Some(Duration::from_secs(seconds))))
+            }
+            Answer::Odd => {
+                let now = self.start.elapsed().as_millis();
+                let entries = (0..100).map(|number| format!(r#"{{"kid":"{now} {number}","kty":"EC"}}"#));
+                let document = format!(r#"{{"keys":[{}]}}"#, entries.collect::<Vec<_>>().join(","));
+                let set = JwkSet::from_json(document).expect("a set");
+                Ok(response(Some(set), Some(Duration::ZERO)))
             }
             Answer::NotModified => Ok(response(None, None)),
             Answer::Fails => Err(FetchError::Status { found: 500 }),
@@ -566,6 +575,39 @@ async fn a_dropped_cache_ends_its_work() {
     pass(HOUR).await;
     assert_eq!((script.fetches(A).len(), script.fetches(B).len()), (1, 1));
     assert_eq!(Arc::strong_count(&script), 1, "nothing holds on to it");
+}
+
+/// What is written to the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_does_not_fill_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (fixture, _) = Fixture::new();
+    fixture.script.answer(A, Answer::Odd);
+    fixture.warm_up(&[A]).await;
+    pass(HOUR - 1).await;
+    assert!(fixture.script.fetches(A).len() > 100);
+    let text = String::from_utf8(lock(&log.0).clone()).expect("text");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("WARN")).collect();
+    // Five and one that tells of the others, every five minutes.
+    assert!((60..=72).contains(&lines.len()), "{}: {lines:#?}", lines.len());
+    assert_eq!(lines.iter().filter(|line| line.contains("and 95 more")).count() * 6, lines.len());
 }
 
 #[tokio::test(start_paused = true)]
