@@ -3,14 +3,13 @@ use std::{
     error::Error as StdError,
     ffi::OsString,
     fmt,
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
-use ajwt_core::{KeyError, MAX_PRIVATE_KEY_LEN, PrivateKey};
+use ajwt_core::{KeyError, MAX_PRIVATE_KEY_LEN, PrivateKey, Timestamp};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -164,11 +163,11 @@ impl KeyFile {
         let file = File::open(path).map_err(unreadable)?;
         // The open file is asked, not the path: nobody can swap it in between.
         self.check_permissions(path, &file)?;
-        let modified = file.metadata().and_then(|metadata| metadata.modified()).map_err(unreadable)?;
+        let dated = file.metadata().and_then(|metadata| date(&metadata)).map_err(unreadable)?;
         // Room for it all, so that growing leaves no copy behind.
         let mut text = Zeroizing::new(Vec::with_capacity(max.saturating_add(1)));
         file.take((max as u64).saturating_add(1)).read_to_end(&mut text).map_err(unreadable)?;
-        Ok(Contents { text, modified })
+        Ok(Contents { text, dated })
     }
 
     #[cfg(unix)]
@@ -196,10 +195,26 @@ impl fmt::Debug for KeyFile {
     }
 }
 
+/// When a file came to be what and where it is. The date of its text alone is kept when it is moved or copied.
+#[cfg(unix)]
+fn date(metadata: &Metadata) -> io::Result<Timestamp> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    // By the text's date too: a file system may have no other, and whoever writes the file may set it ahead.
+    let written = Timestamp::from(metadata.modified()?);
+    Ok(written.max(Timestamp::from_secs(metadata.ctime())))
+}
+
+#[cfg(not(unix))]
+fn date(metadata: &Metadata) -> io::Result<Timestamp> {
+    metadata.modified().map(Timestamp::from)
+}
+
 /// What a file held when it was read.
 pub(crate) struct Contents {
     pub(crate) text: Zeroizing<Vec<u8>>,
-    pub(crate) modified: SystemTime,
+    /// Since when the file is as it is.
+    pub(crate) dated: Timestamp,
 }
 
 /// Why a key file gave no key.

@@ -7,7 +7,7 @@ use std::{
 use ajwt_core::{Fingerprint, JwkSet, PublicKey, Timestamp};
 use thiserror::Error;
 
-use crate::{KeyFileError, SigningKey, key_watch::Watched};
+use crate::{KeyFileError, SigningKey, clock, key_watch::Watched};
 
 /// The keys of one caller: the newest signs, all are published. Clones share the keys.
 ///
@@ -130,7 +130,7 @@ impl KeyRing {
     /// # Errors
     /// The first [`KeyFileError`] there was. Where a file cannot be used, its key stays.
     pub fn reload(&self) -> Result<(), KeyFileError> {
-        self.0.reload()
+        self.0.reload(clock::now())
     }
 
     /// The newest of the keys that may sign now. Where none may, all are so new that servers may not
@@ -166,9 +166,9 @@ impl fmt::Debug for KeyRing {
 }
 
 impl Inner {
-    pub(crate) fn reload(&self) -> Result<(), KeyFileError> {
+    pub(crate) fn reload(&self, now: Timestamp) -> Result<(), KeyFileError> {
         let Some(watched) = &self.watched else { return Ok(()) };
-        watched.look(|mut keys| {
+        watched.look(now, |mut keys| {
             if !keys.is_empty() {
                 let oldest = keys.remove(0);
                 let mut held = self.write();

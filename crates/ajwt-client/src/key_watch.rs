@@ -21,6 +21,9 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
+/// How long a key that was announced is published beside the one that took its place, at least.
+const MIN_GRACE: Duration = Duration::from_secs(5 * 60);
+
 /// Files of a folder that are read: as many keys of a user as a server looks at.
 const MAX_FILES: usize = 32;
 
@@ -69,9 +72,14 @@ impl KeyWatch {
 
     /// Lets a key sign only once its file is this old; until then it is published beside the one
     /// before, also where it took that one's place in the same file (until a restart: only files of a folder
-    /// outlast one). For callers whose servers read their JWKS: longer than these keep a set without
-    /// looking (those of ajwt 5 minutes, or up to 30 if `Cache-Control` says so). Default: zero, for
-    /// servers that know the key before it is put here.
+    /// outlast one). There the replaced key stays published for a quarter of this longer, and for 5 minutes at
+    /// least, while its last tokens are on their way. For callers whose servers read their JWKS: longer than
+    /// these keep a set without looking (those of ajwt 5 minutes, or up to 30 if `Cache-Control` says so).
+    /// Default: zero, for servers that know the key before it is put here.
+    ///
+    /// The age counts from when the file was last written or, on Unix, moved, renamed or otherwise changed.
+    /// Elsewhere a file that is moved here keeps its age, and so does anywhere one that a symbolic link is turned
+    /// to: write it anew, or set its date.
     ///
     /// If all files are younger, as on a fresh volume, the oldest key signs.
     #[must_use]
@@ -86,11 +94,15 @@ impl KeyWatch {
     /// [`KeyFileError`] if there is no usable key. Beside a usable one, an unusable file is only
     /// reported in the log.
     pub fn start(self) -> Result<KeyRing, KeyFileError> {
+        self.start_at(clock::now())
+    }
+
+    fn start_at(self, now: Timestamp) -> Result<KeyRing, KeyFileError> {
         let Self { file, every, announce } = self;
         let path = file.path().to_owned();
         let mut files =
             Files { file, announce, loaded: Vec::new(), changed: false, reported: HashMap::new() };
-        let error = files.look().err();
+        let error = files.look(now).err();
         files.changed = false;
         let mut keys = files.keys().into_iter();
         let Some(oldest) = keys.next() else {
@@ -114,7 +126,7 @@ fn watch(ring: &Weak<Inner>, every: Duration) {
         thread::park_timeout(every);
         let Some(ring) = ring.upgrade() else { return };
         // Failures are in the log already. A panic, of what is asked for a password, must not end the watch.
-        if catch_unwind(AssertUnwindSafe(|| ring.reload())).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| ring.reload(clock::now()))).is_err() {
             tracing::error!("reading the signing keys again ended in a panic; the keys read before stay");
         }
     }
@@ -128,10 +140,14 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Looks once, and hands on the keys that there are if they have changed.
-    pub(crate) fn look(&self, use_keys: impl FnOnce(Vec<DatedKey>)) -> Result<(), KeyFileError> {
+    pub(crate) fn look(
+        &self,
+        now: Timestamp,
+        use_keys: impl FnOnce(Vec<DatedKey>),
+    ) -> Result<(), KeyFileError> {
         // A panic elsewhere leaves them whole: what was read is kept in one step.
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = files.look();
+        let result = files.look(now);
         if mem::take(&mut files.changed) {
             use_keys(files.keys());
         }
@@ -183,18 +199,17 @@ impl Files {
     }
 
     /// Reads what has changed. The first failure is returned, each is reported.
-    fn look(&mut self) -> Result<(), KeyFileError> {
+    fn look(&mut self, now: Timestamp) -> Result<(), KeyFileError> {
         let mut failures = Vec::new();
         match self.paths() {
             Ok(paths) => {
                 let mut loaded = Vec::new();
-                let now = clock::now();
                 for path in paths {
-                    // The newest of them is in the file; one before may still have to sign.
+                    // The newest of them is in the file; one before may still have to sign, or be published.
                     let earlier: Vec<_> = self.loaded.iter().filter(|earlier| earlier.path == path).collect();
                     match self.load(&path, &earlier) {
                         Ok(key) => {
-                            loaded.extend(until(&key, &earlier, now).cloned());
+                            loaded.extend(replaced(&key, &earlier, self.announce, now).cloned());
                             loaded.push(key);
                         }
                         Err(error) => {
@@ -242,7 +257,7 @@ impl Files {
         let digest: Box<[u8]> = digest::digest(&digest::SHA256, &contents.text).as_ref().into();
         let from = match self.announce {
             Duration::ZERO => Timestamp::from_millis(i64::MIN),
-            period => Timestamp::from(contents.modified).saturating_add(period),
+            period => contents.dated.saturating_add(period),
         };
         if let Some(earlier) = earlier.iter().find(|earlier| earlier.digest == digest) {
             // The same key in a file written anew was announced before.
@@ -268,12 +283,19 @@ impl Files {
     }
 }
 
-/// What signs until a key may that is read from the same file now.
-fn until<'a>(key: &Loaded, earlier: &[&'a Loaded], now: Timestamp) -> Option<&'a Loaded> {
-    let mut replaced = earlier.iter().copied().filter(|earlier| earlier.digest != key.digest);
-    if key.key.from <= now {
+/// What is published beside a key that is read from the same file now: it signs until that one may, and after
+/// that its tokens are on their way, and signed where others look at the same file a little later.
+fn replaced<'a>(
+    key: &Loaded,
+    earlier: &[&'a Loaded],
+    announce: Duration,
+    now: Timestamp,
+) -> Option<&'a Loaded> {
+    let grace = MIN_GRACE.max(announce / 4);
+    if key.key.from.saturating_add(grace) <= now {
         return None;
     }
+    let mut replaced = earlier.iter().copied().filter(|earlier| earlier.digest != key.digest);
     let signing = replaced.clone().rev().find(|earlier| earlier.key.from <= now);
     signing.or_else(|| replaced.next())
 }
@@ -294,3 +316,6 @@ fn text_of(error: &KeyFileError) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{num::IntErrorKind, time::Duration};
 
 use ajwt_core::Timestamp;
 use async_trait::async_trait;
@@ -106,6 +106,8 @@ impl Middleware for RetryMiddleware {
             let Some(asked) = transient(&result).filter(|asked| *asked <= Self::MAX_DELAY) else {
                 return result;
             };
+            // Its connection is of no use any more, for its body is not read.
+            drop(result);
             tracing::debug!(?delay, "a request failed and is sent again");
             tokio::time::sleep(delay.max(asked)).await;
         }
@@ -136,8 +138,10 @@ fn retry_after(headers: &HeaderMap) -> Duration {
     let header = |name| headers.get(name)?.to_str().ok();
     let date = |text| httpdate::parse_http_date(text).ok().map(Timestamp::from);
     let Some(asked) = header(RETRY_AFTER) else { return Duration::ZERO };
-    if let Ok(seconds) = asked.parse() {
-        return Duration::from_secs(seconds);
+    match asked.parse::<u64>() {
+        Ok(seconds) => return Duration::from_secs(seconds),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => return Duration::MAX,
+        Err(_) => {}
     }
     let Some(then) = date(asked) else { return Duration::ZERO };
     let now = header(DATE).and_then(date).unwrap_or_else(clock::now);
@@ -160,16 +164,18 @@ mod tests {
             headers
         };
         const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-        for (asked, seconds) in [
-            ("0", 0),
-            ("120", 120),
-            ("Sun, 06 Nov 1994 08:49:39 GMT", 2),
-            ("Sunday, 06-Nov-94 08:49:39 GMT", 2),
-            ("Sun, 06 Nov 1994 08:49:36 GMT", 0),
-            ("soon", 0),
-            ("-1", 0),
+        for (asked, due) in [
+            ("0", Duration::ZERO),
+            ("120", Duration::from_secs(120)),
+            ("99999999999999999999", Duration::MAX),
+            ("Sun, 06 Nov 1994 08:49:39 GMT", Duration::from_secs(2)),
+            ("Sunday, 06-Nov-94 08:49:39 GMT", Duration::from_secs(2)),
+            ("Sun, 06 Nov 1994 08:49:36 GMT", Duration::ZERO),
+            ("soon", Duration::ZERO),
+            ("-1", Duration::ZERO),
+            ("-99999999999999999999", Duration::ZERO),
         ] {
-            assert_eq!(retry_after(&headers(asked, Some(DATE))), Duration::from_secs(seconds), "{asked}");
+            assert_eq!(retry_after(&headers(asked, Some(DATE))), due, "{asked}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), Duration::ZERO);
 

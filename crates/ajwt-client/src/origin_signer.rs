@@ -62,7 +62,7 @@ struct Known {
     origin: Origin,
     /// Milliseconds that are added to our clock in its tokens.
     offset_ms: AtomicI64,
-    /// Whether a token that was dated so was accepted since.
+    /// Whether a request whose token was dated so was answered since, and none refused after that.
     is_proven: AtomicBool,
     warned: Mutex<Option<Instant>>,
 }
@@ -159,9 +159,12 @@ impl OriginSigner {
         let Distance { offset_ms, error_ms } = attempt.measure(date, received);
         let is_beyond = |allowed: Duration| u128::from(error_ms) > allowed.as_millis();
         if !is_beyond(self.tolerance / 2) {
-            // A proxy may have written the Date, by a clock that is not the one that judges.
-            if !known.is_proven.load(Ordering::Relaxed) {
-                let of = attempt.offset_ms;
+            // A proxy may have written the Date, by a clock that is not the one that judges. What proves that
+            // the offset is right may have been an answer for which nobody looked at the token: so the proof
+            // holds for one refusal, which may be for another reason.
+            let of = attempt.offset_ms;
+            let is_in_use = of == known.offset_ms.load(Ordering::Relaxed);
+            if is_in_use && !known.is_proven.swap(false, Ordering::Relaxed) {
                 let _ = known.offset_ms.compare_exchange(of, 0, Ordering::Relaxed, Ordering::Relaxed);
             }
             return None;

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Instant};
 
 use ajwt_core::{ClaimError, Claims, Nonce, NonceGenerationError, PublicKey, SignError, Timestamp, Username};
 use http::HeaderValue;
@@ -76,7 +76,7 @@ impl RequestSigner {
     /// # Errors
     /// [`SigningError`].
     pub fn authorization_at(&self, now: Timestamp) -> Result<HeaderValue, SigningError> {
-        self.sign(&self.keys.signing_key(clock::now()), now)
+        self.sign(&self.keys.signing_key(clock::now()), now, clock::instant())
     }
 
     /// As [`authorization`](Self::authorization), for async code: keys whose signature takes long
@@ -97,15 +97,20 @@ impl RequestSigner {
     pub async fn authorization_async_at(&self, now: Timestamp) -> Result<HeaderValue, SigningError> {
         let key = self.keys.signing_key(clock::now());
         if !key.is_slow() || Handle::try_current().is_err() {
-            return self.sign(&key, now);
+            return self.sign(&key, now, clock::instant());
         }
         let (signer, asked) = (self.clone(), clock::instant());
+        let turn = key.turn().await;
         // Dated when its turn comes: behind many others a token would be old before it is sent.
-        let sign = move || signer.sign(&key, now.saturating_add(asked.elapsed()));
+        let sign = move || {
+            let signed = signer.sign(&key, now.saturating_add(asked.elapsed()), asked);
+            drop(turn);
+            signed
+        };
         task::spawn_blocking(sign).await.map_err(|_| SigningError::Stopped)?
     }
 
-    fn sign(&self, key: &SigningKey, now: Timestamp) -> Result<HeaderValue, SigningError> {
+    fn sign(&self, key: &SigningKey, now: Timestamp, asked: Instant) -> Result<HeaderValue, SigningError> {
         let not_a_scheme = || SigningError::Scheme { found: self.scheme.clone() };
         if self.scheme.is_empty() || self.scheme.contains(' ') {
             return Err(not_a_scheme());
@@ -117,7 +122,7 @@ impl RequestSigner {
             Some(audience) => claims = claims.with_audience(audience),
             None => {}
         }
-        let token = key.sign(&claims)?;
+        let token = key.sign(&claims, asked)?;
         let value = Zeroizing::new(format!("{} {}", self.scheme, token.as_str()));
         let mut value = HeaderValue::from_str(&value).map_err(|_| not_a_scheme())?;
         value.set_sensitive(true);

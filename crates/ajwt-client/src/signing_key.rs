@@ -1,4 +1,7 @@
+use std::time::Instant;
+
 use ajwt_core::{Claims, KeyType, PrivateKey, PublicKey, SignedToken, Token};
+use tokio::sync::OwnedSemaphorePermit;
 
 #[cfg(all(unix, feature = "ssh-agent"))]
 use crate::AgentKey;
@@ -32,11 +35,25 @@ impl SigningKey {
         }
     }
 
-    pub(crate) fn sign(&self, claims: &Claims) -> Result<SignedToken, SigningError> {
+    /// Waits for its turn, where only so many signatures may be under way.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        match &self.0 {
+            Place::Memory(_) => None,
+            #[cfg(all(unix, feature = "ssh-agent"))]
+            Place::Agent(key) => key.turn().await,
+        }
+    }
+
+    /// `asked` is since when it is waited for.
+    #[cfg_attr(
+        not(all(unix, feature = "ssh-agent")),
+        allow(unused_variables, reason = "only an agent is waited for")
+    )]
+    pub(crate) fn sign(&self, claims: &Claims, asked: Instant) -> Result<SignedToken, SigningError> {
         match &self.0 {
             Place::Memory(key) => Ok(Token::sign(claims, key)?),
             #[cfg(all(unix, feature = "ssh-agent"))]
-            Place::Agent(key) => key.sign(claims),
+            Place::Agent(key) => key.sign(claims, asked),
         }
     }
 

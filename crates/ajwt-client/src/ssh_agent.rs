@@ -2,18 +2,23 @@
 
 mod protocol;
 
-use std::{env, fmt, io, path::PathBuf};
+use std::{env, fmt, io, path::PathBuf, sync::Arc, time::Instant};
 
 use ajwt_core::{Claims, KeyType, PublicKey, SignError, SignedToken, UnsignedToken};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::protocol::{Identity, Signature};
-use crate::SigningError;
+use self::protocol::{Identity, Limit, Signature};
+use crate::{SigningError, clock};
+
+/// Signatures of one key that are asked for at once. An agent makes one after the other, and each that waits
+/// holds one of tokio's blocking threads, on which names are resolved too.
+const AT_ONCE: usize = 16;
 
 /// A running ssh-agent: private keys stay in it, it signs for us.
 ///
-/// It is asked anew for each signature, so it may be restarted. An answer takes at most 30 s; a key
+/// It is asked anew for each signature, so it may be restarted. A signature takes at most 30 s in all; a key
 /// that was added with `ssh-add -c` asks its user each time.
 ///
 /// ```no_run
@@ -54,7 +59,7 @@ impl SshAgent {
     /// # Errors
     /// [`AgentError`] if the agent cannot be asked.
     pub fn keys(&self) -> Result<Vec<AgentKey>, AgentError> {
-        let identities = protocol::identities(&self.socket)?;
+        let identities = protocol::identities(&self.socket, Limit::since(clock::instant()))?;
         Ok(identities.into_iter().filter_map(|identity| AgentKey::new(self, identity)).collect())
     }
 
@@ -76,6 +81,7 @@ pub struct AgentKey {
     blob: Box<[u8]>,
     comment: Box<str>,
     public: PublicKey,
+    turns: Arc<Semaphore>,
 }
 
 impl AgentKey {
@@ -83,7 +89,8 @@ impl AgentKey {
         let name = protocol::name(&blob)?;
         let public = PublicKey::from_openssh(format!("{name} {}", STANDARD.encode(&blob))).ok()?;
         let comment = String::from_utf8_lossy(&comment).into();
-        Some(Self { agent: agent.clone(), blob: blob.into(), comment, public })
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Some(Self { agent: agent.clone(), blob: blob.into(), comment, public, turns })
     }
 
     /// The public half.
@@ -98,13 +105,21 @@ impl AgentKey {
         &self.comment
     }
 
-    pub(crate) fn sign(&self, claims: &Claims) -> Result<SignedToken, SigningError> {
+    /// Waits, without a thread, until the agent may be asked: no longer than the signatures that were asked for
+    /// before may take, which is until this one's own time is over.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // An error says that the semaphore is closed, which nobody does.
+        Arc::clone(&self.turns).acquire_owned().await.ok()
+    }
+
+    pub(crate) fn sign(&self, claims: &Claims, asked: Instant) -> Result<SignedToken, SigningError> {
         let unsigned = UnsignedToken::new(claims, &self.public)?;
         let kind = match self.public.key_type() {
             KeyType::Ed25519 => Signature::Ed25519,
             KeyType::Rsa { .. } => Signature::RsaSha512,
         };
-        let signature = protocol::sign(&self.agent.socket, &self.blob, unsigned.signing_input(), kind)?;
+        let (socket, limit) = (&self.agent.socket, Limit::since(asked));
+        let signature = protocol::sign(socket, &self.blob, unsigned.signing_input(), kind, limit)?;
         // Some agents leave leading zeros out (RFC 4253 section 6.6); JWS has the full length.
         let missing = self.public.signature_len().saturating_sub(signature.len());
         let signature = [vec![0; missing], signature].concat();
@@ -158,4 +173,66 @@ pub enum AgentError {
     /// Its signature does not verify.
     #[error("the signature of the ssh-agent does not verify")]
     WrongSignature,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::net::UnixListener,
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
+
+    use ajwt_core::PrivateKey;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::RequestSigner;
+
+    #[tokio::test]
+    async fn an_agent_is_asked_for_few_signatures_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        // It answers nobody, and in the end closes all connections.
+        let (asked, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Some(Vec::new()))));
+        let (count, hold) = (Arc::clone(&asked), Arc::clone(&held));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if let Some(held) = hold.lock().expect("lock").as_mut() {
+                    held.push(stream.expect("a connection"));
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let public = PrivateKey::generate_ed25519().expect("a key").public_key().clone();
+        let line = public.to_openssh("");
+        let blob = STANDARD.decode(line.split(' ').nth(1).expect("base64")).expect("base64");
+        let identity = Identity { blob, comment: Vec::new() };
+        let key = AgentKey::new(&SshAgent::at(&socket), identity).expect("a key");
+        let signer = RequestSigner::new("guido", key).expect("a signer");
+        let requests: Vec<_> = (0..3 * AT_ONCE)
+            .map(|_| {
+                let signer = signer.clone();
+                tokio::spawn(async move { signer.authorization_async().await })
+            })
+            .collect();
+        while asked.load(Ordering::SeqCst) < AT_ONCE {
+            sleep(Duration::from_millis(5)).await;
+        }
+        sleep(Duration::from_millis(300)).await;
+        assert_eq!(asked.load(Ordering::SeqCst), AT_ONCE);
+
+        // The others have their turn.
+        drop(held.lock().expect("lock").take());
+        for request in requests {
+            let error = request.await.expect("no panic").expect_err("no signature");
+            assert!(matches!(error, SigningError::Agent(AgentError::Unreachable { .. })), "{error:?}");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 3 * AT_ONCE);
+    }
 }

@@ -215,6 +215,30 @@ async fn a_server_says_how_long_to_wait() {
     }
 }
 
+/// Else each request that waits holds a connection of a server that has asked for less.
+#[tokio::test]
+async fn a_failed_answer_is_let_go_of_before_the_wait() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = server::origin(listener.local_addr().expect("an address"));
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        read_head(&mut stream).await;
+        // The body does not come.
+        let refusal = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 3\r\ncontent-length: 10\r\n\r\n";
+        stream.write_all(refusal).await.expect("sent");
+        let mut more = [0];
+        let is_closed = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut more)).await.is_ok();
+        drop(stream);
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("sent");
+        is_closed
+    });
+    let response = client(signer(ed25519()), &[&origin]).get(&origin).send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(serving.await.expect("served"), "the connection stayed open");
+}
+
 /// A resolver that is asked once for each connection, and counts.
 #[derive(Clone, Default)]
 struct Resolver {

@@ -307,6 +307,34 @@ async fn an_offset_that_does_not_help_is_dropped() {
     }
 }
 
+/// The proxy's clock again. What seems to prove that its offset is right is an answer that needs no token.
+#[tokio::test]
+async fn an_offset_that_seemed_to_help_is_dropped() {
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let (nonces, clock) = (Arc::new(InsecureNoReplayProtection), Arc::new(SkewedClock(0.into())));
+    let count = Arc::new(AtomicUsize::new(0));
+    let public = move || {
+        let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+        async move { if is_first { StatusCode::UNAUTHORIZED } else { StatusCode::OK } }
+    };
+    let app = service(with_nonces(signer.public_key(), nonces, clock));
+    // Without the layer of the routes before.
+    let app = app.route("/public", any(public));
+    let (origin, certificate) = serve_tls(dated(seen.layer(app), Arc::new(SkewedClock(60.into())))).await;
+    let corrected = OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
+    let client = client(corrected, Some(certificate));
+    let answer = client.get(format!("{origin}/public")).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(is_about(*dated_ahead(&signer, &seen).last().expect("a second attempt"), 60));
+
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(client.get(&origin).send().await.expect("an answer").status());
+    }
+    assert!(statuses[..3].contains(&StatusCode::OK), "{statuses:?}");
+    assert_eq!(statuses[3], StatusCode::OK, "{statuses:?}");
+}
+
 /// It was refused for another reason, and the offset is right.
 #[tokio::test]
 async fn an_offset_that_has_helped_outlives_a_refusal() {

@@ -1,13 +1,9 @@
-//! Several keys, and keys whose files change.
+//! Several keys, and keys whose files change. When one begins to sign is in `src/key_watch/tests.rs`.
 
 #[path = "support/log.rs"]
 mod log;
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{fs, path::Path, time::Duration};
 
 use ajwt_client::{KeyFile, KeyFileError, KeyRing, KeyRingError, KeyWatch, RequestSigner};
 use ajwt_core::{KeyError, PrivateKey, PublicKey, RsaKeySize};
@@ -241,84 +237,6 @@ fn of_many_files_the_newest_are_read() {
         (10..50).map(|month| write_key(&folder.path().join(format!("{month}.key")))).collect();
     let keys = watch(folder.path()).start().expect("a ring");
     assert_eq!(keys.public_keys(), written[written.len() - 32..]);
-}
-
-#[test]
-#[allow(clippy::disallowed_methods, reason = "files are dated by the clock")]
-fn a_key_is_published_before_it_signs() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name);
-    let hours_old = |name: &str, hours: u64| {
-        let file = File::options().write(true).open(at(name)).expect("a file");
-        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).expect("dated");
-    };
-    let start = || watch(folder.path()).announce_for(Duration::from_secs(2 * 3600)).start().expect("a ring");
-    let old = write_key(&at("1.key"));
-    // Alone, it signs however new it is.
-    assert_eq!(signing(&start()), old);
-    hours_old("1.key", 3);
-    let keys = start();
-    let new = write_key(&at("2.key"));
-    hours_old("2.key", 1);
-    for keys in [&keys, &start()] {
-        keys.reload().expect("read");
-        assert_eq!(keys.public_keys(), [old.clone(), new.clone()]);
-        assert_eq!(signing(keys), old);
-    }
-    // All of them new, as on a fresh volume: the oldest.
-    hours_old("1.key", 1);
-    assert_eq!(signing(&start()), old);
-    hours_old("2.key", 3);
-    for keys in [&keys, &start()] {
-        keys.reload().expect("read");
-        assert_eq!(signing(keys), new);
-    }
-    // A key that has signed goes on when its file is written anew.
-    hours_old("2.key", 0);
-    keys.reload().expect("read");
-    assert_eq!(signing(&keys), new);
-}
-
-/// As [`a_key_is_published_before_it_signs`], where a new key takes the place of the old one in its file.
-#[test]
-#[allow(clippy::disallowed_methods, reason = "files are dated by the clock")]
-fn a_key_in_the_same_file_is_published_before_it_signs() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("current.key");
-    let hours_old = |hours: u64| {
-        let file = File::options().write(true).open(&path).expect("a file");
-        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).expect("dated");
-    };
-    let old = write_key(&path);
-    let text = fs::read(&path).expect("read");
-    hours_old(3);
-    for watched in [path.as_path(), folder.path()] {
-        fs::write(&path, &text).expect("written");
-        hours_old(3);
-        let keys = watch(watched).announce_for(Duration::from_secs(2 * 3600)).start().expect("a ring");
-        let look = |published: &[&PublicKey], signs: &PublicKey| {
-            keys.reload().expect("read");
-            assert_eq!(keys.public_keys().iter().collect::<Vec<_>>(), published);
-            assert_eq!(signing(&keys), *signs);
-        };
-        let abandoned = write_key(&path);
-        look(&[&old, &abandoned], &old);
-        let new = write_key(&path);
-        look(&[&old, &new], &old);
-        // Taken back, and put there again.
-        let newer = fs::read(&path).expect("read");
-        fs::write(&path, &text).expect("written");
-        look(&[&old], &old);
-        fs::write(&path, newer).expect("written");
-        look(&[&old, &new], &old);
-        fs::write(&path, "no key").expect("written");
-        keys.reload().expect_err("no key");
-        assert_eq!((keys.public_keys(), signing(&keys)), (vec![old.clone(), new.clone()], old.clone()));
-
-        let last = write_key(&path);
-        hours_old(3);
-        look(&[&last], &last);
-    }
 }
 
 /// What asks for a password is the application's, and may panic.

@@ -66,15 +66,24 @@ fn write_key(path: &Path) -> PublicKey {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::disallowed_methods, reason = "files are dated by the clock")]
 async fn a_rotation_under_load_costs_no_request() {
-    const PERIOD: Duration = Duration::from_secs(3600);
+    const PERIOD: Duration = Duration::from_millis(1);
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
-    let make_old = |name: &str| {
+    let date = |name: &str, date: SystemTime| {
         let file = File::options().write(true).open(at(name)).expect("a file");
-        file.set_modified(SystemTime::now() - 2 * PERIOD).expect("dated");
+        file.set_modified(date).expect("dated");
     };
-    let mut current = write_key(&at("0.key"));
-    make_old("0.key");
+    // Dated ahead until its key may sign, for nobody can date a file's last change back; and before that under a
+    // name that is not looked at.
+    let put = |name: &str| {
+        let key = write_key(&at("new"));
+        date("new", SystemTime::now() + Duration::from_secs(3600));
+        fs::rename(at("new"), at(name)).expect("moved");
+        key
+    };
+    let let_sign = |name: &str| date(name, SystemTime::now());
+    let mut current = put("0.key");
+    let_sign("0.key");
     let file = KeyFile::new(folder.path()).allow_open_permissions();
     let keys = KeyWatch::new(file).announce_for(PERIOD).every(Duration::from_millis(10));
     let keys = keys.start().expect("a ring");
@@ -140,11 +149,11 @@ async fn a_rotation_under_load_costs_no_request() {
     let rotation = async {
         for round in 1..=3 {
             let (old, new) = (format!("{}.key", round - 1), format!("{round}.key"));
-            let next = write_key(&at(&new));
+            let next = put(&new);
             published_are(2).await;
             let_pass().await;
             assert_eq!(refresh().await, [current.clone(), next.clone()]);
-            make_old(&new);
+            let_sign(&new);
             while used.lock().expect("lock").last().map(String::as_str) != Some(next.fingerprint().as_str()) {
                 tokio::task::yield_now().await;
             }

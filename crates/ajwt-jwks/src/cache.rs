@@ -53,8 +53,8 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 /// URL's set was never there does the request wait for it, no longer than the client's deadline, and
 /// then not again within the 30 s. [`warm_up`](Self::warm_up) fetches all of them beforehand.
 ///
-/// A set that no request has asked for in a day is dropped. Memory is bounded by the trusted URLs of
-/// the store: up to 100 keys each.
+/// A set that neither a request nor a warm-up has asked for in a day is dropped: it counts as one that was
+/// never there. Memory is bounded by the trusted URLs of the store: up to 100 keys each.
 ///
 /// Dropping the cache, or [closing](Self::close) it, ends its background work.
 pub struct JwksCache {
@@ -89,9 +89,9 @@ struct Shared {
     /// By their URLs, which come from the store: the hash need not stand up to whoever chooses them. Held
     /// for a look-up or a change in memory, never across a fetch.
     places: RwLock<HashMap<Box<str>, Place, RandomState>>,
-    refreshes: Semaphore,
-    first_fetches: Semaphore,
-    retries: Semaphore,
+    refreshes: Arc<Semaphore>,
+    first_fetches: Arc<Semaphore>,
+    retries: Arc<Semaphore>,
     /// Where fetches run, whichever runtime a request is on.
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
@@ -123,6 +123,10 @@ impl JwksCache {
     /// Fetches the set of each trusted URL, all at once within the bounds of the cache. Await it before
     /// the service says that it is ready: no request then waits for a fetch. It is done when each URL
     /// was tried once, or at the limit (30 s by default).
+    ///
+    /// Call it again, twice a day say, where users may stay away for longer than a day: else their sets are
+    /// dropped, and the first request in their name waits. A trust that was removed is not asked for any more,
+    /// and its set dropped within a day.
     ///
     /// # Errors
     /// [`RepositoryError`] if the URLs could not be listed. A set that could not be fetched is none.
@@ -219,14 +223,15 @@ impl Shared {
         Some(found)
     }
 
-    /// The endpoint of a URL, perhaps a new one.
+    /// The endpoint of a URL that is asked for, perhaps a new one.
     fn endpoint(&self, url: &str) -> Arc<Endpoint> {
+        let now = self.clock.monotonic();
         if let Some(place) = self.places.read().unwrap_or_else(PoisonError::into_inner).get(url) {
+            place.use_now(now);
             return Arc::clone(&place.endpoint);
         }
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Place::new(url, self.clock.monotonic());
-        Arc::clone(&places.entry(url.into()).or_insert_with(new).endpoint)
+        Arc::clone(&places.entry(url.into()).or_insert_with(|| Place::new(url, now)).endpoint)
     }
 
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
@@ -234,7 +239,7 @@ impl Shared {
         places.values().map(|place| Arc::clone(&place.endpoint)).collect()
     }
 
-    /// Drops what no request has asked for in a day.
+    /// Drops what nobody has asked for in a day.
     fn drop_unused(&self, now: Duration) {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
         let any = places.values().any(|place| place.is_unused(now));
@@ -255,18 +260,22 @@ impl Shared {
     }
 
     /// A request, or the warm-up, needs what the endpoint has now: a fetch begins, at once or when it
-    /// may. Tells when it has ended, if that is worth waiting for: no set was ever there.
+    /// may. Tells when it has ended, if that is worth waiting for: no set was ever there, and the fetch is the
+    /// first or has begun.
     fn demand(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<watch::Receiver<u64>> {
         if self.is_closed.load(Ordering::SeqCst) {
             return None;
         }
         let attempts = endpoint.attempts();
-        match endpoint.demand(self.clock.monotonic()) {
+        let has_begun = match endpoint.demand(self.clock.monotonic()) {
             Demand::Begin => self.begin(Arc::clone(endpoint)),
-            Demand::UnderWay => {}
+            Demand::UnderWay => true,
+            Demand::Waiting => false,
             Demand::Later => return None,
-        }
-        (endpoint.has_set() != Some(true)).then_some(attempts)
+        };
+        // A retry may stand behind others that fail for minutes, in which each request would wait anew.
+        let is_worth_it = endpoint.has_set().is_none_or(|has_set| has_begun && !has_set);
+        is_worth_it.then_some(attempts)
     }
 }
 
@@ -321,13 +330,13 @@ impl JwksCacheBuilder {
             clock: self.clock,
             warm_up_limit: self.warm_up_limit,
             places: RwLock::default(),
-            refreshes: Semaphore::new(REFRESHES),
-            first_fetches: Semaphore::new(FIRST_FETCHES),
-            retries: Semaphore::new(RETRIES),
+            refreshes: Arc::new(Semaphore::new(REFRESHES)),
+            first_fetches: Arc::new(Semaphore::new(FIRST_FETCHES)),
+            retries: Arc::new(Semaphore::new(RETRIES)),
             runtime: Handle::current(),
             tasks: Mutex::default(),
             is_closed: AtomicBool::new(false),
-            report: Report,
+            report: Report::default(),
         });
         let sweeper = tokio::spawn(Arc::clone(&shared).sweep_on_time());
         JwksCache { shared, sweeper }

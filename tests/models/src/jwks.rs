@@ -76,8 +76,8 @@ pub(crate) mod report {
     use crate::{SetSnapshot, WarmUp, cache::endpoint::Outcome};
 
     /// Tells nobody.
-    #[derive(Debug)]
-    pub(crate) struct Report;
+    #[derive(Debug, Default)]
+    pub(crate) struct Report {}
 
     impl Report {
         pub(crate) const fn fetched(&self, _: &str, _: &Outcome) {}

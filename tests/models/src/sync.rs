@@ -1,7 +1,7 @@
 //! The sources' `crate::sync`, `tokio::sync` and `quick_cache::sync` in one. Each operation on what
 //! shuttle does not have itself is one step, before which it may let others run.
 
-pub use real_tokio::sync::{Semaphore, oneshot};
+pub use real_tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 pub use shuttle::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic};
 
 /// Another task may run here.

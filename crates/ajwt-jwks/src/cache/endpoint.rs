@@ -25,6 +25,9 @@ const MAX_REFRESH_AFTER: Duration = Duration::from_secs(30 * 60);
 /// The longest pause after failures.
 const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 
+/// Between two reports on entries of a set that are not used: an endpoint may change them with each fetch.
+const QUIET: Duration = Duration::from_secs(5 * 60);
+
 /// A trusted URL and what is known of it. Times are of the monotonic clock.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -46,7 +49,7 @@ struct Current {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
-    is_under_way: bool,
+    progress: Progress,
     /// When the last fetch began.
     began_at: Option<Duration>,
     /// When the next is due by the timer.
@@ -54,6 +57,20 @@ struct State {
     /// In a row.
     failures: u32,
     last_error: Option<Arc<FetchError>>,
+    /// Whether other entries are not used than when they were reported.
+    has_new_skips: bool,
+    skips_reported_at: Option<Duration>,
+}
+
+/// How far a fetch is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Progress {
+    /// There is none.
+    #[default]
+    None,
+    /// It waits for others of its kind.
+    Waiting,
+    Begun,
 }
 
 /// What a demand for a fetch comes to.
@@ -61,7 +78,9 @@ struct State {
 pub(super) enum Demand {
     /// The caller begins it.
     Begin,
-    /// One is under way.
+    /// One waits for others of its kind.
+    Waiting,
+    /// One has begun.
     UnderWay,
     /// The timer will, once the cool-down is over.
     Later,
@@ -79,14 +98,16 @@ pub(super) enum Health {
 /// What a fetch came to.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// A set, perhaps the same as before. `skips_are_new`: other entries of it are not used than of
-    /// the one before.
+    /// A set, perhaps the same as before. `reports_skips`: its entries that are not used are to be reported.
     Fetched {
         set: Arc<KeySet>,
-        skips_are_new: bool,
+        reports_skips: bool,
     },
     /// The set from before (304).
-    NotModified,
+    NotModified {
+        set: Arc<KeySet>,
+        reports_skips: bool,
+    },
     Failed(Arc<FetchError>),
 }
 
@@ -104,7 +125,7 @@ impl Endpoint {
 
     /// Whether a fetch is under way. Does not wait: whoever holds the state may be about to begin one.
     pub(super) fn is_busy(&self) -> bool {
-        self.state.try_lock().map_or(true, |state| state.is_under_way)
+        self.state.try_lock().map_or(true, |state| state.progress != Progress::None)
     }
 
     /// Whether a set was ever there. `None`: no fetch has ended yet.
@@ -121,13 +142,15 @@ impl Endpoint {
     /// Somebody needs the set as it is now.
     pub(super) fn demand(&self, now: Duration) -> Demand {
         let mut state = lock(&self.state);
-        if state.is_under_way {
-            return Demand::UnderWay;
+        match state.progress {
+            Progress::None => {}
+            Progress::Waiting => return Demand::Waiting,
+            Progress::Begun => return Demand::UnderWay,
         }
         let allowed_at = state.began_at.map(|began_at| began_at.saturating_add(COOL_DOWN));
         match allowed_at.filter(|allowed_at| now < *allowed_at) {
             None => {
-                state.is_under_way = true;
+                state.progress = Progress::Waiting;
                 Demand::Begin
             }
             Some(allowed_at) => {
@@ -140,9 +163,16 @@ impl Endpoint {
     /// Whether a fetch is due by the timer. If so, it is taken to be under way.
     pub(super) fn take_due(&self, now: Duration) -> bool {
         let mut state = lock(&self.state);
-        let is_due = !state.is_under_way && state.due_at <= now;
-        state.is_under_way |= is_due;
+        let is_due = state.progress == Progress::None && state.due_at <= now;
+        if is_due {
+            state.progress = Progress::Waiting;
+        }
         is_due
+    }
+
+    /// The fetch need not wait any more: it begins as soon as it runs.
+    pub(super) fn take_turn(&self) {
+        lock(&self.state).progress = Progress::Begun;
     }
 
     pub(super) fn health(&self) -> Health {
@@ -158,6 +188,7 @@ impl Endpoint {
     /// The fetch begins: what to ask with.
     pub(super) fn begin(&self, now: Duration) -> Validators {
         let mut state = lock(&self.state);
+        state.progress = Progress::Begun;
         state.began_at = Some(now);
         state.current.as_ref().map(|current| current.set.validators.clone()).unwrap_or_default()
     }
@@ -183,39 +214,42 @@ impl Endpoint {
         publish: impl FnOnce(TrustedKeys),
     ) -> Outcome {
         let mut state = lock(&self.state);
-        state.is_under_way = false;
+        state.progress = Progress::None;
         let began_at = state.began_at.unwrap_or(now);
-        let before = state.current.as_ref().map(|current| &current.set);
-        let (outcome, fresh_for) = match (result, before) {
-            (Ok(JwksResponse { set: Some(set), validators, fresh_for }), before) => {
-                let skipped_before = before.map(|before| before.skipped.as_slice());
-                let skips_are_new = skipped_before.unwrap_or_default() != set.skipped();
-                (Outcome::Fetched { set: Arc::new(KeySet::new(&set, validators)), skips_are_new }, fresh_for)
+        let before = state.current.as_ref().map(|current| Arc::clone(&current.set));
+        let fetched = match (result, &before) {
+            (Ok(JwksResponse { set: Some(set), validators, fresh_for }), _) => {
+                Ok((Arc::new(KeySet::new(&set, validators)), fresh_for))
             }
-            (Ok(JwksResponse { set: None, fresh_for, .. }), Some(_)) => (Outcome::NotModified, fresh_for),
-            (Ok(JwksResponse { set: None, .. }), None) => (failed(FetchError::NotModified), None),
-            (Err(error), _) => (failed(error), None),
+            (Ok(JwksResponse { set: None, fresh_for, .. }), Some(before)) => {
+                Ok((Arc::clone(before), fresh_for))
+            }
+            (Ok(JwksResponse { set: None, .. }), None) => Err(FetchError::NotModified),
+            (Err(error), _) => Err(error),
         };
-        let set = match &outcome {
-            Outcome::Fetched { set, .. } => Some(Arc::clone(set)),
-            Outcome::NotModified => before.map(Arc::clone),
-            Outcome::Failed(error) => {
+        let (set, fresh_for) = match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                let error = Arc::new(error);
                 state.failures = state.failures.saturating_add(1);
-                state.last_error = Some(Arc::clone(error));
+                state.last_error = Some(Arc::clone(&error));
                 state.due_at = now.saturating_add(back_off(state.failures, jitter));
-                return outcome;
+                return Outcome::Failed(error);
             }
         };
-        state.current = set.map(|set| {
-            // While the state is held: nobody may find a fetch ended whose keys are not there.
-            publish(TrustedKeys::of(&set, began_at));
-            Current { set, succeeded_at: began_at }
-        });
+        let reports_skips = state.report_skips(before.as_deref(), &set, now);
+        // While the state is held: nobody may find a fetch ended whose keys are not there.
+        publish(TrustedKeys::of(&set, began_at));
+        state.current = Some(Current { set: Arc::clone(&set), succeeded_at: began_at });
         state.failures = 0;
         state.last_error = None;
         let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
         state.due_at = began_at.saturating_add(refresh_after);
-        outcome
+        if before.is_some_and(|before| Arc::ptr_eq(&before, &set)) {
+            Outcome::NotModified { set, reports_skips }
+        } else {
+            Outcome::Fetched { set, reports_skips }
+        }
     }
 
     pub(super) fn snapshot(&self, now: Duration) -> SetSnapshot {
@@ -234,8 +268,21 @@ impl Endpoint {
     }
 }
 
-fn failed(error: FetchError) -> Outcome {
-    Outcome::Failed(Arc::new(error))
+impl State {
+    /// Whether the entries of a set that are not used are to be reported, and if so, that they are.
+    fn report_skips(&mut self, before: Option<&KeySet>, set: &KeySet, now: Duration) -> bool {
+        let skipped_before = before.map(|before| before.skipped.as_slice()).unwrap_or_default();
+        self.has_new_skips |= skipped_before != set.skipped.as_slice();
+        // Where there are none any more, that is nothing to report.
+        self.has_new_skips &= !set.skipped.is_empty();
+        let is_time = self.skips_reported_at.is_none_or(|at| now.saturating_sub(at) >= QUIET);
+        let is_due = self.has_new_skips && is_time;
+        if is_due {
+            self.has_new_skips = false;
+            self.skips_reported_at = Some(now);
+        }
+        is_due
+    }
 }
 
 /// 30 s, twice as long after each failure, at most 5 min; up to a quarter more, so that the processes
@@ -275,6 +322,39 @@ mod tests {
         assert_eq!(endpoint.health(), Health::Well);
         end(Err(FetchError::NotModified));
         assert_eq!(endpoint.health(), Health::Failing);
+    }
+
+    /// What comes too soon is reported later, if it is still there, whether or not the set is fetched anew.
+    #[test]
+    fn skipped_entries_are_reported_when_they_change_and_not_too_often() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        let odd = |key_id: &str| {
+            let document = format!(r#"{{"keys":[{{"kid":"{key_id}","kty":"EC"}}]}}"#);
+            Some(JwkSet::from_json(document).expect("a set"))
+        };
+        let good = || Some(JwkSet::of_keys([]));
+        for (at, set, is_due) in [
+            (0, odd("a"), true),
+            (60, odd("b"), false),
+            (299, None, false),
+            (300, None, true),
+            (900, None, false),
+            (960, odd("b"), false),
+            (1000, odd("c"), true),
+            (1030, odd("d"), false),
+            (1060, good(), false),
+            (1400, good(), false),
+            (1430, odd("d"), true),
+        ] {
+            let response = JwksResponse { set, validators: Validators::default(), fresh_for: None };
+            let is_reported = match endpoint.end(Ok(response), Duration::from_secs(at), 0.0, |_| {}) {
+                Outcome::Fetched { reports_skips, .. } | Outcome::NotModified { reports_skips, .. } => {
+                    reports_skips
+                }
+                Outcome::Failed(error) => panic!("{error}"),
+            };
+            assert_eq!(is_reported, is_due, "{at}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// A set that no request asked for in so long is dropped.
+/// A set that neither a request nor a warm-up asked for in so long is dropped.
 const UNUSED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A trusted URL's place in the cache: all that a request reads that finds its key.
@@ -23,7 +23,7 @@ impl Place {
         Self { endpoint: Arc::new(Endpoint::new(url, now)), keys: None, used_at: AtomicU64::new(millis(now)) }
     }
 
-    /// Notes that a request asked for the set.
+    /// Notes that the set is asked for.
     pub(super) fn use_now(&self, now: Duration) {
         // A hot set is not written to by each request.
         let (now, used_at) = (millis(now), self.used_at.load(Ordering::Relaxed));

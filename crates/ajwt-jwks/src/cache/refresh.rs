@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::{
     Shared,
     endpoint::{Endpoint, Health},
@@ -22,14 +24,29 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const REPORTED_EVERY: u64 = 15;
 
 impl Shared {
-    /// Begins a fetch that is taken to be under way.
-    pub(super) fn begin(self: &Arc<Self>, endpoint: Arc<Endpoint>) {
+    /// Begins a fetch that is taken to be under way. Whether it begins at once: else it waits for others.
+    pub(super) fn begin(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> bool {
+        let permit = Arc::clone(self.lane(&endpoint)).try_acquire_owned().ok();
+        let is_at_once = permit.is_some();
+        if is_at_once {
+            endpoint.take_turn();
+        }
         let under_way = UnderWay { shared: Arc::clone(self), endpoint, is_ended: false };
         let mut tasks = lock(&self.tasks);
         // Those that have ended need not be kept.
         while tasks.try_join_next().is_some() {}
         if !self.is_closed.load(Ordering::SeqCst) {
-            tasks.spawn_on(under_way.fetch(), &self.runtime);
+            tasks.spawn_on(under_way.fetch(permit), &self.runtime);
+        }
+        is_at_once
+    }
+
+    /// Where a fetch waits for others of its kind.
+    fn lane(&self, endpoint: &Endpoint) -> &Arc<Semaphore> {
+        match endpoint.health() {
+            Health::New => &self.first_fetches,
+            Health::Well => &self.refreshes,
+            Health::Failing => &self.retries,
         }
     }
 
@@ -68,15 +85,13 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    async fn fetch(mut self) {
+    async fn fetch(mut self, permit: Option<OwnedSemaphorePermit>) {
         let shared = Arc::clone(&self.shared);
-        let lane = match self.endpoint.health() {
-            Health::New => &shared.first_fetches,
-            Health::Well => &shared.refreshes,
-            Health::Failing => &shared.retries,
+        let _permit = match permit {
+            Some(permit) => Some(permit),
+            // An error says that the semaphore is closed, which nobody does.
+            None => Arc::clone(shared.lane(&self.endpoint)).acquire_owned().await.ok(),
         };
-        // An error says that the semaphore is closed, which nobody does.
-        let _permit = lane.acquire().await;
         let known = self.endpoint.begin(shared.clock.monotonic());
         let result = shared.source.fetch(&self.endpoint.url, &known).await;
         self.end(result);

@@ -1,6 +1,9 @@
 //! The cache on paused time: what is fetched when, for how long it is used, and what waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use ajwt_core::{JwkSet, PrivateKey, PublicKey, Timestamp};
 use ajwt_server::{KeySource, MemoryRepository, PublicKeyRepository, User};
@@ -37,6 +40,8 @@ enum Answer {
     Keys(Vec<PublicKey>),
     /// With a `Cache-Control` of so many seconds.
     FreshFor(u64, Vec<PublicKey>),
+    /// A hundred entries that cannot be used, other ones each time, to be fetched again soon.
+    Odd,
     NotModified,
     Fails,
     Hangs,
@@ -89,6 +94,13 @@ impl Source for Script {
             Answer::Keys(keys) => Ok(response(Some(JwkSet::of_keys(keys)), None)),
             Answer::FreshFor(seconds, keys) => {
                 Ok(response(Some(JwkSet::of_keys(keys)), Some(Duration::from_secs(seconds))))
+            }
+            Answer::Odd => {
+                let now = self.start.elapsed().as_millis();
+                let entries = (0..100).map(|number| format!(r#"{{"kid":"{now} {number}","kty":"EC"}}"#));
+                let document = format!(r#"{{"keys":[{}]}}"#, entries.collect::<Vec<_>>().join(","));
+                let set = JwkSet::from_json(document).expect("a set");
+                Ok(response(Some(set), Some(Duration::ZERO)))
             }
             Answer::NotModified => Ok(response(None, None)),
             Answer::Fails => Err(FetchError::Status { found: 500 }),
@@ -459,6 +471,37 @@ async fn fetches_at_once_are_bounded_and_endpoints_that_hang_delay_only_each_oth
     assert!(lock(&fixture.script.at_once).1 <= REFRESHES + FIRST_FETCHES + RETRIES);
 }
 
+/// A request waits for a fetch, not for its turn.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_stands_behind_others_is_not_waited_for() {
+    let (fixture, _) = Fixture::new();
+    let hanging = numbered(200);
+    for url in &hanging {
+        fixture.script.answer(url, Answer::Hangs);
+    }
+    let urls: Vec<&str> = hanging.iter().map(String::as_str).collect();
+    assert_eq!(fixture.warm_up(&urls).await.failed, 200);
+    // By now all are due again, and stand behind each other.
+    pass(38).await;
+    let asked = fixture.now();
+    let fixture = Arc::new(fixture);
+    let requests: Vec<_> = hanging
+        .into_iter()
+        .map(|url| {
+            let fixture = Arc::clone(&fixture);
+            tokio::spawn(async move {
+                fixture.ask_for_unknown(&[url.as_str()]).await;
+                fixture.now()
+            })
+        })
+        .collect();
+    let mut waited = 0;
+    for request in requests {
+        waited += usize::from(request.await.expect("joined") > asked);
+    }
+    assert!((1..=RETRIES).contains(&waited), "{waited}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_a_failure_like_another() {
     let (fixture, key) = Fixture::new();
@@ -487,6 +530,21 @@ async fn a_set_that_nobody_asks_for_is_dropped_after_a_day() {
     assert!(fixture.has(&[B], &key).await, "it is fetched anew");
     pass(25 * HOUR).await;
     assert!(fixture.cache.snapshot().is_empty());
+}
+
+/// Who warms up again from time to time has each set that is trusted still, whether its user comes or not.
+#[tokio::test(start_paused = true)]
+async fn a_set_is_not_dropped_while_it_is_warmed_up() {
+    let (fixture, _) = Fixture::new();
+    fixture.warm_up(&[A, B]).await;
+    let urls = || fixture.cache.snapshot().into_iter().map(|set| set.url).collect::<Vec<_>>();
+    pass(23 * HOUR).await;
+    assert_eq!(urls(), [A.into(), B.into()]);
+    fixture.warm_up(&[A]).await;
+    pass(23 * HOUR).await;
+    assert_eq!(urls(), [A.into()]);
+    pass(HOUR + 2).await;
+    assert!(urls().is_empty());
 }
 
 /// Else the next request would begin a second fetch beside it.
@@ -534,6 +592,39 @@ async fn a_dropped_cache_ends_its_work() {
     pass(HOUR).await;
     assert_eq!((script.fetches(A).len(), script.fetches(B).len()), (1, 1));
     assert_eq!(Arc::strong_count(&script), 1, "nothing holds on to it");
+}
+
+/// What is written to the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_does_not_fill_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (fixture, _) = Fixture::new();
+    fixture.script.answer(A, Answer::Odd);
+    fixture.warm_up(&[A]).await;
+    pass(HOUR - 1).await;
+    assert!(fixture.script.fetches(A).len() > 100);
+    let text = String::from_utf8(lock(&log.0).clone()).expect("text");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("WARN")).collect();
+    // Five and one that tells of the others, every five minutes.
+    assert!((60..=72).contains(&lines.len()), "{}: {lines:#?}", lines.len());
+    assert_eq!(lines.iter().filter(|line| line.contains("and 95 more")).count() * 6, lines.len());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,186 @@
+//! When a key begins to sign. No hours pass: the files are looked at as if they had.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use ajwt_core::{PrivateKey, PublicKey};
+use tempfile::TempDir;
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A folder that is looked at ten hours from now: by then its files can be some hours old, which are still to
+/// come, for nobody can set back when a file was last changed.
+struct Folder {
+    folder: TempDir,
+    now: Timestamp,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { folder, now: clock::now().saturating_add(10 * HOUR) }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a new key into a file of this age; returns its public half.
+    fn write_key(&self, name: &str, age: Duration) -> PublicKey {
+        let key = write_key(&self.at(name));
+        self.set_age(name, age);
+        key
+    }
+
+    fn write(&self, name: &str, text: &[u8], age: Duration) {
+        fs::write(self.at(name), text).expect("written");
+        self.set_age(name, age);
+    }
+
+    fn set_age(&self, name: &str, age: Duration) {
+        date(&self.at(name), self.now.saturating_sub(age));
+    }
+}
+
+fn write_key(path: &Path) -> PublicKey {
+    let key = PrivateKey::generate_ed25519().expect("a key");
+    fs::write(path, key.to_pem().expect("pem").as_bytes()).expect("written");
+    key.public_key().clone()
+}
+
+fn date(path: &Path, date: Timestamp) {
+    let file = File::options().write(true).open(path).expect("a file");
+    let since_epoch = Duration::from_millis(date.as_millis().unsigned_abs());
+    file.set_modified(UNIX_EPOCH + since_epoch).expect("dated");
+}
+
+/// Looks at the files when it is told to only.
+fn start(path: &Path, announce: Duration, now: Timestamp) -> KeyRing {
+    let watch = KeyWatch::new(KeyFile::new(path).allow_open_permissions()).every(24 * HOUR);
+    watch.announce_for(announce).start_at(now).expect("a ring")
+}
+
+/// Looks at the files at this time.
+fn look(keys: &KeyRing, now: Timestamp) -> Result<(), KeyFileError> {
+    keys.downgrade().upgrade().expect("a ring").reload(now)
+}
+
+fn signing(keys: &KeyRing, now: Timestamp) -> PublicKey {
+    keys.signing_key(now).public_key().clone()
+}
+
+#[test]
+fn a_key_is_published_before_it_signs() {
+    let folder = Folder::new();
+    let now = folder.now;
+    let start = || start(folder.folder.path(), 2 * HOUR, now);
+    let old = folder.write_key("1.key", Duration::ZERO);
+    // Alone, it signs however new it is.
+    assert_eq!(signing(&start(), now), old);
+    folder.set_age("1.key", 3 * HOUR);
+    let keys = start();
+    let new = folder.write_key("2.key", HOUR);
+    for keys in [&keys, &start()] {
+        look(keys, now).expect("read");
+        assert_eq!(keys.public_keys(), [old.clone(), new.clone()]);
+        assert_eq!(signing(keys, now), old);
+    }
+    // All of them new, as on a fresh volume: the oldest.
+    folder.set_age("1.key", HOUR);
+    assert_eq!(signing(&start(), now), old);
+    folder.set_age("2.key", 3 * HOUR);
+    for keys in [&keys, &start()] {
+        look(keys, now).expect("read");
+        assert_eq!(signing(keys, now), new);
+    }
+    // A key that has signed goes on when its file is written anew.
+    folder.set_age("2.key", Duration::ZERO);
+    look(&keys, now).expect("read");
+    assert_eq!(signing(&keys, now), new);
+}
+
+/// As [`a_key_is_published_before_it_signs`], where a new key takes the place of the old one in its file.
+#[test]
+fn a_key_in_the_same_file_is_published_before_it_signs() {
+    let folder = Folder::new();
+    let now = folder.now;
+    let path = folder.at("current.key");
+    let old = folder.write_key("current.key", 3 * HOUR);
+    let text = fs::read(&path).expect("read");
+    for watched in [path.as_path(), folder.folder.path()] {
+        folder.write("current.key", &text, 3 * HOUR);
+        let keys = start(watched, 2 * HOUR, now);
+        let look_and_find = |published: &[&PublicKey], signs: &PublicKey| {
+            look(&keys, now).expect("read");
+            assert_eq!(keys.public_keys().iter().collect::<Vec<_>>(), published);
+            assert_eq!(signing(&keys, now), *signs);
+        };
+        let abandoned = folder.write_key("current.key", Duration::ZERO);
+        look_and_find(&[&old, &abandoned], &old);
+        let new = folder.write_key("current.key", Duration::ZERO);
+        look_and_find(&[&old, &new], &old);
+        // Taken back, and put there again.
+        let newer = fs::read(&path).expect("read");
+        folder.write("current.key", &text, Duration::ZERO);
+        look_and_find(&[&old], &old);
+        folder.write("current.key", &newer, Duration::ZERO);
+        look_and_find(&[&old, &new], &old);
+        folder.write("current.key", b"no key", Duration::ZERO);
+        look(&keys, now).expect_err("no key");
+        assert_eq!((keys.public_keys(), signing(&keys, now)), (vec![old.clone(), new.clone()], old.clone()));
+
+        let last = folder.write_key("current.key", 3 * HOUR);
+        look_and_find(&[&last], &last);
+    }
+}
+
+/// Its last tokens are on their way, and other processes that look at the file still sign with it.
+#[test]
+fn a_replaced_key_is_published_for_a_while_after_the_new_one_began_to_sign() {
+    for (announce, grace) in [(2 * HOUR, HOUR / 2), (HOUR / 15, HOUR / 12)] {
+        let folder = Folder::new();
+        let now = folder.now;
+        let path = folder.at("current.key");
+        let old = folder.write_key("current.key", 3 * HOUR);
+        let keys = start(&path, announce, now.saturating_sub(HOUR / 2));
+        let new = folder.write_key("current.key", announce + 5 * SECOND);
+        for (passed, is_published) in
+            [(Duration::ZERO, true), (grace - 6 * SECOND, true), (grace - 5 * SECOND, false)]
+        {
+            let now = now.saturating_add(passed);
+            look(&keys, now).expect("read");
+            assert_eq!(signing(&keys, now), new, "{announce:?} {passed:?}");
+            assert_eq!(keys.public_keys().contains(&old), is_published, "{announce:?} {passed:?}");
+        }
+        assert_eq!(keys.public_keys(), [new]);
+    }
+}
+
+/// Made long ago, and unknown to whoever reads the JWKS until it is here.
+#[cfg(unix)]
+#[test]
+fn a_key_that_is_moved_in_signs_no_sooner_than_one_that_is_written_here() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let now = clock::now();
+    let announce = 2 * HOUR;
+    let old = write_key(&folder.at("1.key"));
+    let keys = start(folder.folder.path(), announce, now);
+    let new = write_key(&elsewhere.at("2.key"));
+    date(&elsewhere.at("2.key"), now.saturating_sub(3 * HOUR));
+    fs::rename(elsewhere.at("2.key"), folder.at("2.key")).expect("moved");
+    let restarted = start(folder.folder.path(), announce, now);
+    for keys in [&keys, &restarted] {
+        look(keys, now).expect("read");
+        assert_eq!(keys.public_keys(), [old.clone(), new.clone()]);
+        assert_eq!(signing(keys, now), old);
+        assert_eq!(signing(keys, now.saturating_add(announce - HOUR)), old);
+        // Moved by a machine that may be busy.
+        assert_eq!(signing(keys, now.saturating_add(announce + HOUR)), new);
+    }
+}
