@@ -45,6 +45,15 @@ struct Counts {
     building: bool,
 }
 
+/// A table that is being made, or is no more: its runtime may end before.
+struct Building(Arc<HotKeys>);
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).building = false;
+    }
+}
+
 impl HotKeys {
     pub(crate) fn new(capacity: usize) -> Result<Self, GenerateError> {
         let decoy = PrivateKey::generate_ed25519()?.public_key().clone();
@@ -84,8 +93,10 @@ impl HotKeys {
             counts.uses.clear();
         }
         if uses.is_none() && self.count(&mut counts, key) {
-            let (hot_keys, key) = (Arc::clone(self), key.clone());
-            tokio::task::spawn_blocking(move || hot_keys.build(&key));
+            // It takes the lock when it is dropped, which may be at once.
+            drop(counts);
+            let (building, key) = (Building(Arc::clone(self)), key.clone());
+            tokio::task::spawn_blocking(move || building.0.build(&key));
         }
     }
 
@@ -116,7 +127,6 @@ impl HotKeys {
             let hot = Hot { key, uses: AtomicU32::new(0) };
             self.hot.write().unwrap_or_else(PoisonError::into_inner).push(hot);
         }
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).building = false;
     }
 
     /// Drops the tables of keys that are not hot any more, and of the coolest if one without is twice as
@@ -195,6 +205,23 @@ mod tests {
         use_often(&hot_keys, &keys[2], HOT_USES, 10).await;
         let have_tables = [0, 1, 2].map(|key: usize| hot_keys.table_of(&keys[key]).is_some());
         assert_eq!(have_tables, [false, true, true]);
+    }
+
+    #[test]
+    fn a_runtime_that_has_ended_makes_no_table_and_keeps_no_other_from_it() {
+        let hot_keys = Arc::new(HotKeys::new(1).expect("a decoy"));
+        let keys = keys(1);
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let first = runtime();
+        let handle = first.handle().clone();
+        drop(first);
+        {
+            let _within = handle.enter();
+            (0..HOT_USES).for_each(|_| hot_keys.used(&keys[0], Timestamp::from_secs(0)));
+        }
+        assert!(hot_keys.table_of(&keys[0]).is_none());
+        runtime().block_on(use_often(&hot_keys, &keys[0], 1, 1));
+        assert!(hot_keys.table_of(&keys[0]).is_some());
     }
 
     #[tokio::test]

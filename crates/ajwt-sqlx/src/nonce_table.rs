@@ -26,6 +26,9 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// How long one removal may take, or a connection that went silent would end them all.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
 
+const CLOCK_AHEAD: &str =
+    "this server's clock is more than a minute ahead of the database's: set the clocks (NTP)";
+
 /// Stands for "not read yet".
 const UNKNOWN: i64 = i64::MIN;
 
@@ -38,7 +41,9 @@ pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
     /// Since when the table is whole, in milliseconds; `None` if the mark is gone.
     async fn since(&self) -> Result<Option<i64>, sqlx::Error>;
 
-    /// Sets the mark, unless there is one.
+    /// Sets the mark, unless there is one, or it is dated further ahead of the database's clock than those of
+    /// servers may be: one server whose clock is a day ahead would make all others refuse for a day. SQLite has
+    /// no clock but this host's.
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error>;
 
     /// Removes at most [`SWEEP_BATCH`] rows that expired before `now`; says how many.
@@ -165,7 +170,7 @@ impl<T: NonceTable> Shared<T> {
             self.table.begin(self.clock.now().as_millis()).await.map_err(&failed)?;
             since = self.table.since().await.map_err(&failed)?;
         }
-        let since = since.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+        let since = since.ok_or_else(|| failed(sqlx::Error::Configuration(CLOCK_AHEAD.into())))?;
         self.since.store(since, Ordering::Relaxed);
         Ok(Timestamp::from_millis(since))
     }

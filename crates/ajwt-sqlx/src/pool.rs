@@ -143,11 +143,12 @@ pub(crate) fn is_unusable<T>(result: &Result<T, sqlx::Error>) -> bool {
 /// seldom alone: the server was restarted, or went away.
 pub(crate) async fn drop_broken<DB: Database>(pool: &Pool<DB>) {
     for _ in 0..pool.num_idle() {
-        let Some(mut connection) = pool.try_acquire() else { return };
+        let Some(connection) = pool.try_acquire() else { return };
+        // If whoever asked for this is given up meanwhile, it is closed like one that does not answer.
+        let mut lease = Lease(Some(connection));
+        let Some(connection) = &mut lease.0 else { return };
         if matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
-            give_back(connection);
-        } else {
-            drop(connection.detach());
+            lease.end();
         }
     }
 }

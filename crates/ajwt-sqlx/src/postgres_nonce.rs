@@ -31,8 +31,11 @@ const IN_TRANSACTION: &str = "the connection came from the pool within a transac
 const NOT_READ_COMMITTED: &str =
     "nonces need the isolation level READ COMMITTED: set default_transaction_isolation in the pool";
 const SINCE: &str = "SELECT expires_at FROM ajwt_nonce WHERE key = '\\x00'";
-const BEGIN_MEMORY: &str =
-    "INSERT INTO ajwt_nonce (key, expires_at) VALUES ('\\x00', $1) ON CONFLICT DO NOTHING";
+/// Not if it is dated more than a minute ahead of the database's clock: see [`NonceTable::begin`].
+const BEGIN_MEMORY: &str = "
+INSERT INTO ajwt_nonce (key, expires_at)
+SELECT '\\x00'::BYTEA, $1::BIGINT WHERE $1::BIGINT <= extract(epoch FROM clock_timestamp()) * 1000 + 60000
+ON CONFLICT DO NOTHING";
 /// Rows that another process is removing are left to it.
 const REMOVE_EXPIRED: &str = "
 DELETE FROM ajwt_nonce WHERE key = ANY (ARRAY(

@@ -29,6 +29,11 @@ use tokio::task::JoinSet;
 store_tests!(MySqlRepository);
 
 #[tokio::test]
+async fn a_clock_that_is_far_ahead_dates_no_memory() {
+    store::a_clock_that_is_far_ahead_dates_no_memory::<MySqlRepository>().await;
+}
+
+#[tokio::test]
 async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
     store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<MySqlRepository>(false).await;
 }

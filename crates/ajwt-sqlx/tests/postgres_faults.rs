@@ -10,11 +10,14 @@ mod store;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, RevisionSource as _, SystemClock, testing};
+use ajwt_server::{
+    Clock as _, Freshness, NonceBackend as _, NonceOutcome, RevisionSource as _, SystemClock,
+    UserRepository as _, testing,
+};
 use ajwt_sqlx::{PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{Kind, Server};
-use faults::Served;
-use sqlx::{Connection as _, PgConnection, postgres::PgPoolOptions};
+use faults::{Proxy, Served};
+use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgPoolOptions};
 use store::Store;
 
 fault_tests!(PostgresRepository);
@@ -119,20 +122,56 @@ async fn a_replay_is_told_although_a_connection_broke() {
     assert_eq!(backend.consume(&used).await.expect("stored"), NonceOutcome::Fresh);
     let mut other = PgConnection::connect(&server.url("postgres")).await.expect("connected");
     for _ in 0..10 {
-        // The pool hands out the one that came back first. The other one is asked when the table was emptied.
-        let first = pool.acquire().await.expect("one");
-        let mut second = pool.acquire().await.expect("another");
-        let pid: i32 =
-            sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *second).await.expect("read");
-        for (back, connection) in [(1, first), (2, second)] {
-            drop(connection);
-            while pool.num_idle() < back {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-        let end = sqlx::query_scalar("SELECT pg_terminate_backend($1, 10000)").bind(pid);
-        let ended: bool = end.fetch_one(&mut other).await.expect("run");
-        assert!(ended);
+        let [_, second] = in_their_order(&pool).await;
+        end(&mut other, second).await;
         assert_eq!(backend.consume(&used).await.expect("told"), NonceOutcome::Replayed);
     }
+}
+
+/// One that broke has the other one asked whether it broke, too. It is silent, and the request is given up
+/// meanwhile: the pool gets its place back.
+#[tokio::test]
+async fn a_request_that_is_given_up_while_connections_are_asked_costs_no_place() {
+    let server = Server::start(Kind::Postgres, &[]);
+    let proxy = Proxy::start(server.port());
+    let options = PgPoolOptions::new().max_connections(2).test_before_acquire(false);
+    let options = options.acquire_timeout(Duration::from_secs(10));
+    let pool = options.connect(&server.url_at(proxy.port, "postgres")).await.expect("connected");
+    PostgresRepository::new(pool.clone()).migrate().await.expect("migrated");
+    let mut other = PgConnection::connect(&server.url("postgres")).await.expect("connected");
+    let [first, _] = in_their_order(&pool).await;
+    end(&mut other, first).await;
+    // Until its end has come through the proxy.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    proxy.silence();
+    let store = PostgresRepository::new(pool.clone());
+    let request = store.find_by_username("guido", Freshness::Current);
+    let limit = Duration::from_millis(300);
+    assert!(tokio::time::timeout(limit, request).await.is_err(), "it waits for the silent one");
+    let _first = pool.acquire().await.expect("one place");
+    let _second = pool.acquire().await.expect("the other place");
+}
+
+/// The server's processes of the two connections of a pool, in the order in which it hands them out.
+async fn in_their_order(pool: &PgPool) -> [i32; 2] {
+    let mut pids = [0; 2];
+    // It hands out the one that came back first.
+    let mut taken = [pool.acquire().await.expect("one"), pool.acquire().await.expect("another")];
+    for (pid, connection) in pids.iter_mut().zip(&mut taken) {
+        let ask = sqlx::query_scalar("SELECT pg_backend_pid()");
+        *pid = ask.fetch_one(&mut **connection).await.expect("read");
+    }
+    for (back, connection) in (1..).zip(taken) {
+        drop(connection);
+        while pool.num_idle() < back {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    pids
+}
+
+async fn end(other: &mut PgConnection, pid: i32) {
+    let end = sqlx::query_scalar("SELECT pg_terminate_backend($1, 10000)").bind(pid);
+    let ended: bool = end.fetch_one(other).await.expect("run");
+    assert!(ended);
 }

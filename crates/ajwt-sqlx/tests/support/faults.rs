@@ -374,8 +374,8 @@ async fn behind_proxy<S: Served>() -> (Service<S>, Proxy) {
 }
 
 /// Passes bytes between clients and a server, until it is told otherwise.
-struct Proxy {
-    port: u16,
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
     orders: Arc<Orders>,
 }
 
@@ -404,7 +404,7 @@ enum Fate {
 }
 
 impl Proxy {
-    fn start(to: u16) -> Self {
+    pub(crate) fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let port = listener.local_addr().expect("bound").port();
         let orders = Arc::<Orders>::default();
@@ -429,7 +429,7 @@ impl Proxy {
         proxy
     }
 
-    fn silence(&self) {
+    pub(crate) fn silence(&self) {
         self.orders.generation.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -75,6 +75,30 @@ pub(crate) async fn an_emptied_table_makes_no_used_token_good_again<S: Store>() 
     assert!(running.consume(&used[40]).await.is_err());
 }
 
+/// Where the database has a clock of its own. A mark of tomorrow would make all servers refuse until then.
+pub(crate) async fn a_clock_that_is_far_ahead_dates_no_memory<S: Store>() {
+    let (_database, store) = S::create().await;
+    store.migrate().await.expect("migrated");
+    let now = SystemClock::new().now();
+    let clocks = [now.saturating_add(Duration::from_secs(86_400)), now].map(MockClock::new);
+    let [ahead, right] = clocks.clone().map(|clock| store.nonces(Arc::new(clock)));
+    let at = |clock: &MockClock, nonce| {
+        let (now, limits) = (clock.now(), (Duration::from_secs(20), Duration::from_secs(60)));
+        testing::nonce_use("guido", now.as_secs(), nonce, now, limits.0, limits.1)
+    };
+    let [tomorrow, today] = &clocks;
+    for _ in 0..2 {
+        let answer = ahead.consume(&at(tomorrow, "ahead")).await;
+        let Err(NonceError::Store(error)) = answer else { panic!("{answer:?}") };
+        let told = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(told.contains("ahead of the database's"), "{told}");
+    }
+    let answer = right.consume(&at(today, "early")).await;
+    assert!(matches!(answer, Err(NonceError::MayHaveBeenUsed { .. })), "{answer:?}");
+    today.advance(Duration::from_secs(26));
+    assert_eq!(right.consume(&at(today, "late")).await.expect("an answer"), NonceOutcome::Fresh);
+}
+
 pub(crate) async fn a_new_table_trusts_no_token_from_before_it_unless_told_to<S: Store>() {
     let (_database, store) = S::create().await;
     store.migrate().await.expect("migrated");
