@@ -138,7 +138,7 @@ impl Link {
 
     async fn connected(&self) -> Result<(u64, Connected), RedisFault> {
         let (mut number, mut began, mut outcome) = self.attempt();
-        if outcome.peek().is_none() && began.elapsed() > CONNECT_TIMEOUT + PAUSE {
+        if outcome.peek().is_none() && began.elapsed() > self.dial.longest() + PAUSE {
             // The runtime that it dials on does not run any more.
             self.replace(number);
             (number, began, outcome) = self.attempt();
@@ -207,6 +207,15 @@ impl Attempt {
 }
 
 impl Dial {
+    /// What a dial takes at most.
+    fn longest(&self) -> Duration {
+        match self.address {
+            Address::Server(_) => CONNECT_TIMEOUT,
+            // The Sentinels' answer, and then the primary.
+            Address::Sentinel(_) => CONNECT_TIMEOUT * 2,
+        }
+    }
+
     async fn dial(&self) -> Result<Connected, RedisFault> {
         let info = match &self.address {
             Address::Server(info) => (**info).clone(),

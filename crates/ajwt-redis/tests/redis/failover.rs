@@ -340,3 +340,39 @@ async fn sentinel_leads_to_the_new_primary() {
     let refused = fault(&waiting, &use_ahead("alone")).await;
     assert!(matches!(refused, Some(RedisFault::NotReplicated { wanted: 1, acknowledged: 0 })), "{refused:?}");
 }
+
+/// Asking a Sentinel and connecting to the primary take 1.5 s each: less than either may, and together more than one
+/// may.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_sentinels_and_a_slow_primary_are_waited_for() {
+    let (primary, sentinel) = (RedisServer::start(&[]), RedisServer::start(&["--sentinel"]));
+    let (to_primary, to_sentinel) = (Proxy::start(primary.port()).await, Proxy::start(sentinel.port()).await);
+    sentinel.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {} 1", to_primary.port()));
+    // Less than is left of the 3 s, with the answer to the claim, when 2.1 s are over.
+    let hasty = builder().timeout(Duration::from_millis(1200));
+    let backend = hasty.connect_sentinel(&[&to_sentinel.url()], "redis://orders").await.expect("connected");
+    backend.initialise().await.expect("new");
+    let backend = Arc::new(backend);
+    // Each step is two answers.
+    for proxy in [&to_primary, &to_sentinel] {
+        proxy.delay(Duration::from_millis(750));
+    }
+    to_primary.set(Fault::Cut);
+    let cut = fault(&backend, &use_ahead("cut")).await;
+    assert!(matches!(cut, Some(RedisFault::Lost { .. })), "{cut:?}");
+    to_primary.set(Fault::None);
+    let mut claims = tokio::task::JoinSet::new();
+    let mut last = String::new();
+    for number in 0..200 {
+        let backend = Arc::clone(&backend);
+        claims.spawn(async move { backend.consume(&use_ahead(&format!("slow {number}"))).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        while let Some(answer) = claims.try_join_next() {
+            match answer.expect("it ends") {
+                Ok(_) => return,
+                Err(error) => last = told(&error),
+            }
+        }
+    }
+    panic!("no claim passes in 10 s: {last}");
+}

@@ -75,6 +75,10 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn set(&self, fault: Fault) {
         *self.state.fault.lock().expect("a lock") = fault;
     }
