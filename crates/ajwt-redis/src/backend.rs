@@ -23,15 +23,23 @@ use crate::{
 
 /// Writes a mark, unless there is one that counts: of the process ARGV[2], or of any where that is not
 /// known. It is dated by the server's clock or ARGV[1], whichever is later, when it is written: however
-/// long the command was on its way, it never says that the memory is whole for longer than it is.
+/// long the command was on its way, it never says that the memory is whole for longer than it is. Where
+/// ARGV[1] is later by more than ARGV[3], it writes none and returns by how much: all would refuse tokens
+/// until that date.
 const BEGIN_MEMORY: &str = "
 local found = redis.call('GET', KEYS[1])
 if found and (ARGV[2] == '-' or string.sub(found, -#ARGV[2] - 1) == ' ' .. ARGV[2]) then return found end
 local time = redis.call('TIME')
-local now = math.max(tonumber(ARGV[1]), time[1] * 1000 + math.floor(time[2] / 1000))
-local mark = string.format('%.0f %s', now, ARGV[2])
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ahead = tonumber(ARGV[1]) - now
+if ahead > tonumber(ARGV[3]) then return ahead end
+local mark = string.format('%.0f %s', now + math.max(ahead, 0), ARGV[2])
 redis.call('SET', KEYS[1], mark)
 return mark";
+
+/// By how much a process's clock may be ahead of the Redis server's where it dates a mark, in milliseconds:
+/// the margin that is usual for the difference between clocks.
+const MOST_AHEAD: u32 = 60_000;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(250);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -58,6 +66,9 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// - a **failover** by Sentinel or in a cluster: the replica has the mark, but another `run_id`, and
 ///   may lack the last writes;
 /// - each server of a cluster by itself, since each of its buckets has its own mark.
+///
+/// A process whose clock is more than 60 s ahead of the Redis server's writes no mark, which would have all
+/// tokens refused until that date: it answers [`RedisFault::ClockAhead`] until another process has written one.
 ///
 /// So each restart and each failover costs that outage. Who has `appendfsync always`, or waits for
 /// replicas, may vouch for it with
@@ -185,24 +196,30 @@ impl RedisNonceBackend {
         now: Timestamp,
         deadline: Instant,
     ) -> Result<Timestamp, RedisFault> {
+        let key = self.terms.keyspace.since(bucket);
+        let commands = |run_id: Option<&str>| {
+            let mut commands = redis::pipe();
+            let process = run_id.unwrap_or(memory::NOBODY);
+            commands.cmd("EVAL").arg(BEGIN_MEMORY).arg(1).arg(&key);
+            commands.arg(now.as_millis()).arg(process).arg(MOST_AHEAD);
+            commands
+        };
+        let read = |values: &[Value], run_id: Option<&str>| match values {
+            [Value::Int(ahead @ 1..)] => {
+                Err(RedisFault::ClockAhead { ahead: Duration::from_millis(ahead.unsigned_abs()) })
+            }
+            [mark] => memory::read(mark, run_id, &key),
+            _ => Err(RedisFault::UnexpectedReply { command: "EVAL" }),
+        };
+        let memory = self.ask(bucket, deadline, commands, read).await?;
+        // Not before: whoever cannot write a mark says why in an error, for each request.
         tracing::warn!(
             prefix = self.terms.keyspace.prefix(),
             bucket,
             "the Redis server is new, was emptied, restarted or failed over; tokens from before are refused until \
              they expire"
         );
-        let key = self.terms.keyspace.since(bucket);
-        let commands = |run_id: Option<&str>| {
-            let mut commands = redis::pipe();
-            let process = run_id.unwrap_or(memory::NOBODY);
-            commands.cmd("EVAL").arg(BEGIN_MEMORY).arg(1).arg(&key).arg(now.as_millis()).arg(process);
-            commands
-        };
-        let read = |values: &[Value], run_id: Option<&str>| match values {
-            [mark] => memory::read(mark, run_id, &key),
-            _ => Err(RedisFault::UnexpectedReply { command: "EVAL" }),
-        };
-        match self.ask(bucket, deadline, commands, read).await? {
+        match memory {
             Memory::Since(since) => Ok(since),
             // Deleted again meanwhile: the next request writes it.
             Memory::Missing | Memory::OfAnotherProcess => Ok(now),

@@ -132,6 +132,8 @@ impl Cluster {
                 return Err(RedisFault::WrongMode { server, found, wanted: "cluster" });
             }
             [Value::ServerError(error)] => return Err(RedisFault::refused(error.code())),
+            // One that left the cluster, or has not joined it yet. The others may know.
+            [Value::Array(ranges)] if ranges.is_empty() => return Err(RedisFault::SlotNotServed { slot: 0 }),
             [Value::Array(ranges)] => ranges,
             _ => return Err(RedisFault::UnexpectedReply { command: "CLUSTER SLOTS" }),
         };

@@ -105,6 +105,16 @@ pub enum RedisFault {
         /// The key.
         key: String,
     },
+    /// The Redis server's memory begins anew, and this process, which would date it, has a clock more than a
+    /// minute ahead: all would refuse tokens until that date. Nothing was written.
+    #[error(
+        "this server's clock is {ahead:?} ahead of the Redis server's, whose memory cannot begin by it: set the \
+         one that is wrong"
+    )]
+    ClockAhead {
+        /// By how much.
+        ahead: std::time::Duration,
+    },
     /// The server may evict nonces, which makes used tokens good again.
     #[error(
         "the Redis server {server} may evict nonces (maxmemory {maxmemory}, maxmemory-policy {policy}): set \

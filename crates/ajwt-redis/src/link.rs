@@ -56,6 +56,8 @@ pub(crate) struct Demands {
 struct Connected {
     connection: redis::aio::MultiplexedConnection,
     run_id: Option<Arc<str>>,
+    /// When something last came from it.
+    heard: Arc<Mutex<Instant>>,
 }
 
 /// One multiplexed connection, made anew when it breaks.
@@ -89,21 +91,39 @@ impl Link {
     }
 
     /// Sends commands once and reads the answers. The commands are made, and the answers read, with
-    /// the run_id of the process at the other end.
+    /// the run_id of the process at the other end. `waiting` is since when they have waited for their turn, if
+    /// they have.
     pub(crate) async fn ask<T>(
         &self,
         deadline: Instant,
+        mut waiting: Option<Instant>,
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
         let (number, mut connected) = match self.connected_by_now() {
             Some(connected) => connected,
-            None => timeout_at(deadline, self.connected()).await.map_err(|_| RedisFault::TimedOut)??,
+            None => {
+                waiting.get_or_insert_with(Instant::now);
+                timeout_at(deadline, self.connected()).await.map_err(|_| RedisFault::TimedOut)??
+            }
         };
         let run_id = connected.run_id.as_deref();
         let answer = ask(&mut connected.connection, deadline, commands(run_id)).await;
+        if answer.is_ok() {
+            connected.hear();
+        }
         let read = answer.and_then(|values| read(&values, run_id));
-        if read.as_ref().is_err_and(RedisFault::ends_connection) {
+        let is_over = match &read {
+            // What waited was sent with what was left of its time, in which no answer need have been due: it
+            // ends the connection for the others only if that was silent for as long as it had in all. Where
+            // all wait for their turn, nothing else would end one that went dumb.
+            Err(RedisFault::TimedOut) => {
+                waiting.is_none_or(|since| connected.silence() >= deadline.saturating_duration_since(since))
+            }
+            Err(fault) => fault.ends_connection(),
+            Ok(_) => false,
+        };
+        if is_over {
             self.replace(number);
         }
         read
@@ -118,7 +138,7 @@ impl Link {
 
     async fn connected(&self) -> Result<(u64, Connected), RedisFault> {
         let (mut number, mut began, mut outcome) = self.attempt();
-        if outcome.peek().is_none() && began.elapsed() > CONNECT_TIMEOUT + PAUSE {
+        if outcome.peek().is_none() && began.elapsed() > self.dial.longest() + PAUSE {
             // The runtime that it dials on does not run any more.
             self.replace(number);
             (number, began, outcome) = self.attempt();
@@ -150,6 +170,16 @@ impl Link {
     }
 }
 
+impl Connected {
+    fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn silence(&self) -> Duration {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Link(..)")
@@ -177,6 +207,15 @@ impl Attempt {
 }
 
 impl Dial {
+    /// What a dial takes at most.
+    fn longest(&self) -> Duration {
+        match self.address {
+            Address::Server(_) => CONNECT_TIMEOUT,
+            // The Sentinels' answer, and then the primary.
+            Address::Sentinel(_) => CONNECT_TIMEOUT * 2,
+        }
+    }
+
     async fn dial(&self) -> Result<Connected, RedisFault> {
         let info = match &self.address {
             Address::Server(info) => (**info).clone(),
@@ -186,7 +225,7 @@ impl Dial {
         let dialling = async {
             let mut connection = connect(info).await?;
             let run_id = self.demands.check(&mut connection, &server).await?;
-            Ok(Connected { connection, run_id })
+            Ok(Connected { connection, run_id, heard: Arc::new(Mutex::new(Instant::now())) })
         };
         let dialled = timeout(CONNECT_TIMEOUT, dialling).await;
         dialled.unwrap_or_else(|_| Err(RedisFault::ConnectTimeout { server: server.clone() }))

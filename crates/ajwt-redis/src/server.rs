@@ -110,8 +110,8 @@ impl Turn<'_> {
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
         match &self {
-            Self::Shared(link) => link.ask(deadline, commands, read).await,
-            Self::Lane(lane) => lane.link.ask(deadline, commands, read).await,
+            Self::Shared(link) => link.ask(deadline, None, commands, read).await,
+            Self::Lane(lane) => lane.link.ask(deadline, lane.waiting, commands, read).await,
             Self::Given(given) => read(&given.0(deadline, commands(None)).await?, None),
         }
     }
@@ -150,6 +150,8 @@ struct Lanes {
 pub(crate) struct Lane<'a> {
     lanes: &'a Lanes,
     link: Arc<Link>,
+    /// Since when it was waited for, if it was not free.
+    waiting: Option<Instant>,
     _permit: SemaphorePermit<'a>,
 }
 
@@ -169,10 +171,16 @@ impl Lanes {
 
     async fn take(&self) -> Result<Lane<'_>, RedisFault> {
         // The semaphore is never closed, and there are as many links as permits.
-        let permit = self.permits.acquire().await.map_err(|_| RedisFault::TimedOut)?;
+        let (permit, waiting) = match self.permits.try_acquire() {
+            Ok(permit) => (permit, None),
+            Err(_) => {
+                let since = Instant::now();
+                (self.permits.acquire().await.map_err(|_| RedisFault::TimedOut)?, Some(since))
+            }
+        };
         let link = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let link = link.ok_or(RedisFault::TimedOut)?;
-        Ok(Lane { lanes: self, link, _permit: permit })
+        Ok(Lane { lanes: self, link, waiting, _permit: permit })
     }
 }
 

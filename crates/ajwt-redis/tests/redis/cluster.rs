@@ -471,6 +471,20 @@ async fn few_permissions_are_enough() {
     assert_eq!(those(&backend, &nonces, is_refused).await.len(), NONCES);
 }
 
+/// One that left the cluster, or has not joined it yet, knows of no slots.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_slots_is_passed_over() {
+    let cluster = RedisCluster::start();
+    cluster.new_backend(builder()).await;
+    let lone = RedisServer::start(&ARGUMENTS);
+    // The first is asked first.
+    let urls = [lone.url(), cluster.servers[0].url()];
+    let backend = builder().connect_cluster(&[&urls[0], &urls[1]]).await.expect("connected");
+    fresh(&backend, &use_now("one")).await;
+    let error = builder().connect_cluster(&[&urls[0]]).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::Server(RedisFault::SlotNotServed { .. })), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_lost_their_slots_are_errors() {
     let cluster = RedisCluster::start();

@@ -1,13 +1,21 @@
 //! A replica takes over for a primary: what is lost, what is noticed, what `WAIT` saves.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use ajwt_redis::{RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{NonceBackend as _, NonceUse};
 use ajwt_test_servers::redis::RedisServer;
 
 use crate::{
-    builder, fault, fresh, may_have_been_used, proxy::Proxy, recovers, replayed, told, use_ahead, use_now,
+    builder, fault, fresh, may_have_been_used,
+    proxy::{Fault, Proxy},
+    recovers, replayed, told, use_ahead, use_now,
 };
 
 /// A primary and its replica, behind an address that moves from one to the other.
@@ -216,6 +224,69 @@ async fn many_wait_at_once() {
     }
 }
 
+/// Those that waited for a connection find no answer in what is left of their time, and must not end it for the
+/// others.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_waited_for_their_turn_do_not_end_the_connection() {
+    let pair = Pair::start().await;
+    let backend = pair.connect(builder().timeout(Duration::from_secs(6)).wait_for_replicas(1)).await;
+    let backend = Arc::new(backend);
+    let before = pair.address.connections();
+    // WAIT takes four fifths of the time that is left: of 6 s it leaves 1.2 s for the way. When the first are
+    // answered, after 5.2 s, those that wait have 1.2 s left, of which it leaves 0.24 s.
+    pair.address.delay(Duration::from_millis(400));
+    pair.replica.pause();
+    let mut uses = tokio::task::JoinSet::new();
+    for number in 0..64 {
+        let backend = Arc::clone(&backend);
+        uses.spawn(async move { fault(&backend, &use_now(&format!("{number}"))).await });
+        // Not all at once, or they would wait together.
+        tokio::time::sleep(Duration::from_millis(12)).await;
+    }
+    let late = uses.join_all().await.into_iter().filter(Option::is_none).count();
+    let made = pair.address.connections() - before;
+    assert!(late >= 16, "{late} were too late");
+    assert!(made <= 4, "{made} connections, {late} were too late");
+}
+
+/// Under a load in which every claim waits for its turn, and is sent with less than its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_went_dumb_are_replaced_though_all_wait_for_their_turn() {
+    let pair = Pair::start().await;
+    let backend = pair.connect(builder().timeout(Duration::from_secs(1)).wait_for_replicas(1)).await;
+    let (backend, accepted) = (Arc::new(backend), Arc::new(AtomicUsize::new(0)));
+    pair.replica.pause();
+    let load = {
+        let accepted = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            for number in 0_u32.. {
+                let (backend, accepted) = (Arc::clone(&backend), Arc::clone(&accepted));
+                tokio::spawn(async move {
+                    let outcome = backend.consume(&use_now(&format!("load {number}"))).await;
+                    accepted.fetch_add(usize::from(outcome.is_ok()), Ordering::Relaxed);
+                });
+                // Not all at once, or they would wait together: 80 in a second, for 32 connections.
+                tokio::time::sleep(Duration::from_millis(12)).await;
+            }
+        })
+    };
+    // Without the replica each WAIT takes its time, so that soon all are waited for.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    pair.address.set(Fault::Swallow);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(accepted.load(Ordering::Relaxed), 0, "the replica is away");
+    pair.address.set(Fault::None);
+    pair.replica.resume();
+    for _ in 0..300 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if accepted.load(Ordering::Relaxed) > 0 {
+            load.abort();
+            return;
+        }
+    }
+    panic!("nothing is accepted in 15 s");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinel_leads_to_the_new_primary() {
     let mut primary = RedisServer::start(&["--requirepass", "pw", "--masterauth", "pw"]);
@@ -268,4 +339,40 @@ async fn sentinel_leads_to_the_new_primary() {
     // The new primary has no replica, and nothing new is accepted.
     let refused = fault(&waiting, &use_ahead("alone")).await;
     assert!(matches!(refused, Some(RedisFault::NotReplicated { wanted: 1, acknowledged: 0 })), "{refused:?}");
+}
+
+/// Asking a Sentinel and connecting to the primary take 1.5 s each: less than either may, and together more than one
+/// may.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_sentinels_and_a_slow_primary_are_waited_for() {
+    let (primary, sentinel) = (RedisServer::start(&[]), RedisServer::start(&["--sentinel"]));
+    let (to_primary, to_sentinel) = (Proxy::start(primary.port()).await, Proxy::start(sentinel.port()).await);
+    sentinel.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {} 1", to_primary.port()));
+    // Less than is left of the 3 s, with the answer to the claim, when 2.1 s are over.
+    let hasty = builder().timeout(Duration::from_millis(1200));
+    let backend = hasty.connect_sentinel(&[&to_sentinel.url()], "redis://orders").await.expect("connected");
+    backend.initialise().await.expect("new");
+    let backend = Arc::new(backend);
+    // Each step is two answers.
+    for proxy in [&to_primary, &to_sentinel] {
+        proxy.delay(Duration::from_millis(750));
+    }
+    to_primary.set(Fault::Cut);
+    let cut = fault(&backend, &use_ahead("cut")).await;
+    assert!(matches!(cut, Some(RedisFault::Lost { .. })), "{cut:?}");
+    to_primary.set(Fault::None);
+    let mut claims = tokio::task::JoinSet::new();
+    let mut last = String::new();
+    for number in 0..200 {
+        let backend = Arc::clone(&backend);
+        claims.spawn(async move { backend.consume(&use_ahead(&format!("slow {number}"))).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        while let Some(answer) = claims.try_join_next() {
+            match answer.expect("it ends") {
+                Ok(_) => return,
+                Err(error) => last = told(&error),
+            }
+        }
+    }
+    panic!("no claim passes in 10 s: {last}");
 }

@@ -110,6 +110,36 @@ async fn a_connection_that_went_dumb_is_replaced() {
     replayed(&patient, &use_ahead("swallowed")).await;
 }
 
+/// To connect takes most of a claim's time: what is left to those that waited for it is too little for an answer,
+/// and must not end the connection for all others, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_slow_network_claims_that_waited_do_not_end_the_connection() {
+    let (_server, proxy, _) = behind_proxy().await;
+    let backend = crate::builder().timeout(Duration::from_millis(1250)).connect(&proxy.url()).await;
+    let backend = Arc::new(backend.expect("connected"));
+    let before = proxy.connections();
+    // Two answers until it is connected, 1 s, and a third for a claim: those of the first quarter of a second are
+    // too late. Whoever comes when it is connected has 0.75 s to spare, and connecting 1 s.
+    proxy.delay(Duration::from_millis(500));
+    proxy.set(Fault::Cut);
+    let cut = fault(&backend, &use_ahead("cut")).await;
+    assert!(matches!(cut, Some(RedisFault::Lost { .. })), "{cut:?}");
+    proxy.set(Fault::None);
+    // At once: it is connecting now.
+    let mut claims = JoinSet::new();
+    for number in 0..300 {
+        let backend = Arc::clone(&backend);
+        claims.spawn(async move { backend.consume(&use_ahead(&format!("slow {number}"))).await.is_ok() });
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let accepted = claims.join_all().await.into_iter().filter(|is_accepted| *is_accepted).count();
+    let made = proxy.connections() - before;
+    // One, and 14 that are too late. Else the first that waited for a connection ends it a quarter of a second after
+    // it is there: one every 1.25 s, and a fifth of the claims fails.
+    assert!(made <= 3, "{made} connections, {accepted} of 300 accepted");
+    assert!((255..300).contains(&accepted), "{made} connections, {accepted} of 300 accepted");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_says_so() {
     let (_server, proxy, _) = behind_proxy().await;

@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -9,7 +12,9 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::mpsc,
     task::JoinHandle,
+    time::{Instant, sleep_until},
 };
 
 /// What happens to a claim (a SET) on its way.
@@ -38,6 +43,8 @@ pub(crate) struct Proxy {
 struct State {
     target: AtomicU16,
     fault: Mutex<Fault>,
+    /// How much longer each answer takes.
+    delay: Mutex<Duration>,
     /// The claims that came in.
     claims: Mutex<Vec<Vec<u8>>>,
     connections: AtomicUsize,
@@ -50,6 +57,7 @@ impl Proxy {
         let state = Arc::new(State {
             target: AtomicU16::new(target),
             fault: Mutex::new(Fault::None),
+            delay: Mutex::default(),
             claims: Mutex::default(),
             connections: AtomicUsize::new(0),
         });
@@ -67,8 +75,17 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn set(&self, fault: Fault) {
         *self.state.fault.lock().expect("a lock") = fault;
+    }
+
+    /// Each answer takes longer by this, as on a long way, on which any number may be at once.
+    pub(crate) fn delay(&self, delay: Duration) {
+        *self.state.delay.lock().expect("a lock") = delay;
     }
 
     /// Where new connections lead, as when an address is given to another host.
@@ -156,21 +173,37 @@ impl State {
         client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
         struck: Arc<AtomicBool>,
     ) {
-        let mut buffer = vec![0; 65536];
-        let mut swallowing = false;
-        loop {
-            let Ok(length @ 1..) = server.read(&mut buffer).await else { return };
-            let fault = self.fault.lock().expect("a lock").clone();
-            let after_claim = struck.load(Ordering::SeqCst);
-            match fault {
-                Fault::Cut if after_claim => return,
-                // A connection that went dumb stays so: new ones work once the fault is gone.
-                Fault::Swallow if after_claim => swallowing = true,
-                _ => {}
+        let (sender, mut pieces) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+        let reading = async move {
+            let mut buffer = vec![0; 65536];
+            let mut swallowing = false;
+            loop {
+                let Ok(length @ 1..) = server.read(&mut buffer).await else { return };
+                let fault = self.fault.lock().expect("a lock").clone();
+                let after_claim = struck.load(Ordering::SeqCst);
+                match fault {
+                    Fault::Cut if after_claim => return,
+                    // A connection that went dumb stays so: new ones work once the fault is gone.
+                    Fault::Swallow if after_claim => swallowing = true,
+                    _ => {}
+                }
+                let due = Instant::now() + *self.delay.lock().expect("a lock");
+                if !swallowing && sender.send((due, buffer[..length].to_vec())).is_err() {
+                    return;
+                }
             }
-            if !swallowing && client.lock().await.write_all(&buffer[..length]).await.is_err() {
-                return;
+        };
+        let writing = async move {
+            while let Some((due, piece)) = pieces.recv().await {
+                // A timer that is due takes a millisecond all the same.
+                if due > Instant::now() {
+                    sleep_until(due).await;
+                }
+                if client.lock().await.write_all(&piece).await.is_err() {
+                    return;
+                }
             }
-        }
+        };
+        tokio::join!(reading, writing);
     }
 }

@@ -138,6 +138,49 @@ async fn a_late_request_dates_no_memory_back() {
     may_have_been_used(&backend, &used).await;
 }
 
+/// A mark of its date would have every process refuse all tokens for a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_far_ahead_begins_no_memory() {
+    const DAY: u64 = 24 * 60 * 60;
+
+    let server = RedisServer::start(&[]);
+    let backend = builder().connect(&server.url()).await.expect("connected");
+    let clock = ajwt_server::SystemClock::new();
+    let use_by_a_clock = |ahead: u64| {
+        let now = ajwt_server::Clock::now(&clock).saturating_add(Duration::from_secs(ahead));
+        let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+        testing::nonce_use("guido", now.as_secs(), &format!("{ahead} s ahead"), now, tolerance, margin)
+    };
+    let mut connection =
+        redis::Client::open(server.url()).and_then(|client| client.get_connection()).expect("connected");
+    // Neither where there is none nor in the place of another process's.
+    for mark in [None, Some("0 another-process")] {
+        if let Some(mark) = mark {
+            redis::cmd("SET").arg("test/since").arg(mark).exec(&mut connection).expect("set");
+        }
+        let found = fault(&backend, &use_by_a_clock(DAY)).await;
+        let Some(RedisFault::ClockAhead { ahead }) = found else { panic!("{mark:?}: {found:?}") };
+        // Some seconds may pass on the way.
+        assert!((DAY - 30..=DAY).contains(&ahead.as_secs()), "{mark:?}: {ahead:?}");
+        assert_eq!(server.ask::<Option<String>>("GET test/since").as_deref(), mark);
+        // Not only once.
+        let found = fault(&backend, &use_by_a_clock(90)).await;
+        assert!(matches!(found, Some(RedisFault::ClockAhead { .. })), "{mark:?}: {found:?}");
+    }
+    // Whose clock is right begins it, for all.
+    may_have_been_used(&backend, &use_now("right")).await;
+    fresh(&backend, &use_ahead("right")).await;
+    fresh(&backend, &use_by_a_clock(DAY + 1)).await;
+    // One that is a little ahead counts, so that nothing it accepted is good again.
+    server.ask::<()>("FLUSHALL");
+    let near = use_by_a_clock(50);
+    let answer = backend.consume(&near).await;
+    assert!(
+        matches!(answer, Err(NonceError::MayHaveBeenUsed { since }) if since == near.now()),
+        "{answer:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_emptied_again_and_again_lets_nothing_through_twice() {
     let server = RedisServer::start(&[]);
