@@ -138,7 +138,9 @@ impl Link {
 
     async fn connected(&self) -> Result<(u64, Connected), RedisFault> {
         let (mut number, mut began, mut outcome) = self.attempt();
-        if outcome.peek().is_none() && began.elapsed() > self.dial.longest() + PAUSE {
+        // Not by `peek`: nobody may have looked at it yet.
+        let is_late = began.elapsed() > self.dial.longest() + PAUSE;
+        if is_late && outcome.clone().now_or_never().is_none() {
             // The runtime that it dials on does not run any more.
             self.replace(number);
             (number, began, outcome) = self.attempt();

@@ -110,6 +110,20 @@ async fn a_connection_that_went_dumb_is_replaced() {
     replayed(&patient, &use_ahead("swallowed")).await;
 }
 
+/// However long it was ready before somebody came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_made_while_nobody_asked_is_used() {
+    let (_server, proxy, backend) = behind_proxy().await;
+    proxy.set(Fault::Cut);
+    assert!(fault(&backend, &use_ahead("cut")).await.is_some());
+    proxy.set(Fault::None);
+    // An attempt that takes longer is taken for one that does not go on.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let made = proxy.connections();
+    fresh(&backend, &use_ahead("after a pause")).await;
+    assert_eq!(proxy.connections(), made);
+}
+
 /// To connect takes most of a claim's time: what is left to those that waited for it is too little for an answer,
 /// and must not end the connection for all others, again and again.
 #[tokio::test(flavor = "multi_thread")]
