@@ -43,7 +43,8 @@ const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 /// Nothing that was read in the transaction can change under it.
 const LOCK_USER: &str = "SELECT 1 FROM {users} WHERE {is_named} FOR UPDATE";
 pub(crate) const ADD_USER: &str = "INSERT INTO ajwt_user (username, active, created_at) VALUES (?, TRUE, ?)";
-const LIST_USERS: &str = "SELECT CAST(CONVERT({name} USING utf8mb4) AS BINARY), {active} FROM {users}";
+const LIST_USERS: &str = "
+SELECT CAST(CONVERT({name} USING utf8mb4) AS BINARY), {active} FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = ? WHERE {is_named}";
 /// Not left to the cascade, which fires no triggers.
 pub(crate) const REMOVE_USER: [&str; 3] = [

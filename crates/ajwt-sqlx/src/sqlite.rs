@@ -486,7 +486,9 @@ fn user_row(row: &SqliteRow) -> Result<UserRow<'_>, sqlx::Error> {
 }
 
 fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
-    Ok(UserRecord { username: get(row, 0)?, active: get(row, 1)? })
+    // As in a request: a state that is not known is not an active one.
+    let active: Option<bool> = get(row, 1)?;
+    Ok(UserRecord { username: get(row, 0)?, active: active == Some(true) })
 }
 
 fn key_record(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {

@@ -21,7 +21,7 @@ impl user_table::Application for MySqlRepository {
         ("UUID", "DEFAULT UUID()"),
         ("VARCHAR(36) CHARACTER SET latin1", "DEFAULT UUID()"),
     ];
-    const EMAIL: &'static str = "VARCHAR(150) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL";
+    const EMAIL: &'static str = "VARCHAR(150) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci";
     const NAMESPACE: &'static str = "SELECT database()";
 
     async fn run(&self, sql: &str) {

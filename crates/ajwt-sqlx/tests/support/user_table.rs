@@ -190,6 +190,9 @@ pub(crate) async fn a_user_authenticates_and_its_use_is_noted<S: Application>() 
         ] {
             store.execute(&format!("UPDATE {} SET enabled = {enabled}", quoted::<S>("Accounts"))).await;
             assert_eq!(authenticate(&authenticator, &sign(guido.as_str(), &key)).await, due, "{enabled}");
+            let users = store.users().await.expect("listed");
+            let due = UserRecord { username: "guido@example".to_owned(), active: due.is_ok() };
+            assert_eq!(users, [due], "{enabled}");
         }
         assert_eq!(store.revision().await.expect("read"), None);
     }
@@ -204,6 +207,15 @@ pub(crate) async fn a_name_of_two_rows_authenticates_nobody<S: Application>() {
     assert!(store.find_by_username("guido", Freshness::Current).await.is_err());
     let authenticator = store::authenticator(&store);
     assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await, Err(Reason::StoreUnavailable));
+}
+
+pub(crate) async fn a_row_without_a_name_is_no_user<S: Application>() {
+    let (_database, store) = database::<S>(S::IDS[0]).await;
+    add_account(&store, "guido").await;
+    let (accounts, column) = (quoted::<S>("Accounts"), quoted::<S>("e-mail"));
+    store.execute(&format!("INSERT INTO {accounts} ({column}) VALUES (NULL)")).await;
+    let users = store.users().await.expect("listed");
+    assert_eq!(users, [UserRecord { username: "guido".to_owned(), active: true }]);
 }
 
 pub(crate) async fn a_table_may_do_without_a_column_of_who_is_active<S: Application>() {
@@ -264,6 +276,7 @@ macro_rules! user_table_tests {
             the_suites_hold_with_ids_of_each_type
             a_user_authenticates_and_its_use_is_noted
             a_name_of_two_rows_authenticates_nobody
+            a_row_without_a_name_is_no_user
             a_table_may_do_without_a_column_of_who_is_active
             migrating_makes_what_the_application_does_not
         }
