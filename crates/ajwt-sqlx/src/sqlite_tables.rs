@@ -2,7 +2,8 @@
 
 use crate::{schema::Statements, user_table::Dialect};
 
-pub(crate) const DIALECT: Dialect = Dialect { quote: '"', is_named: IS_NAMED };
+/// In double quotes, which are SQL's own, a column that is not there would be a text that says its name.
+pub(crate) const DIALECT: Dialect = Dialect { quote: '`', is_named: IS_NAMED };
 
 const IS_NAMED: &str = "{name} = ?1 AND {name} = ?1 COLLATE BINARY";
 

@@ -1,6 +1,6 @@
 //! Keys and trusts beside a users table of the application's own.
 
-use std::sync::Arc;
+use std::{error::Error, iter, sync::Arc};
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
@@ -230,6 +230,20 @@ pub(crate) async fn a_table_may_do_without_a_column_of_who_is_active<S: Applicat
     assert!(matches!(error, AdminError::NotInThisSchema { .. }), "{error:?}");
 }
 
+pub(crate) async fn a_column_that_is_not_there_is_told<S: Application>() {
+    let (_database, store) = database::<S>(S::IDS[0]).await;
+    add_account(&store, "guido").await;
+    for users in
+        [accounts().with_id("misspelt"), accounts().with_name("misspelt"), accounts().with_active("misspelt")]
+    {
+        let store = store.clone().with_schema(Schema::with_users(users));
+        let error = store.find_by_username("guido", Freshness::Current).await.expect_err("no such column");
+        let errors = iter::successors(Some(&error as &dyn Error), |error| (**error).source());
+        let told: Vec<String> = errors.map(ToString::to_string).collect();
+        assert!(told.iter().any(|told| told.contains("misspelt")), "{told:?}");
+    }
+}
+
 pub(crate) async fn migrating_makes_what_the_application_does_not<S: Application>() {
     let (_database, store) = database::<S>(S::IDS[0]).await;
     Store::migrate(&store).await.expect("nothing to do");
@@ -258,7 +272,7 @@ pub(crate) async fn migrating_makes_what_the_application_does_not<S: Application
     store.execute("DROP TABLE ajwt_public_key").await;
     let error: RepositoryError =
         store.find_by_username("guido", Freshness::Current).await.expect_err("no table of keys");
-    let source = std::error::Error::source(&error).expect("a source").to_string();
+    let source = error.source().expect("a source").to_string();
     assert!(source.contains("run the migrations"), "{source}");
 }
 
@@ -278,6 +292,7 @@ macro_rules! user_table_tests {
             a_name_of_two_rows_authenticates_nobody
             a_row_without_a_name_is_no_user
             a_table_may_do_without_a_column_of_who_is_active
+            a_column_that_is_not_there_is_told
             migrating_makes_what_the_application_does_not
         }
     };
