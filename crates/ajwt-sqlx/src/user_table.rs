@@ -61,7 +61,8 @@ impl UserTable {
         self
     }
 
-    /// With this column of booleans that says who may authenticate. `NULL` is no.
+    /// With this column of booleans that says who may authenticate. `NULL` is no. On MySQL it may hold numbers
+    /// of any type, `BIT` too, where 0 is no; a text or an `ENUM` is no, whatever it says.
     #[must_use]
     pub fn with_active(mut self, column: impl Into<String>) -> Self {
         self.active = Some(column.into());

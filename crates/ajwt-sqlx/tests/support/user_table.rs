@@ -39,7 +39,7 @@ fn quoted<S: Application>(name: &str) -> String {
 }
 
 /// A database with the application's tables and ajwt's.
-async fn database<S: Application>((id_type, new_id): (&str, &str)) -> (S::Database, S) {
+pub(crate) async fn database<S: Application>((id_type, new_id): (&str, &str)) -> (S::Database, S) {
     let (database, store) = S::create().await;
     let accounts = quoted::<S>("Accounts");
     let (id, email) = (quoted::<S>("account id"), quoted::<S>("e-mail"));
@@ -65,7 +65,7 @@ async fn database<S: Application>((id_type, new_id): (&str, &str)) -> (S::Databa
     (database, store)
 }
 
-async fn add_account<S: Application>(store: &S, email: &str) {
+pub(crate) async fn add_account<S: Application>(store: &S, email: &str) {
     let (accounts, column) = (quoted::<S>("Accounts"), quoted::<S>("e-mail"));
     let email = email.replace('\'', "''").replace('\\', if S::KEY == "key" { "\\" } else { "\\\\" });
     store.execute(&format!("INSERT INTO {accounts} ({column}) VALUES ('{email}')")).await;
