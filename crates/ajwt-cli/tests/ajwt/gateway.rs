@@ -118,7 +118,7 @@ async fn no_two_users_have_the_same_header() {
     for (name, header) in [
         ("caf\u{e9} /%", "caf%C3%A9%20%2F%25"),
         ("caf%C3%A9", "caf%25C3%25A9"),
-        ("A.b_c~d@e+f-0", "A.b_c~d@e+f-0"),
+        ("A.b_c~d@e+f-0", "A.b_c~d@e%2Bf-0"),
         (&"\u{1f600}".repeat(150), &"%F0%9F%98%80".repeat(150)),
     ] {
         let database = ["--database-url", "sqlite://ajwt.db"];
@@ -129,6 +129,9 @@ async fn no_two_users_have_the_same_header() {
         let token = folder.ajwt(&["token", "--username", name, "--key", "billing.key"]).out;
         let answer = gateway.ask(&format!("JWT {}", token.trim_end())).await;
         assert_eq!(answer.headers()["x-ajwt-username"], *header, "{name}");
+        // Many services decode it as a part of a form, where a plus is a space.
+        let form = reqwest::Url::parse(&format!("http://a/?name={header}")).expect("a URL");
+        assert_eq!(form.query_pairs().next().map(|(_, decoded)| decoded).as_deref(), Some(name));
     }
 }
 
