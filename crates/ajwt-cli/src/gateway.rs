@@ -12,9 +12,13 @@ use ajwt_jwks::{JwksCache, JwksKeyRepository};
 use ajwt_server::{
     Authenticator, CachedUserRepository, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository,
 };
-use axum::Router;
+use axum::{Router, serve::ListenerExt as _};
 use clap::Args;
-use tokio::{net::TcpListener, sync::oneshot};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::configuration::configured_arguments;
@@ -34,6 +38,10 @@ pub(crate) const COMMAND: &str = "gateway";
 
 /// How long requests may take that are running when the gateway is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long a connection may be silent before its other side is asked whether it is still there: the host of a
+/// proxy that lost power closes none.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long the first fetch of all key sets may keep the gateway from listening.
 const WARM_UP: Duration = Duration::from_secs(10);
@@ -117,7 +125,7 @@ impl Gateway {
         output::unless_closed(told)?;
 
         let (stopping, stopped) = oneshot::channel();
-        let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let server = axum::serve(listener.tap_io(keep_alive), router).with_graceful_shutdown(async move {
             stop.wait().await;
             tracing::info!("stopping: running requests are finished");
             let _ = stopping.send(());
@@ -195,6 +203,14 @@ impl Gateway {
         let cached = CachedUserRepository::new(database.users(), database.revisions(), options);
         let (store, trusted) = (database.users(), database.trusted_urls());
         Ok(Sources { store, users: Arc::new(cached), trusted })
+    }
+}
+
+/// The kernel closes the connection when its other side has gone without a word.
+fn keep_alive(connection: &mut TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    if let Err(error) = SockRef::from(&*connection).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a connection has no keepalive");
     }
 }
 

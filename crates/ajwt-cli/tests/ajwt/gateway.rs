@@ -1,6 +1,11 @@
 //! The gateway by itself: what it answers, its configuration, its end.
 
-use std::{io::Write as _, net::TcpStream, process::Command, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+    time::Duration,
+};
 
 use ajwt_server::{Clock as _, SystemClock};
 use reqwest::Method;
@@ -229,7 +234,7 @@ async fn it_finishes_what_runs_and_notes_the_last_use() {
     eventually("word of stopping", async || gateway.log().contains("stopping")).await;
     write!(slow, "Connection: close\r\n\r\n").expect("written");
     let mut answer = String::new();
-    let read = std::io::Read::read_to_string(&mut slow, &mut answer);
+    let read = slow.read_to_string(&mut answer);
     assert!(read.is_ok() && answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 
     let (status, log) = gateway.wait();
@@ -416,6 +421,32 @@ async fn it_ends_when_it_is_told_to_before_it_listens() {
         let is_before = log.contains("stopped before it listened") && !log.contains("not fetched");
         assert!(is_before, "{signal}: {log}");
     }
+}
+
+/// By the kernel: a proxy whose host lost power closes no connection.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_silent_connection_is_asked_whether_it_is_there() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, SQL);
+    let mut connection = TcpStream::connect(gateway.address()).expect("connected");
+    write!(connection, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").expect("written");
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let ours = port(connection.local_addr().expect("an address"));
+    let its = port(connection.peer_addr().expect("an address"));
+    eventually("keepalive", async || {
+        let connections = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+        connections.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // The timer 2 is that of keepalive.
+            matches!(&fields[..], [_, local, remote, _, _, timer, ..]
+                if local.ends_with(&its) && remote.ends_with(&ours) && timer.starts_with("02:"))
+        })
+    })
+    .await;
 }
 
 /// A caller that sends nothing more must not keep the gateway from ending.
