@@ -8,7 +8,7 @@ mod service;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ajwt_core::{PublicKey, Validation};
-use ajwt_jwks::{JwksCache, JwksKeyRepository};
+use ajwt_jwks::{ClientError, JwksCache, JwksKeyRepository};
 use ajwt_server::{
     Authenticator, CachedUserRepository, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository,
 };
@@ -158,18 +158,22 @@ impl Gateway {
         let Sources { store, users, trusted } = self.sources(database.as_ref()).await?;
         let nonces = Arc::new(ObservedNonces::new(self.nonce.open(database.as_ref()).await?));
         let health = Health::new(store, Arc::clone(&nonces) as _, &validation)?;
-        let key_sets = Arc::new(JwksCache::builder(self.jwks.client()?).warm_up_limit(WARM_UP).build());
+        let key_sets = self.key_sets(&*trusted).await?;
         let mut builder = Authenticator::builder(users, nonces)
-            .keys(Arc::new(JwksKeyRepository::new(Arc::clone(&key_sets))))
             .validation(validation)
             .scheme(self.scheme.as_str())
             .refusal_quantum(Duration::from_millis(self.refusal_quantum));
         if let Some(database) = &database {
             builder = builder.usage(Arc::new(database.usage()));
         }
+        if let Some(key_sets) = &key_sets {
+            builder = builder.keys(Arc::new(JwksKeyRepository::new(Arc::clone(key_sets))));
+        }
         let authenticator = builder.build()?;
-        // Before the first request, so that none waits for a fetch.
-        key_sets.warm_up(&*trusted).await?;
+        if let Some(key_sets) = &key_sets {
+            // Before the first request, so that none waits for a fetch.
+            key_sets.warm_up(&*trusted).await?;
+        }
         let router = service::router(authenticator.clone(), published, health, metrics);
 
         let listener = TcpListener::bind(self.listen)
@@ -189,6 +193,25 @@ impl Gateway {
             validation = validation.with_audience(audience.as_str())?;
         }
         Ok(if self.allow_missing_audience { validation.allow_missing_audience() } else { validation })
+    }
+
+    /// The key sets of trusted URLs. `None`: none can be fetched here, nor is any URL trusted.
+    async fn key_sets(&self, trusted: &dyn TrustedUrls) -> Result<Option<Arc<JwksCache>>, Failure> {
+        let error = match self.jwks.builder()?.build() {
+            Ok(client) => {
+                return Ok(Some(Arc::new(JwksCache::builder(client).warm_up_limit(WARM_UP).build())));
+            }
+            Err(error) => error,
+        };
+        // As in an image without root certificates, which stored keys do not need.
+        if !matches!(error, ClientError::Tls { .. }) || !trusted.all().await?.is_empty() {
+            return Err(error.into());
+        }
+        tracing::warn!(
+            error = %Failure::from(error),
+            "no key set can be fetched: a URL that is trusted from now on counts only once this is mended and the gateway started again"
+        );
+        Ok(None)
     }
 
     async fn sources(&self, database: Option<&Database>) -> Result<Sources, Failure> {

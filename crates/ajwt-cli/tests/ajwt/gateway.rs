@@ -385,6 +385,29 @@ fn a_configuration_that_is_wrong_is_told() {
     }
 }
 
+/// As in an image without ca-certificates.
+#[tokio::test]
+async fn root_certificates_are_needed_for_trusted_urls_only() {
+    let folder = service();
+    let without_roots = |listen: &str| {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["gateway", "--listen", listen]).args(SQL.split(' '));
+        command.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+        command
+    };
+    let gateway = Gateway::of(&mut without_roots("127.0.0.1:0"), &folder);
+    assert!(gateway.log().contains("no key set can be fetched"), "{}", gateway.log());
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+    drop(gateway);
+
+    let url = "https://keys.example/jwks.json";
+    folder.good(&format!("trust add billing {url} --no-fetch --database-url sqlite://ajwt.db"));
+    // Where it cannot listen either, so that it ends in any case.
+    let output = without_roots("192.0.2.1:1").output().expect("it runs");
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.code() == Some(1) && told.contains("are root certificates installed"), "{told}");
+}
+
 /// The disk that the log is on is full.
 #[cfg(target_os = "linux")]
 #[tokio::test]
