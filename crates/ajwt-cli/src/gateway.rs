@@ -18,6 +18,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
+    task::JoinSet,
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -45,6 +46,10 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long the first fetch of all key sets may keep the gateway from listening.
 const WARM_UP: Duration = Duration::from_secs(10);
+
+/// Between two times at which all key sets are asked for. Those that nobody asks for in a day are dropped, and the
+/// next request in their user's name would wait.
+const WARM_UP_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// How long saying good-bye to a database may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -114,7 +119,7 @@ impl Gateway {
     pub(crate) async fn run(&self) -> Result<(), Failure> {
         // First of all: the process with number 1 of a container gets no signal that it does not ask for.
         let mut stop = Stop::listen()?;
-        let Ready { listener, router, authenticator, database } = tokio::select! {
+        let Ready { listener, router, authenticator, database, background } = tokio::select! {
             ready = self.get_ready() => ready?,
             () = stop.wait() => {
                 tracing::info!("stopped before it listened");
@@ -138,6 +143,7 @@ impl Gateway {
             served = server => served?,
             () = out_of_time => tracing::warn!("requests that still ran were cut off"),
         }
+        drop(background);
         authenticator.close().await;
         if let Some(database) = &database {
             // A database that hangs must not keep the gateway.
@@ -170,16 +176,18 @@ impl Gateway {
             builder = builder.keys(Arc::new(JwksKeyRepository::new(Arc::clone(key_sets))));
         }
         let authenticator = builder.build()?;
-        if let Some(key_sets) = &key_sets {
+        let mut background = JoinSet::new();
+        if let Some(key_sets) = key_sets {
             // Before the first request, so that none waits for a fetch.
             key_sets.warm_up(&*trusted).await?;
+            background.spawn(keep_warm(key_sets, trusted));
         }
         let router = service::router(authenticator.clone(), published, health, metrics);
 
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(Failure::of(format!("cannot listen on {}", self.listen)))?;
-        Ok(Ready { listener, router, authenticator, database })
+        Ok(Ready { listener, router, authenticator, database, background })
     }
 
     fn published_keys(&self) -> Result<Vec<PublicKey>, Failure> {
@@ -229,6 +237,16 @@ impl Gateway {
     }
 }
 
+/// Keeps the sets of users that stay away, and fetches those of URLs that are trusted since.
+async fn keep_warm(key_sets: Arc<JwksCache>, trusted: Arc<dyn TrustedUrls>) {
+    loop {
+        tokio::time::sleep(WARM_UP_INTERVAL).await;
+        if let Err(error) = key_sets.warm_up(&*trusted).await {
+            tracing::warn!(error = %Failure::from(error), "trusted URLs cannot be listed; the next try is in 12 hours");
+        }
+    }
+}
+
 /// The kernel closes the connection when its other side has gone without a word.
 fn keep_alive(connection: &mut TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
@@ -243,6 +261,8 @@ struct Ready {
     router: Router,
     authenticator: Authenticator,
     database: Option<Database>,
+    /// What runs beside requests, until this is dropped.
+    background: JoinSet<()>,
 }
 
 /// Where users come from.
@@ -285,5 +305,39 @@ impl Stop {
         }
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use ajwt_jwks::JwksClient;
+    use ajwt_server::RepositoryError;
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// No URLs, and how often they were asked for.
+    #[derive(Debug, Default)]
+    struct Asked(AtomicUsize);
+
+    #[async_trait]
+    impl TrustedUrls for Asked {
+        async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn key_sets_are_asked_for_twice_a_day() {
+        let client = JwksClient::builder().build().expect("a client");
+        let key_sets = Arc::new(JwksCache::builder(client).build());
+        let asked = Arc::new(Asked::default());
+        let mut background = JoinSet::new();
+        background.spawn(keep_warm(key_sets, asked.clone()));
+        tokio::time::sleep(Duration::from_secs(25 * 60 * 60)).await;
+        assert_eq!(asked.0.load(Ordering::SeqCst), 2);
     }
 }
