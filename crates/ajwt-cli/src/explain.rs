@@ -33,7 +33,7 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     tolerance: u64,
     /// The server's clock, in place of now: 2027-01-31T12:00:00Z, or seconds since 1970
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    #[arg(long, value_name = "TIME", value_parser = time::parse_or_seconds)]
     at: Option<Timestamp>,
     #[command(flatten)]
     access: Access,

@@ -8,13 +8,18 @@ mod service;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ajwt_core::{PublicKey, Validation};
-use ajwt_jwks::{JwksCache, JwksKeyRepository};
+use ajwt_jwks::{ClientError, JwksCache, JwksKeyRepository};
 use ajwt_server::{
     Authenticator, CachedUserRepository, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository,
 };
-use axum::Router;
+use axum::{Router, serve::ListenerExt as _};
 use clap::Args;
-use tokio::{net::TcpListener, sync::oneshot};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinSet,
+};
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::configuration::configured_arguments;
@@ -35,8 +40,16 @@ pub(crate) const COMMAND: &str = "gateway";
 /// How long requests may take that are running when the gateway is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a connection may be silent before its other side is asked whether it is still there: the host of a
+/// proxy that lost power closes none.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// How long the first fetch of all key sets may keep the gateway from listening.
 const WARM_UP: Duration = Duration::from_secs(10);
+
+/// Between two times at which all key sets are asked for. Those that nobody asks for in a day are dropped, and the
+/// next request in their user's name would wait.
+const WARM_UP_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// How long saying good-bye to a database may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -106,7 +119,7 @@ impl Gateway {
     pub(crate) async fn run(&self) -> Result<(), Failure> {
         // First of all: the process with number 1 of a container gets no signal that it does not ask for.
         let mut stop = Stop::listen()?;
-        let Ready { listener, router, authenticator, database } = tokio::select! {
+        let Ready { listener, router, authenticator, database, background } = tokio::select! {
             ready = self.get_ready() => ready?,
             () = stop.wait() => {
                 tracing::info!("stopped before it listened");
@@ -117,7 +130,7 @@ impl Gateway {
         output::unless_closed(told)?;
 
         let (stopping, stopped) = oneshot::channel();
-        let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let server = axum::serve(listener.tap_io(keep_alive), router).with_graceful_shutdown(async move {
             stop.wait().await;
             tracing::info!("stopping: running requests are finished");
             let _ = stopping.send(());
@@ -130,6 +143,7 @@ impl Gateway {
             served = server => served?,
             () = out_of_time => tracing::warn!("requests that still ran were cut off"),
         }
+        drop(background);
         authenticator.close().await;
         if let Some(database) = &database {
             // A database that hangs must not keep the gateway.
@@ -150,24 +164,30 @@ impl Gateway {
         let Sources { store, users, trusted } = self.sources(database.as_ref()).await?;
         let nonces = Arc::new(ObservedNonces::new(self.nonce.open(database.as_ref()).await?));
         let health = Health::new(store, Arc::clone(&nonces) as _, &validation)?;
-        let key_sets = Arc::new(JwksCache::builder(self.jwks.client()?).warm_up_limit(WARM_UP).build());
+        let key_sets = self.key_sets(&*trusted).await?;
         let mut builder = Authenticator::builder(users, nonces)
-            .keys(Arc::new(JwksKeyRepository::new(Arc::clone(&key_sets))))
             .validation(validation)
             .scheme(self.scheme.as_str())
             .refusal_quantum(Duration::from_millis(self.refusal_quantum));
         if let Some(database) = &database {
             builder = builder.usage(Arc::new(database.usage()));
         }
+        if let Some(key_sets) = &key_sets {
+            builder = builder.keys(Arc::new(JwksKeyRepository::new(Arc::clone(key_sets))));
+        }
         let authenticator = builder.build()?;
-        // Before the first request, so that none waits for a fetch.
-        key_sets.warm_up(&*trusted).await?;
+        let mut background = JoinSet::new();
+        if let Some(key_sets) = key_sets {
+            // Before the first request, so that none waits for a fetch.
+            key_sets.warm_up(&*trusted).await?;
+            background.spawn(keep_warm(key_sets, trusted));
+        }
         let router = service::router(authenticator.clone(), published, health, metrics);
 
         let listener = TcpListener::bind(self.listen)
             .await
             .map_err(Failure::of(format!("cannot listen on {}", self.listen)))?;
-        Ok(Ready { listener, router, authenticator, database })
+        Ok(Ready { listener, router, authenticator, database, background })
     }
 
     fn published_keys(&self) -> Result<Vec<PublicKey>, Failure> {
@@ -181,6 +201,25 @@ impl Gateway {
             validation = validation.with_audience(audience.as_str())?;
         }
         Ok(if self.allow_missing_audience { validation.allow_missing_audience() } else { validation })
+    }
+
+    /// The key sets of trusted URLs. `None`: none can be fetched here, nor is any URL trusted.
+    async fn key_sets(&self, trusted: &dyn TrustedUrls) -> Result<Option<Arc<JwksCache>>, Failure> {
+        let error = match self.jwks.builder()?.build() {
+            Ok(client) => {
+                return Ok(Some(Arc::new(JwksCache::builder(client).warm_up_limit(WARM_UP).build())));
+            }
+            Err(error) => error,
+        };
+        // As in an image without root certificates, which stored keys do not need.
+        if !matches!(error, ClientError::Tls { .. }) || !trusted.all().await?.is_empty() {
+            return Err(error.into());
+        }
+        tracing::warn!(
+            error = %Failure::from(error),
+            "no key set can be fetched: a URL that is trusted from now on counts only once this is mended and the gateway started again"
+        );
+        Ok(None)
     }
 
     async fn sources(&self, database: Option<&Database>) -> Result<Sources, Failure> {
@@ -198,12 +237,32 @@ impl Gateway {
     }
 }
 
+/// Keeps the sets of users that stay away, and fetches those of URLs that are trusted since.
+async fn keep_warm(key_sets: Arc<JwksCache>, trusted: Arc<dyn TrustedUrls>) {
+    loop {
+        tokio::time::sleep(WARM_UP_INTERVAL).await;
+        if let Err(error) = key_sets.warm_up(&*trusted).await {
+            tracing::warn!(error = %Failure::from(error), "trusted URLs cannot be listed; the next try is in 12 hours");
+        }
+    }
+}
+
+/// The kernel closes the connection when its other side has gone without a word.
+fn keep_alive(connection: &mut TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    if let Err(error) = SockRef::from(&*connection).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a connection has no keepalive");
+    }
+}
+
 /// What serves, and what is closed at the end.
 struct Ready {
     listener: TcpListener,
     router: Router,
     authenticator: Authenticator,
     database: Option<Database>,
+    /// What runs beside requests, until this is dropped.
+    background: JoinSet<()>,
 }
 
 /// Where users come from.
@@ -246,5 +305,39 @@ impl Stop {
         }
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use ajwt_jwks::JwksClient;
+    use ajwt_server::RepositoryError;
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// No URLs, and how often they were asked for.
+    #[derive(Debug, Default)]
+    struct Asked(AtomicUsize);
+
+    #[async_trait]
+    impl TrustedUrls for Asked {
+        async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn key_sets_are_asked_for_twice_a_day() {
+        let client = JwksClient::builder().build().expect("a client");
+        let key_sets = Arc::new(JwksCache::builder(client).build());
+        let asked = Arc::new(Asked::default());
+        let mut background = JoinSet::new();
+        background.spawn(keep_warm(key_sets, asked.clone()));
+        tokio::time::sleep(Duration::from_secs(25 * 60 * 60)).await;
+        assert_eq!(asked.0.load(Ordering::SeqCst), 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ajwt_jwks::{AddressPolicy, JwksClient};
+use ajwt_jwks::{AddressPolicy, JwksClient, JwksClientBuilder};
 use clap::Args;
 
 use crate::{failure::Failure, input};
@@ -24,6 +24,10 @@ pub(crate) struct JwksOptions {
 
 impl JwksOptions {
     pub(crate) fn client(&self) -> Result<JwksClient, Failure> {
+        Ok(self.builder()?.build()?)
+    }
+
+    pub(crate) fn builder(&self) -> Result<JwksClientBuilder, Failure> {
         let mut policy = AddressPolicy::public();
         for network in &self.jwks_allow_network {
             policy = policy.allow_network(network)?;
@@ -35,6 +39,6 @@ impl JwksOptions {
         if let Some(path) = &self.jwks_ca {
             builder = builder.add_root_certificates_pem(&*input::read(path, input::MAX_CERTIFICATES_LEN)?)?;
         }
-        Ok(builder.build()?)
+        Ok(builder)
     }
 }

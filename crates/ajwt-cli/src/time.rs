@@ -16,23 +16,23 @@ pub(crate) fn value(time: Option<Timestamp>) -> Value {
     time.map_or(Value::Null, |time| text(time).into())
 }
 
-/// Reads `2027-01-31`, which is its first moment in UTC, or `2027-01-31T12:00:00Z`, or seconds since
-/// 1970.
+/// Reads `2027-01-31`, which is its first moment in UTC, or `2027-01-31T12:00:00Z`. No number: as seconds,
+/// `20270131` would be a day of 1970.
 pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(Timestamp::from_secs(seconds));
-    }
     let date = || {
-        Date::strptime("%Y-%m-%d", text)
-            .ok()?
-            .to_zoned_datetime(TimeZone::UTC)
-            .ok()
-            .map(|day| day.timestamp())
+        // In this spelling only: 27-01-31 would be a day of the year 27.
+        let date = text.parse::<Date>().ok().filter(|date| date.to_string() == text)?;
+        date.to_zoned_datetime(TimeZone::UTC).ok().map(|day| day.timestamp())
     };
     let time = text.parse::<jiff::Timestamp>().ok().or_else(date);
     time.map(|time| Timestamp::from_millis(time.as_millisecond())).ok_or_else(|| {
         "a time is a date, as in 2027-01-31, or a moment, as in 2027-01-31T12:00:00Z".to_owned()
     })
+}
+
+/// As [`parse`], or seconds since 1970, as tokens have them.
+pub(crate) fn parse_or_seconds(text: &str) -> Result<Timestamp, String> {
+    text.parse::<i64>().map(Timestamp::from_secs).or_else(|_| parse(text))
 }
 
 /// A length of time in milliseconds, to the second where there is one.
@@ -52,17 +52,26 @@ mod tests {
 
     #[test]
     fn times_are_read_and_written_in_utc() {
-        for (written, seconds) in [
-            ("1970-01-02", 86_400),
-            ("1970-01-01T00:00:01Z", 1),
-            ("1970-01-01T01:00:01+01:00", 1),
-            ("1800000000", 1_800_000_000),
-        ] {
+        for (written, seconds) in
+            [("1970-01-02", 86_400), ("1970-01-01T00:00:01Z", 1), ("1970-01-01T01:00:01+01:00", 1)]
+        {
             assert_eq!(parse(written), Ok(Timestamp::from_secs(seconds)), "{written}");
         }
-        for wrong in ["", "tomorrow", "2027-02-30", "2027-01-31T12:00:00"] {
+        for wrong in [
+            "",
+            "tomorrow",
+            "2027-02-30",
+            "2027-01-31T12:00:00",
+            "20270131",
+            "2027",
+            "1800000000",
+            "27-01-31",
+            "2027-1-31",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(parse_or_seconds("1800000000"), Ok(Timestamp::from_secs(1_800_000_000)));
+        assert_eq!(parse_or_seconds("1970-01-02"), Ok(Timestamp::from_secs(86_400)));
         assert_eq!(text(Timestamp::from_millis(1_800_000_000_999)), "2027-01-15T08:00:00Z");
         assert_eq!(text(Timestamp::from_secs(i64::MAX)), "9223372036854775 s since 1970");
     }

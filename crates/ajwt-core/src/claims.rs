@@ -16,9 +16,9 @@ pub const MAX_USERNAME_CHARS: usize = 150;
 /// Bytes that a nonce may have.
 pub const MAX_NONCE_LEN: usize = 256;
 
-/// What a percent-encoded name escapes: all but `A-Z a-z 0-9 . _ ~ @ + -`.
-const ESCAPED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'~').remove(b'@').remove(b'+').remove(b'-');
+/// What a percent-encoded name escapes: all but `A-Z a-z 0-9 . _ ~ @ -`. A plus too, of which decoders of
+/// forms would make a space.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'~').remove(b'@').remove(b'-');
 
 /// Random bytes in a nonce made here: 128 bits.
 const NONCE_RANDOM_LEN: usize = 16;
@@ -65,7 +65,8 @@ impl Username {
     }
 
     /// The name in ASCII, for headers and for names of files: percent-encoded (RFC 3986 section 2.1,
-    /// in upper case) but for `A-Z a-z 0-9 . _ ~ @ + -`. No two names have the same.
+    /// in upper case) but for `A-Z a-z 0-9 . _ ~ @ -`. No two names have the same, and what decodes forms,
+    /// where a plus is a space, reads the name too.
     ///
     /// ```
     /// # fn main() -> Result<(), ajwt_core::ClaimError> {

@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// | `NAME.keys` | the user's keys in the format of `authorized_keys`, the newest last, at most 32 |
 /// | `NAME.jwks` | URLs of key sets that are trusted for the user, one a line; `#` begins a comment |
 ///
-/// `NAME` is the user's name, percent-encoded but for `A-Z a-z 0-9 . _ ~ @ + -`
+/// `NAME` is the user's name, percent-encoded but for `A-Z a-z 0-9 . _ ~ @ -`
 /// ([`Username::to_percent_encoded`](ajwt_core::Username::to_percent_encoded)). Files with other
 /// endings, and those whose names begin with a dot, are not looked at.
 ///

@@ -159,6 +159,7 @@ async fn names_and_urls_that_cannot_be_used_are_told() {
     for (name, text, problem) in [
         ("caf\u{e9}.keys", line(&key), "it is spelled caf%C3%A9"),
         ("%67uido.keys", line(&key), "it is spelled guido"),
+        ("guido+1.keys", line(&key), "it is spelled guido%2B1"),
         ("caf%E9.keys", line(&key), "not the percent-encoding of a username"),
         ("a%0Ab.keys", line(&key), "control character U+000A"),
         ("guido.jwks", "\nftp://a.example\n".to_owned(), "is not usable as the URL of a key set"),

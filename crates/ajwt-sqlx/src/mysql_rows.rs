@@ -21,7 +21,9 @@ pub(crate) fn user_row(row: &MySqlRow) -> Result<UserRow<'_>, sqlx::Error> {
 }
 
 pub(crate) fn user_record(row: &MySqlRow) -> Result<UserRecord, sqlx::Error> {
-    Ok(UserRecord { username: text(row, 0)?.to_owned(), active: get::<i64>(row, 1)? != 0 })
+    // As in a request: a state that is not known is not an active one.
+    let active = get::<Option<i64>>(row, 1)?.is_some_and(|active| active != 0);
+    Ok(UserRecord { username: text(row, 0)?.to_owned(), active })
 }
 
 pub(crate) fn key_record(row: &MySqlRow) -> Result<KeyRecord, sqlx::Error> {

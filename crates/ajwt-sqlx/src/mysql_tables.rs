@@ -27,9 +27,13 @@ pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
 
 /// User, keys and trusts in one statement. The first column tells the kinds of row apart. Of a key
 /// that is longer than any may be, no more is read than shows it.
+///
+/// Who is active: a number of any type, BIT and UNSIGNED among them, is made one of a type that can be read. A
+/// text is no, and so is ENUM, whose number is never 0 whatever its text says: HEX tells the two apart.
 const FIND_USER: &str = "
-SELECT 'user' AS kind, 0 AS id, CAST(CONVERT({name} USING utf8mb4) AS BINARY) AS text, {active} AS active,
-    NULL AS not_before, NULL AS expires_at, ({revision}) AS revision
+SELECT 'user' AS kind, 0 AS id, CAST(CONVERT({name} USING utf8mb4) AS BINARY) AS text,
+    HEX({active}) = HEX({active} + 0) AND {active} <> 0 AS active, NULL AS not_before, NULL AS expires_at,
+    ({revision}) AS revision
 FROM {users} WHERE {is_named}
 UNION ALL
 (SELECT 'key', id, LEFT(`key`, 16385), NULL, not_before, expires_at, NULL FROM ajwt_public_key
@@ -43,7 +47,9 @@ const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 /// Nothing that was read in the transaction can change under it.
 const LOCK_USER: &str = "SELECT 1 FROM {users} WHERE {is_named} FOR UPDATE";
 pub(crate) const ADD_USER: &str = "INSERT INTO ajwt_user (username, active, created_at) VALUES (?, TRUE, ?)";
-const LIST_USERS: &str = "SELECT CAST(CONVERT({name} USING utf8mb4) AS BINARY), {active} FROM {users}";
+const LIST_USERS: &str = "
+SELECT CAST(CONVERT({name} USING utf8mb4) AS BINARY), HEX({active}) = HEX({active} + 0) AND {active} <> 0
+FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = ? WHERE {is_named}";
 /// Not left to the cascade, which fires no triggers.
 pub(crate) const REMOVE_USER: [&str; 3] = [

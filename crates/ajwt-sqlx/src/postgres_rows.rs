@@ -19,7 +19,9 @@ pub(crate) fn user_row(row: &PgRow) -> Result<UserRow<'_>, sqlx::Error> {
 }
 
 pub(crate) fn user_record(row: &PgRow) -> Result<UserRecord, sqlx::Error> {
-    Ok(UserRecord { username: get(row, 0)?, active: get(row, 1)? })
+    // As in a request: a state that is not known is not an active one.
+    let active: Option<bool> = get(row, 1)?;
+    Ok(UserRecord { username: get(row, 0)?, active: active == Some(true) })
 }
 
 pub(crate) fn key_record(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {

@@ -45,8 +45,9 @@ const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 /// go on adding rows that refer to the user.
 const LOCK_USER: &str = "SELECT 1 FROM {users} WHERE {is_named} FOR NO KEY UPDATE";
 pub(crate) const ADD_USER: &str = "
-INSERT INTO ajwt_user (username, active, created_at) VALUES ($1, TRUE, $2) ON CONFLICT DO NOTHING";
-const LIST_USERS: &str = "SELECT {name}::TEXT, {active} FROM {users}";
+INSERT INTO ajwt_user (username, active, created_at) VALUES ($1, TRUE, $2)
+ON CONFLICT (username) DO NOTHING";
+const LIST_USERS: &str = "SELECT {name}::TEXT, {active} FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = $2 WHERE {is_named}";
 pub(crate) const REMOVE_USER: [&str; 3] = [
     "DELETE FROM ajwt_public_key WHERE user_id = (SELECT id FROM ajwt_user WHERE username = $1)",

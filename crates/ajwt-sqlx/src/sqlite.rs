@@ -31,6 +31,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// What SQLite says where another connection has the write lock.
 const SQLITE_BUSY: &str = "5";
 
+/// With the pause 5 s, and with the busy timeout half a minute and more.
+const OPEN_ATTEMPTS: usize = 20;
+
+const OPEN_PAUSE: Duration = Duration::from_millis(250);
+
 /// With the busy timeout, half a minute and more.
 const MIGRATION_ATTEMPTS: usize = 20;
 
@@ -54,7 +59,9 @@ pub struct SqliteRepository {
 
 impl SqliteRepository {
     /// Opens a database by its URL, as in `sqlite://ajwt.db`, with settings for a service: the
-    /// file is made if it is missing, and readers and the writer do not wait for one another (WAL).
+    /// file is made if it is missing, and readers and the writer do not wait for one another (WAL). A file that
+    /// others have made is switched to WAL too, and stays so: `PRAGMA journal_mode = DELETE` switches it back,
+    /// once nobody else has it open. For another mode make a pool and use [`new`](Self::new).
     ///
     /// # Errors
     /// [`ConnectError`] that says whether the URL or the file is at fault.
@@ -69,11 +76,7 @@ impl SqliteRepository {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new()
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await
-            .map_err(|error| ConnectError::Open { source: error.into() })?;
+        let pool = open(options).await.map_err(|error| ConnectError::Open { source: error.into() })?;
         Ok(Self::new(pool))
     }
 
@@ -440,6 +443,18 @@ impl KeyAdmin for SqliteRepository {
     }
 }
 
+/// Waits for others that write while the file is switched to WAL: there SQLite itself does not.
+async fn open(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let pools = SqlitePoolOptions::new().test_before_acquire(false);
+    for _ in 0..OPEN_ATTEMPTS {
+        match pools.clone().connect_with(options.clone()).await {
+            Err(error) if is_busy(&error) => tokio::time::sleep(OPEN_PAUSE).await,
+            result => return result,
+        }
+    }
+    pools.connect_with(options).await
+}
+
 /// A connection that can begin a transaction. A full disk ends one by itself; sqlx takes no notice, and could
 /// begin none on that connection any more.
 pub(crate) async fn writing(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
@@ -486,7 +501,9 @@ fn user_row(row: &SqliteRow) -> Result<UserRow<'_>, sqlx::Error> {
 }
 
 fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
-    Ok(UserRecord { username: get(row, 0)?, active: get(row, 1)? })
+    // As in a request: a state that is not known is not an active one.
+    let active: Option<bool> = get(row, 1)?;
+    Ok(UserRecord { username: get(row, 0)?, active: active == Some(true) })
 }
 
 fn key_record(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {

@@ -2,7 +2,8 @@
 
 use crate::{schema::Statements, user_table::Dialect};
 
-pub(crate) const DIALECT: Dialect = Dialect { quote: '"', is_named: IS_NAMED };
+/// In double quotes, which are SQL's own, a column that is not there would be a text that says its name.
+pub(crate) const DIALECT: Dialect = Dialect { quote: '`', is_named: IS_NAMED };
 
 const IS_NAMED: &str = "{name} = ?1 AND {name} = ?1 COLLATE BINARY";
 
@@ -43,8 +44,9 @@ SELECT * FROM (
 
 const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 pub(crate) const ADD_USER: &str = "
-INSERT INTO ajwt_user (username, active, created_at) VALUES (?1, 1, ?2) ON CONFLICT DO NOTHING";
-const LIST_USERS: &str = "SELECT {name}, {active} FROM {users}";
+INSERT INTO ajwt_user (username, active, created_at) VALUES (?1, 1, ?2)
+ON CONFLICT (username) DO NOTHING";
+const LIST_USERS: &str = "SELECT {name}, {active} FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = ?2 WHERE {is_named}";
 /// Not left to the cascade: a pool of the application's own may have foreign keys off.
 pub(crate) const REMOVE_USER: [&str; 3] = [

@@ -54,14 +54,16 @@ impl UserTable {
     }
 
     /// With names in this column: of texts, unique, and with an index. Whatever its collation, names
-    /// are compared byte for byte; a name that two rows have authenticates nobody.
+    /// are compared byte for byte; a name that two rows have authenticates nobody, and a row without a name is no
+    /// user.
     #[must_use]
     pub fn with_name(mut self, column: impl Into<String>) -> Self {
         self.name = column.into();
         self
     }
 
-    /// With this column of booleans that says who may authenticate. `NULL` is no.
+    /// With this column of booleans that says who may authenticate. `NULL` is no. On MySQL it may hold numbers
+    /// of any type, `BIT` too, where 0 is no; a text or an `ENUM` is no, whatever it says.
     #[must_use]
     pub fn with_active(mut self, column: impl Into<String>) -> Self {
         self.active = Some(column.into());

@@ -8,10 +8,39 @@ mod store;
 #[path = "support/user_table.rs"]
 mod user_table;
 
+use ajwt_server::{Freshness, KeyAdmin as _, KeyedUser as _, UserRepository as _};
 use ajwt_sqlx::MySqlRepository;
 use sqlx::AssertSqlSafe;
+use store::Store as _;
+use user_table::Application as _;
 
 user_table_tests!(MySqlRepository);
+
+#[tokio::test]
+async fn who_is_active_is_told_by_any_number_and_by_no_text() {
+    for (column, values) in [
+        ("BIT(1)", [("1", true), ("0", false), ("NULL", false)]),
+        ("BIT(64)", [("1", true), ("0", false), ("NULL", false)]),
+        ("TINYINT UNSIGNED", [("1", true), ("0", false), ("NULL", false)]),
+        ("BIGINT UNSIGNED", [("18446744073709551615", true), ("0", false), ("NULL", false)]),
+        ("SMALLINT", [("-1", true), ("0", false), ("NULL", false)]),
+        // Kept as 1, 2, 3.
+        ("ENUM('0', '1', 'no')", [("'1'", false), ("'0'", false), ("'no'", false)]),
+        ("VARCHAR(5)", [("'1'", false), ("'0'", false), ("'false'", false)]),
+    ] {
+        let (_database, store) = user_table::database::<MySqlRepository>(MySqlRepository::IDS[0]).await;
+        store.execute(&format!("ALTER TABLE Accounts MODIFY enabled {column}")).await;
+        user_table::add_account(&store, "guido").await;
+        for (value, is_active) in values {
+            store.execute(&format!("UPDATE Accounts SET enabled = {value}")).await;
+            let found = store.find_by_username("guido", Freshness::Current).await;
+            let found = found.expect("read").expect("a user");
+            assert_eq!(found.user().is_active(), is_active, "{column}: {value}");
+            let users = store.users().await.expect("listed");
+            assert_eq!(users[0].active, is_active, "{column}: {value}");
+        }
+    }
+}
 
 impl user_table::Application for MySqlRepository {
     const KEYS_AND_TRUSTS: &'static str = include_str!("../migrations/mysql/beside/keys_and_trusts.sql");
@@ -21,7 +50,7 @@ impl user_table::Application for MySqlRepository {
         ("UUID", "DEFAULT UUID()"),
         ("VARCHAR(36) CHARACTER SET latin1", "DEFAULT UUID()"),
     ];
-    const EMAIL: &'static str = "VARCHAR(150) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL";
+    const EMAIL: &'static str = "VARCHAR(150) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci";
     const NAMESPACE: &'static str = "SELECT database()";
 
     async fn run(&self, sql: &str) {

@@ -15,8 +15,8 @@ mod store;
 use std::{fs::Permissions, io::Write as _, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use ajwt_server::{
-    Clock as _, KeyAdmin as _, NewKey, NonceBackend as _, NonceError, Reason, RevisionSource as _,
-    SystemClock, UserRepository as _,
+    AdminError, Clock as _, KeyAdmin as _, NewKey, NonceBackend as _, NonceError, Reason,
+    RevisionSource as _, SystemClock, UserRepository as _,
 };
 use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
@@ -215,6 +215,18 @@ async fn a_name_that_the_encoding_cannot_hold_is_an_unknown_user() {
         assert!(store.keys(&self::name(name)).await.expect_err("nobody").to_string().contains("no user"));
     }
     assert!(store::authenticate(&authenticator, &store::sign("guido", &key)).await.is_ok());
+}
+
+/// As after rows were copied with their ids, of which the sequence knows nothing.
+#[tokio::test]
+async fn an_id_that_is_taken_is_no_user_that_is_there() {
+    let (_database, store) = database::<PostgresRepository>().await;
+    store.execute("INSERT INTO ajwt_user (id, username, created_at) VALUES (1, 'guido', 0)").await;
+    let error = store.add_user(&name("barry")).await.expect_err("the sequence begins with 1");
+    assert!(matches!(error, AdminError::Repository(_)), "{error:?}");
+    store.add_user(&name("barry")).await.expect("2 is free");
+    let error = store.add_user(&name("guido")).await.expect_err("that name is there");
+    assert!(matches!(error, AdminError::UserExists { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ impl user_table::Application for PostgresRepository {
         ("UUID", "DEFAULT gen_random_uuid()"),
         ("TEXT COLLATE \"C\"", "DEFAULT gen_random_uuid()::TEXT"),
     ];
-    const EMAIL: &'static str = "VARCHAR(150) COLLATE blind NOT NULL";
+    const EMAIL: &'static str = "VARCHAR(150) COLLATE blind";
     const NAMESPACE: &'static str = "SELECT current_schema()::TEXT";
 
     async fn run(&self, sql: &str) {

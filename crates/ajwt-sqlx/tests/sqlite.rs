@@ -28,8 +28,8 @@ use ajwt_server::{
 use ajwt_sqlx::{ConnectError, SqliteRepository};
 use sqlite_store::url;
 use sqlx::{
-    AssertSqlSafe, Executor as _, Row as _,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    AssertSqlSafe, Connection as _, Executor as _, Row as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use store::{Store, authenticate, authenticator, name, service, sign};
 
@@ -51,6 +51,26 @@ async fn a_bad_url_or_file_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let error = SqliteRepository::connect(&url(&folder.path().join("nowhere"))).await.expect_err("no folder");
     assert!(matches!(error, ConnectError::Open { .. }), "{error:?}");
+}
+
+/// As Django has it open: in another mode, and writing.
+#[tokio::test]
+async fn a_file_that_others_write_to_is_opened_when_they_have() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SqliteConnectOptions::new().filename(folder.path().join("ajwt.db"));
+    let options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Delete);
+    let mut writer = SqliteConnection::connect_with(&options).await.expect("opened");
+    for sql in ["CREATE TABLE theirs (a INTEGER)", "BEGIN IMMEDIATE"] {
+        writer.execute(sql).await.expect("done");
+    }
+    let written = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        writer.execute("COMMIT").await.expect("committed");
+    };
+    let url = url(folder.path());
+    let (opened, ()) = tokio::join!(SqliteRepository::connect(&url), written);
+    let modes = opened.expect("opened").texts("PRAGMA journal_mode").await;
+    assert_eq!(modes, ["wal"]);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ impl user_table::Application for SqliteRepository {
     const USER_ID: &'static str = "user_id INTEGER NOT NULL";
     const IDS: [(&'static str, &'static str); 3] =
         [("INTEGER", ""), ("BLOB", "DEFAULT (randomblob(16))"), ("TEXT", "DEFAULT (hex(randomblob(16)))")];
-    const EMAIL: &'static str = "VARCHAR(150) COLLATE NOCASE NOT NULL";
+    const EMAIL: &'static str = "VARCHAR(150) COLLATE NOCASE";
     const NAMESPACE: &'static str = "SELECT 'main'";
 
     async fn run(&self, sql: &str) {

@@ -30,7 +30,7 @@ pub(super) struct Health {
     tolerance: Duration,
     clock: SystemClock,
     /// Held while the stores are asked: who comes meanwhile has the same answer.
-    last: Mutex<Option<(Duration, State)>>,
+    last: Arc<Mutex<Option<(Duration, State)>>>,
 }
 
 /// What stands in the way.
@@ -52,20 +52,26 @@ impl Health {
         let key = PrivateKey::generate_ed25519()?;
         let username = Username::new("ajwt gateway readiness")?;
         let (tolerance, clock) = (validation.tolerance(), SystemClock::new());
-        Ok(Self { users, nonces, key, username, tolerance, clock, last: Mutex::default() })
+        Ok(Self { users, nonces, key, username, tolerance, clock, last: Arc::default() })
     }
 
-    pub(super) async fn state(&self) -> State {
-        let mut last = self.last.lock().await;
+    pub(super) async fn state(self: &Arc<Self>) -> State {
+        let mut last = Arc::clone(&self.last).lock_owned().await;
         let now = self.clock.monotonic();
         if let Some((at, state)) = *last
             && now.saturating_sub(at) < MAX_AGE
         {
             return state;
         }
-        let state = self.ask().await;
-        *last = Some((self.clock.monotonic(), state));
-        state
+        let health = Arc::clone(self);
+        // A task of its own: whoever hangs up leaves an answer to the next, who asks no store anew.
+        let asked = tokio::spawn(async move {
+            let state = health.ask().await;
+            *last = Some((health.clock.monotonic(), state));
+            state
+        });
+        // It ends without an answer by a panic only.
+        asked.await.unwrap_or(State::NoUserStore)
     }
 
     async fn ask(&self) -> State {
@@ -109,5 +115,43 @@ impl State {
             Self::NoNonceStore => "not ready: the nonce store does not answer\n",
             Self::NonceStoreStarting => "not ready: the nonce store was just started; this passes\n",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use ajwt_server::MemoryRepository;
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// A store that never answers, and how often it was asked.
+    #[derive(Debug, Default)]
+    struct Silent(AtomicUsize);
+
+    #[async_trait]
+    impl NonceBackend for Silent {
+        async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn askers_that_hang_up_ask_the_stores_no_more_often() {
+        let (users, nonces) = (Arc::new(MemoryRepository::new([])), Arc::new(Silent::default()));
+        let health = Health::new(users, nonces.clone(), &Validation::default()).expect("made");
+        let health = Arc::new(health);
+        for _ in 0..10 {
+            let answer = tokio::time::timeout(Duration::from_millis(50), health.state()).await;
+            assert!(answer.is_err(), "{answer:?}");
+        }
+        assert_eq!(nonces.0.load(Ordering::SeqCst), 1);
+        assert_eq!(health.state().await, State::NoNonceStore);
     }
 }

@@ -82,7 +82,7 @@ async fn measured(request: Request, next: Next) -> Response {
     response
 }
 
-async fn ready(health: &Health) -> Response {
+async fn ready(health: &Arc<Health>) -> Response {
     let state = health.state().await;
     let status = if state == State::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, state.told()).into_response()

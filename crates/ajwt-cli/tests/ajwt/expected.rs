@@ -91,6 +91,8 @@ fn a_wrong_command_line_is_2() {
         "user add",
         "key add billing",
         "key add billing x --expires tomorrow",
+        "key add billing x --expires 20270131",
+        "key expire billing 1 2027",
         "key revoke billing one",
         "request GET",
         "request GET nowhere --username a --key b",

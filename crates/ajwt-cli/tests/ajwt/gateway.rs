@@ -1,6 +1,11 @@
 //! The gateway by itself: what it answers, its configuration, its end.
 
-use std::{io::Write as _, net::TcpStream, process::Command, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+    time::Duration,
+};
 
 use ajwt_server::{Clock as _, SystemClock};
 use reqwest::Method;
@@ -118,7 +123,7 @@ async fn no_two_users_have_the_same_header() {
     for (name, header) in [
         ("caf\u{e9} /%", "caf%C3%A9%20%2F%25"),
         ("caf%C3%A9", "caf%25C3%25A9"),
-        ("A.b_c~d@e+f-0", "A.b_c~d@e+f-0"),
+        ("A.b_c~d@e+f-0", "A.b_c~d@e%2Bf-0"),
         (&"\u{1f600}".repeat(150), &"%F0%9F%98%80".repeat(150)),
     ] {
         let database = ["--database-url", "sqlite://ajwt.db"];
@@ -129,6 +134,9 @@ async fn no_two_users_have_the_same_header() {
         let token = folder.ajwt(&["token", "--username", name, "--key", "billing.key"]).out;
         let answer = gateway.ask(&format!("JWT {}", token.trim_end())).await;
         assert_eq!(answer.headers()["x-ajwt-username"], *header, "{name}");
+        // Many services decode it as a part of a form, where a plus is a space.
+        let form = reqwest::Url::parse(&format!("http://a/?name={header}")).expect("a URL");
+        assert_eq!(form.query_pairs().next().map(|(_, decoded)| decoded).as_deref(), Some(name));
     }
 }
 
@@ -226,7 +234,7 @@ async fn it_finishes_what_runs_and_notes_the_last_use() {
     eventually("word of stopping", async || gateway.log().contains("stopping")).await;
     write!(slow, "Connection: close\r\n\r\n").expect("written");
     let mut answer = String::new();
-    let read = std::io::Read::read_to_string(&mut slow, &mut answer);
+    let read = slow.read_to_string(&mut answer);
     assert!(read.is_ok() && answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 
     let (status, log) = gateway.wait();
@@ -377,6 +385,29 @@ fn a_configuration_that_is_wrong_is_told() {
     }
 }
 
+/// As in an image without ca-certificates.
+#[tokio::test]
+async fn root_certificates_are_needed_for_trusted_urls_only() {
+    let folder = service();
+    let without_roots = |listen: &str| {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["gateway", "--listen", listen]).args(SQL.split(' '));
+        command.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+        command
+    };
+    let gateway = Gateway::of(&mut without_roots("127.0.0.1:0"), &folder);
+    assert!(gateway.log().contains("no key set can be fetched"), "{}", gateway.log());
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+    drop(gateway);
+
+    let url = "https://keys.example/jwks.json";
+    folder.good(&format!("trust add billing {url} --no-fetch --database-url sqlite://ajwt.db"));
+    // Where it cannot listen either, so that it ends in any case.
+    let output = without_roots("192.0.2.1:1").output().expect("it runs");
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.code() == Some(1) && told.contains("are root certificates installed"), "{told}");
+}
+
 /// The disk that the log is on is full.
 #[cfg(target_os = "linux")]
 #[tokio::test]
@@ -413,6 +444,32 @@ async fn it_ends_when_it_is_told_to_before_it_listens() {
         let is_before = log.contains("stopped before it listened") && !log.contains("not fetched");
         assert!(is_before, "{signal}: {log}");
     }
+}
+
+/// By the kernel: a proxy whose host lost power closes no connection.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_silent_connection_is_asked_whether_it_is_there() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, SQL);
+    let mut connection = TcpStream::connect(gateway.address()).expect("connected");
+    write!(connection, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").expect("written");
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let ours = port(connection.local_addr().expect("an address"));
+    let its = port(connection.peer_addr().expect("an address"));
+    eventually("keepalive", async || {
+        let connections = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+        connections.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // The timer 2 is that of keepalive.
+            matches!(&fields[..], [_, local, remote, _, _, timer, ..]
+                if local.ends_with(&its) && remote.ends_with(&ours) && timer.starts_with("02:"))
+        })
+    })
+    .await;
 }
 
 /// A caller that sends nothing more must not keep the gateway from ending.

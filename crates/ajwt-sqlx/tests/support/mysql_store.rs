@@ -25,15 +25,14 @@ impl Store for MySqlRepository {
     const TABLES: &'static str =
         "SELECT table_name FROM information_schema.tables WHERE table_schema = database()";
 
-    async fn create() -> (Database, Self) {
+    async fn create_empty() -> Database {
         let server = sql::shared(SERVER);
         let name = sql::new_database();
         let mut connection = MySqlConnection::connect(&format!("{server}/mysql")).await.expect("connected");
         let create = format!("CREATE DATABASE {name}");
         sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
         let url = format!("{server}/{name}");
-        let store = Self::open(&url).await;
-        (Database { url }, store)
+        Database { url }
     }
 
     fn url(database: &Database) -> String {

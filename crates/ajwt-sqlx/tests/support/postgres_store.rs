@@ -26,15 +26,14 @@ impl Store for PostgresRepository {
     const TABLES: &'static str = "
         SELECT tablename::TEXT FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
 
-    async fn create() -> (Database, Self) {
+    async fn create_empty() -> Database {
         let server = sql::shared(SERVER);
         let name = sql::new_database();
         let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
         let create = format!("CREATE DATABASE {name}");
         sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
         let url = format!("{server}/{name}");
-        let store = Self::open(&url).await;
-        (Database { url }, store)
+        Database { url }
     }
 
     fn url(database: &Database) -> String {

@@ -21,10 +21,8 @@ impl Store for SqliteRepository {
     const TABLES: &'static str =
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
 
-    async fn create() -> (TempDir, Self) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = <Self as Store>::open(&url(folder.path())).await;
-        (folder, store)
+    async fn create_empty() -> TempDir {
+        tempfile::tempdir().expect("a folder")
     }
 
     fn url(folder: &TempDir) -> String {

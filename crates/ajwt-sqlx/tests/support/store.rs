@@ -53,8 +53,14 @@ pub(crate) trait Store:
     /// SQL that lists the tables.
     const TABLES: &'static str;
 
+    /// A new database, without tables, which nobody has opened.
+    async fn create_empty() -> Self::Database;
     /// A new database, without tables.
-    async fn create() -> (Self::Database, Self);
+    async fn create() -> (Self::Database, Self) {
+        let database = Self::create_empty().await;
+        let store = Self::open(&Self::url(&database)).await;
+        (database, store)
+    }
     fn url(database: &Self::Database) -> String;
     async fn open(url: &str) -> Self;
     async fn migrate(&self) -> Result<(), MigrationError>;
@@ -216,12 +222,16 @@ pub(crate) async fn sixteen_processes_migrate_at_once<S: Store>(test: &str) {
         return;
     }
     for round in 0..5 {
-        let (database, store) = S::create().await;
+        let database = S::create_empty().await;
+        let url = S::url(&database);
+        if round % 2 == 1 {
+            S::open(&url).await.close().await;
+        }
         let program = env::current_exe().expect("this program");
         let start = || {
             Command::new(&program)
                 .args(["--exact", test])
-                .env(STORE_URL, S::url(&database))
+                .env(STORE_URL, &url)
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
@@ -236,6 +246,7 @@ pub(crate) async fn sixteen_processes_migrate_at_once<S: Store>(test: &str) {
             .map(|output| String::from_utf8_lossy(&output.stdout))
             .collect();
         assert!(failures.is_empty(), "round {round}: {} failed: {}", failures.len(), failures.join("\n"));
+        let store = S::open(&url).await;
         assert_eq!(store.number("SELECT count(*) FROM ajwt_migrations").await, 2, "round {round}");
         store.add_user(&name("guido")).await.expect("a whole schema");
     }

@@ -1,6 +1,6 @@
 //! Keys and trusts beside a users table of the application's own.
 
-use std::sync::Arc;
+use std::{error::Error, iter, sync::Arc};
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
@@ -39,7 +39,7 @@ fn quoted<S: Application>(name: &str) -> String {
 }
 
 /// A database with the application's tables and ajwt's.
-async fn database<S: Application>((id_type, new_id): (&str, &str)) -> (S::Database, S) {
+pub(crate) async fn database<S: Application>((id_type, new_id): (&str, &str)) -> (S::Database, S) {
     let (database, store) = S::create().await;
     let accounts = quoted::<S>("Accounts");
     let (id, email) = (quoted::<S>("account id"), quoted::<S>("e-mail"));
@@ -65,7 +65,7 @@ async fn database<S: Application>((id_type, new_id): (&str, &str)) -> (S::Databa
     (database, store)
 }
 
-async fn add_account<S: Application>(store: &S, email: &str) {
+pub(crate) async fn add_account<S: Application>(store: &S, email: &str) {
     let (accounts, column) = (quoted::<S>("Accounts"), quoted::<S>("e-mail"));
     let email = email.replace('\'', "''").replace('\\', if S::KEY == "key" { "\\" } else { "\\\\" });
     store.execute(&format!("INSERT INTO {accounts} ({column}) VALUES ('{email}')")).await;
@@ -190,6 +190,9 @@ pub(crate) async fn a_user_authenticates_and_its_use_is_noted<S: Application>() 
         ] {
             store.execute(&format!("UPDATE {} SET enabled = {enabled}", quoted::<S>("Accounts"))).await;
             assert_eq!(authenticate(&authenticator, &sign(guido.as_str(), &key)).await, due, "{enabled}");
+            let users = store.users().await.expect("listed");
+            let due = UserRecord { username: "guido@example".to_owned(), active: due.is_ok() };
+            assert_eq!(users, [due], "{enabled}");
         }
         assert_eq!(store.revision().await.expect("read"), None);
     }
@@ -206,6 +209,15 @@ pub(crate) async fn a_name_of_two_rows_authenticates_nobody<S: Application>() {
     assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await, Err(Reason::StoreUnavailable));
 }
 
+pub(crate) async fn a_row_without_a_name_is_no_user<S: Application>() {
+    let (_database, store) = database::<S>(S::IDS[0]).await;
+    add_account(&store, "guido").await;
+    let (accounts, column) = (quoted::<S>("Accounts"), quoted::<S>("e-mail"));
+    store.execute(&format!("INSERT INTO {accounts} ({column}) VALUES (NULL)")).await;
+    let users = store.users().await.expect("listed");
+    assert_eq!(users, [UserRecord { username: "guido".to_owned(), active: true }]);
+}
+
 pub(crate) async fn a_table_may_do_without_a_column_of_who_is_active<S: Application>() {
     let (_database, store) = database::<S>(S::IDS[0]).await;
     add_account(&store, "guido").await;
@@ -216,6 +228,20 @@ pub(crate) async fn a_table_may_do_without_a_column_of_who_is_active<S: Applicat
     assert!(found.user().is_active());
     let error = store.set_user_active(&name("guido"), false).await.expect_err("no such column");
     assert!(matches!(error, AdminError::NotInThisSchema { .. }), "{error:?}");
+}
+
+pub(crate) async fn a_column_that_is_not_there_is_told<S: Application>() {
+    let (_database, store) = database::<S>(S::IDS[0]).await;
+    add_account(&store, "guido").await;
+    for users in
+        [accounts().with_id("misspelt"), accounts().with_name("misspelt"), accounts().with_active("misspelt")]
+    {
+        let store = store.clone().with_schema(Schema::with_users(users));
+        let error = store.find_by_username("guido", Freshness::Current).await.expect_err("no such column");
+        let errors = iter::successors(Some(&error as &dyn Error), |error| (**error).source());
+        let told: Vec<String> = errors.map(ToString::to_string).collect();
+        assert!(told.iter().any(|told| told.contains("misspelt")), "{told:?}");
+    }
 }
 
 pub(crate) async fn migrating_makes_what_the_application_does_not<S: Application>() {
@@ -246,7 +272,7 @@ pub(crate) async fn migrating_makes_what_the_application_does_not<S: Application
     store.execute("DROP TABLE ajwt_public_key").await;
     let error: RepositoryError =
         store.find_by_username("guido", Freshness::Current).await.expect_err("no table of keys");
-    let source = std::error::Error::source(&error).expect("a source").to_string();
+    let source = error.source().expect("a source").to_string();
     assert!(source.contains("run the migrations"), "{source}");
 }
 
@@ -264,7 +290,9 @@ macro_rules! user_table_tests {
             the_suites_hold_with_ids_of_each_type
             a_user_authenticates_and_its_use_is_noted
             a_name_of_two_rows_authenticates_nobody
+            a_row_without_a_name_is_no_user
             a_table_may_do_without_a_column_of_who_is_active
+            a_column_that_is_not_there_is_told
             migrating_makes_what_the_application_does_not
         }
     };

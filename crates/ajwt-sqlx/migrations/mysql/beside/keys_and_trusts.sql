@@ -1,6 +1,6 @@
 -- To be copied into a migration of the application's own, where the users are the application's. Put in,
--- twice each: the type of your users' ids for that of user_id, and your table and its id for accounts (id).
--- The rest must stay. Times are milliseconds since the Unix epoch.
+-- twice each: the type of your users' ids for that of user_id (of a text, with its CHARACTER SET and COLLATE),
+-- and your table and its id for accounts (id). The rest must stay. Times are milliseconds since the Unix epoch.
 
 CREATE TABLE ajwt_public_key (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
