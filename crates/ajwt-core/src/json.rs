@@ -87,12 +87,56 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-/// A value that is checked and dropped.
+/// A value that is checked and not kept, however large it is.
 pub(crate) struct Walked;
 
 impl<'de> Deserialize<'de> for Walked {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(|_| Self)
+        deserializer.deserialize_any(WalkedVisitor)
+    }
+}
+
+struct WalkedVisitor;
+
+impl<'de> Visitor<'de> for WalkedVisitor {
+    type Value = Walked;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Walked, E> {
+        Ok(Walked)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Walked, E> {
+        Ok(Walked)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Walked, E> {
+        Ok(Walked)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Walked, E> {
+        Ok(Walked)
+    }
+
+    fn visit_unit<E>(self) -> Result<Walked, E> {
+        Ok(Walked)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Walked, E> {
+        Ok(Walked)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Walked, A::Error> {
+        while let Some(Walked) = items.next_element()? {}
+        Ok(Walked)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Walked, A::Error> {
+        while let Some((Walked, Walked)) = map.next_entry()? {}
+        Ok(Walked)
     }
 }
 

@@ -138,6 +138,32 @@ fn key_derivations_are_told_before_a_password_is_asked_for() {
     }
 }
 
+#[test]
+fn legacy_encryption_is_told_before_a_password_is_asked_for() {
+    let file = |cipher: &str| {
+        let headers = format!("Proc-Type: 4,ENCRYPTED\nDEK-Info: {cipher},0011223344556677\n\n");
+        let pem = pem("RSA PRIVATE KEY", &[3; 48]);
+        pem.replacen("-----\n", &format!("-----\n{headers}"), 1)
+    };
+    let unsupported = |found: &str| KeyError::UnsupportedEncryption { found: found.into() };
+    assert_eq!(refused(&file("DES-CBC")), unsupported("single DES"));
+    assert_eq!(refused(&file("CAMELLIA-256-CBC")), unsupported("CAMELLIA-256-CBC"));
+    let supported = PrivateKey::from_pem(file("DES-EDE3-CBC"), None).expect_err("encrypted");
+    assert_eq!(supported, KeyError::PasswordMissing);
+}
+
+/// RFC 8017 appendix A.1.2: version 1, and the primes after the first two.
+#[test]
+fn keys_of_more_than_two_primes_are_told_to_be_that() {
+    let more = tlv(0x30, &[&tlv(0x30, &[&integer(3), &integer(3), &integer(3)])]);
+    let numbers: Vec<u8> = (0..8).flat_map(|_| integer(3)).collect();
+    let key = tlv(0x30, &[&integer(1), &numbers, &more]);
+    assert_eq!(refused(&pem("RSA PRIVATE KEY", &key)), KeyError::MultiPrime);
+    let algorithm = tlv(0x30, &[&oid("1.2.840.113549.1.1.1"), &[0x05, 0]]);
+    let pkcs8 = tlv(0x30, &[&integer(0), &algorithm, &tlv(0x04, &[&key])]);
+    assert_eq!(refused(&pem("PRIVATE KEY", &pkcs8)), KeyError::MultiPrime);
+}
+
 /// Types without an algorithm here, in all that they come in.
 #[test]
 fn types_that_are_not_supported_are_named() {

@@ -1,6 +1,6 @@
 //! Properties over random values: the time window, one spelling per token, round trips, no panic.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{convert::Infallible, sync::LazyLock, time::Duration};
 
 use ajwt_core::{
     Algorithm, ClaimError, Claims, JwkSet, KeyError, MAX_NONCE_LEN, MAX_PUBLIC_KEY_LEN, MAX_USERNAME_CHARS,
@@ -58,6 +58,17 @@ fn instants() -> impl Strategy<Value = (i64, i64)> {
 fn around(tolerance: i64) -> impl Strategy<Value = i64> {
     let edge = tolerance * 1000;
     prop_oneof![-2_i64..=2, edge - 2..=edge + 2, -edge - 2..=-edge + 2, -4 * edge..4 * edge]
+}
+
+/// 128 bits of what the generator gives, all of them.
+#[test]
+fn a_nonce_is_as_random_as_its_generator() {
+    let fill = |bytes: &mut [u8]| -> Result<(), Infallible> {
+        (0..).zip(bytes).for_each(|(number, byte)| *byte = number);
+        Ok(())
+    };
+    let nonce = Nonce::generate(fill).expect("it does not fail");
+    assert_eq!(URL_SAFE_NO_PAD.decode(nonce.as_str()), Ok((0..16).collect()));
 }
 
 proptest! {

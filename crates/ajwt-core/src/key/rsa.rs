@@ -44,6 +44,17 @@ pub enum RsaKeySize {
     Bits8192,
 }
 
+impl RsaKeySize {
+    const fn of_aws_lc(self) -> KeySize {
+        match self {
+            Self::Bits2048 => KeySize::Rsa2048,
+            Self::Bits3072 => KeySize::Rsa3072,
+            Self::Bits4096 => KeySize::Rsa4096,
+            Self::Bits8192 => KeySize::Rsa8192,
+        }
+    }
+}
+
 pub(super) struct RsaPublic {
     modulus: Box<[u8]>,
     exponent: Box<[u8]>,
@@ -134,13 +145,7 @@ pub(super) struct RsaPrivate(RsaKeyPair);
 
 impl RsaPrivate {
     pub(super) fn generate(size: RsaKeySize) -> Result<(Self, RsaPublic), GenerateError> {
-        let size = match size {
-            RsaKeySize::Bits2048 => KeySize::Rsa2048,
-            RsaKeySize::Bits3072 => KeySize::Rsa3072,
-            RsaKeySize::Bits4096 => KeySize::Rsa4096,
-            RsaKeySize::Bits8192 => KeySize::Rsa8192,
-        };
-        let pair = RsaKeyPair::generate(size).map_err(|_| GenerateError)?;
+        let pair = RsaKeyPair::generate(size.of_aws_lc()).map_err(|_| GenerateError)?;
         let public = RsaPublicKeyRef::from_der(pair.public_key().as_ref())
             .ok()
             .and_then(|key| RsaPublic::new(key.modulus.as_bytes(), key.public_exponent.as_bytes()).ok())
@@ -271,6 +276,18 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+
+    #[test]
+    fn keys_are_generated_of_the_size_that_is_asked_for() {
+        for (size, bits) in [
+            (RsaKeySize::Bits2048, 2048),
+            (RsaKeySize::Bits3072, 3072),
+            (RsaKeySize::Bits4096, 4096),
+            (RsaKeySize::Bits8192, 8192),
+        ] {
+            assert_eq!(size.of_aws_lc().len() * 8, bits);
+        }
+    }
 
     /// The median of many runs.
     #[allow(clippy::disallowed_methods, reason = "a cost is measured")]
