@@ -113,13 +113,14 @@ impl<'a> Deployment<'a> {
         let programs = PathBuf::from(python);
         let mut shell = Shell::new(folder)
             .with_programs(programs.parent().expect("its folder"))
-            .with("postgres://shop:SECRET@127.0.0.1/shop", url)
-            .with("http://10.0.0.7/jwks.json", key_set(folder).await)
             .with("127.0.0.1:8000", format!("127.0.0.1:{django}"))
             .with("127.0.0.1:4180", format!("127.0.0.1:{gateway}"))
             .with("127.0.0.1:3000", format!("127.0.0.1:{beside}"))
             .with("127.0.0.1:3001", format!("127.0.0.1:{instead}"))
             .with("http://127.0.0.1/", format!("http://127.0.0.1:{proxy}/"))
+            // After the others: their ports may begin as one of those does.
+            .with("postgres://shop:SECRET@127.0.0.1/shop", url)
+            .with("http://10.0.0.7/jwks.json", key_set(folder).await)
             .with_variable("AJWT_LISTEN", &format!("127.0.0.1:{gateway}"))
             // A token must not come late where it must be known as used.
             .with_variable("AJWT_TOLERANCE", "600")
