@@ -23,6 +23,9 @@ use crate::{
 const SERVICE: &str = include_str!("migration/service.rs");
 const AUDIENCE: &str = "https://reports.shop.example";
 
+/// Which MySQL's usual collations take for billing.
+const SPELT_OTHERWISE: [&str; 3] = ["Billing", "b\u{ed}lling", "billing "];
+
 /// The deployment that the page begins with.
 const PROJECT: &str = r#"
 python -m django startproject shop .
@@ -301,7 +304,10 @@ impl<'a> Deployment<'a> {
     }
 
     fn token(&mut self, caller: &str, key: &str) -> String {
-        self.shell.run(&format!("ajwt token --username {caller} --key {key} --header")).trim_end().to_owned()
+        self.shell
+            .run(&format!("ajwt token --username '{caller}' --key {key} --header"))
+            .trim_end()
+            .to_owned()
     }
 }
 
@@ -351,6 +357,13 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
     assert_eq!(deployment.status("/api/hello", &token), "200", "the trusted URL was moved");
     let token = deployment.token("retired", "retired.key");
     assert_eq!(deployment.status("/api/hello", &token), "401", "it was moved as not active");
+    // Callers of ajwt's alone, as those are whose names Django's database takes for another's.
+    deployment.shell.run("ajwt keygen -o other.key");
+    for name in SPELT_OTHERWISE.into_iter().chain(["nobody"]) {
+        deployment.shell.run(&format!("ajwt user add '{name}'\najwt key add '{name}' other.key.pub\n"));
+        let token = deployment.token(name, "other.key");
+        assert_eq!(deployment.status("/api/hello", &token), "403", "{name}");
+    }
     deployment.take(instead).await;
     for section in sections {
         deployment.follow(&blocks(section)).await;
