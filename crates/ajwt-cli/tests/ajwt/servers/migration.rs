@@ -1,9 +1,11 @@
 //! docs/migrating-from-python.md: each of its blocks in order, word for word but for ports and the database,
-//! with a Django project that uses the Python library. On PostgreSQL steps that change something are taken,
-//! taken back, and taken again.
+//! with a Django project that uses the Python library. On PostgreSQL and MariaDB steps that change something
+//! are taken, taken back, and taken again.
 
 #[expect(unreachable_pub, reason = "it is as the page shows it")]
 mod service;
+#[expect(unreachable_pub, reason = "it is as the page shows it, but for the database")]
+mod service_on_mysql;
 
 use std::path::PathBuf;
 
@@ -11,7 +13,7 @@ use ajwt_core::Validation;
 use ajwt_server::Authenticator;
 use ajwt_sqlx::Schema;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{databases::server, nginx::Nginx};
@@ -21,7 +23,11 @@ use crate::{
 };
 
 const SERVICE: &str = include_str!("migration/service.rs");
+const SERVICE_ON_MYSQL: &str = include_str!("migration/service_on_mysql.rs");
 const AUDIENCE: &str = "https://reports.shop.example";
+
+/// Which MySQL's usual collations take for billing.
+const SPELT_OTHERWISE: [&str; 3] = ["Billing", "b\u{ed}lling", "billing "];
 
 /// The deployment that the page begins with.
 const PROJECT: &str = r#"
@@ -79,7 +85,7 @@ END
 /// Django, the gateway, the proxy and services in Rust, as far as they run.
 struct Deployment<'a> {
     folder: &'a Folder,
-    /// None where the services are left out, which are for PostgreSQL.
+    /// None on SQLite, where the services in Rust are left out.
     services_on: Option<String>,
     shell: Shell<'a>,
     django: Option<Server>,
@@ -113,22 +119,25 @@ impl<'a> Deployment<'a> {
         let programs = PathBuf::from(python);
         let mut shell = Shell::new(folder)
             .with_programs(programs.parent().expect("its folder"))
-            .with("postgres://shop:SECRET@127.0.0.1/shop", url)
-            .with("http://10.0.0.7/jwks.json", key_set(folder).await)
             .with("127.0.0.1:8000", format!("127.0.0.1:{django}"))
             .with("127.0.0.1:4180", format!("127.0.0.1:{gateway}"))
             .with("127.0.0.1:3000", format!("127.0.0.1:{beside}"))
             .with("127.0.0.1:3001", format!("127.0.0.1:{instead}"))
             .with("http://127.0.0.1/", format!("http://127.0.0.1:{proxy}/"))
+            // After the others: their ports may begin as one of those does.
+            .with("postgres://shop:SECRET@127.0.0.1/shop", url)
+            .with("http://10.0.0.7/jwks.json", key_set(folder).await)
             .with_variable("AJWT_LISTEN", &format!("127.0.0.1:{gateway}"))
             // A token must not come late where it must be known as used.
             .with_variable("AJWT_TOLERANCE", "600")
             .with_variable("AJWT_JWKS_INSECURE_HTTP", "true")
             .with_variable("AJWT_JWKS_ALLOW_NETWORK", "127.0.0.0/8");
+        // PyMySQL stands in for mysqlclient, which needs a C compiler and headers.
+        let driver = if is_mysql(url) { "\nimport pymysql\n\npymysql.install_as_MySQLdb()\n" } else { "" };
         folder.write(
             "settings",
             format!(
-                "\nDEBUG = False\nALLOWED_HOSTS = ['127.0.0.1']\nDATABASES = {{'default': {settings}}}\n\
+                "{driver}\nDEBUG = False\nALLOWED_HOSTS = ['127.0.0.1']\nDATABASES = {{'default': {settings}}}\n\
                  INSTALLED_APPS += ['asymmetric_jwt_auth']\n\
                  MIDDLEWARE += ['asymmetric_jwt_auth.middleware.JWTAuthMiddleware']\n"
             ),
@@ -138,7 +147,7 @@ impl<'a> Deployment<'a> {
             "location / {\n    proxy_set_header Host $host;\n    proxy_pass http://app;\n}\n".to_owned();
         let mut deployment = Self {
             folder,
-            services_on: url.starts_with("postgres").then(|| url.to_owned()),
+            services_on: (!url.starts_with("sqlite")).then(|| url.to_owned()),
             shell,
             django: None,
             gateway: None,
@@ -200,7 +209,12 @@ impl<'a> Deployment<'a> {
             assert!(call.contains("Schema::ajwt(), Validation::default())"), "{call}");
             (self.ports.instead, Schema::ajwt(), Validation::default())
         };
-        let (router, authenticator) = service::service(url, schema, validation).await.expect("a service");
+        let service = if is_mysql(url) {
+            service_on_mysql::service(url, schema, validation).await
+        } else {
+            service::service(url, schema, validation).await
+        };
+        let (router, authenticator) = service.expect("a service");
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("its port");
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
         self.services.push((task, authenticator));
@@ -277,7 +291,10 @@ impl<'a> Deployment<'a> {
                 );
             }
             "nginx" => self.configure_proxy(block.text),
-            "rust" => assert_eq!(block.text, SERVICE, "another service"),
+            "rust" => {
+                assert_eq!(block.text, SERVICE, "another service");
+                assert_eq!(SERVICE.replace("Postgres", "MySql"), SERVICE_ON_MYSQL, "another one on MySQL");
+            }
             "rust,ignore" => self.start_service(block.text).await,
             other => panic!("a block of {other}"),
         }
@@ -300,8 +317,15 @@ impl<'a> Deployment<'a> {
     }
 
     fn token(&mut self, caller: &str, key: &str) -> String {
-        self.shell.run(&format!("ajwt token --username {caller} --key {key} --header")).trim_end().to_owned()
+        self.shell
+            .run(&format!("ajwt token --username '{caller}' --key {key} --header"))
+            .trim_end()
+            .to_owned()
     }
+}
+
+fn is_mysql(url: &str) -> bool {
+    url.starts_with("mysql:")
 }
 
 /// Where the key set of the caller `warehouse` is.
@@ -333,9 +357,21 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
         panic!("six steps are due");
     };
     deployment.follow(&blocks(look)).await;
+    // What the page says besides, of which its commands show nothing.
+    let found_by_django = if is_mysql(url) { "200" } else { "401" };
+    for name in SPELT_OTHERWISE {
+        let token = deployment.token(name, "billing.pem");
+        assert_eq!(deployment.status("/api/hello", &token), found_by_django, "{name}");
+    }
     deployment.take(beside).await;
     deployment.take(ask).await;
-    // What the page says besides, of which its commands show nothing.
+    for name in SPELT_OTHERWISE {
+        let token = deployment.token(name, "billing.pem");
+        assert_eq!(deployment.status("/api/hello", &token), "401", "{name}");
+    }
+    let counted = deployment.shell.run("curl -s http://127.0.0.1:4180/metrics");
+    let unknown = format!("reason=\"unknown_user\"}} {}\n", SPELT_OTHERWISE.len());
+    assert!(counted.contains(&unknown), "{counted}");
     assert_eq!(deployment.status("/hello", "X-Ajwt-Username: billing"), "401", "it is no caller's path");
     deployment.take(believe).await;
     let used = deployment.token("warehouse", "warehouse.key");
@@ -350,6 +386,13 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
     assert_eq!(deployment.status("/api/hello", &token), "200", "the trusted URL was moved");
     let token = deployment.token("retired", "retired.key");
     assert_eq!(deployment.status("/api/hello", &token), "401", "it was moved as not active");
+    // Callers of ajwt's alone, as those are whose names Django's database takes for another's.
+    deployment.shell.run("ajwt keygen -o other.key");
+    for name in SPELT_OTHERWISE.into_iter().chain(["nobody"]) {
+        deployment.shell.run(&format!("ajwt user add '{name}'\najwt key add '{name}' other.key.pub\n"));
+        let token = deployment.token(name, "other.key");
+        assert_eq!(deployment.status("/api/hello", &token), "403", "{name}");
+    }
     deployment.take(instead).await;
     for section in sections {
         deployment.follow(&blocks(section)).await;
@@ -432,4 +475,32 @@ async fn on_postgresql() {
     every_step_works(&Folder::new(), &url, &settings).await;
     let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
     sqlx::query(drop).execute(&mut admin).await.expect("dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_mysql() {
+    let server = server("AJWT_TEST_MYSQL");
+    let name = format!("ajwt_migration_{}", std::process::id());
+    let mut admin = MySqlConnection::connect(&server).await.expect("connected");
+    // With an account that may do nothing outside of Django's database.
+    let create = format!(
+        "CREATE DATABASE {name} CHARACTER SET utf8mb4;
+        CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'SECRET';
+        GRANT ALL ON {name}.* TO {name}@'127.0.0.1'"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.expect("created");
+    let parts: reqwest::Url = server.parse().expect("a URL");
+    let (host, port) = (parts.host_str().expect("a host"), parts.port().expect("a port"));
+    let settings = json!({
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": name,
+        "USER": name,
+        "PASSWORD": "SECRET",
+        "HOST": host,
+        "PORT": port,
+    });
+    let url = format!("mysql://{name}:SECRET@{host}:{port}/{name}");
+    every_step_works(&Folder::new(), &url, &settings).await;
+    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name}; DROP USER {name}@'127.0.0.1'"));
+    sqlx::raw_sql(drop).execute(&mut admin).await.expect("dropped");
 }
