@@ -27,7 +27,7 @@ use crate::{KeyFileError, SigningKey, clock, key_watch::Watched};
 /// // 1. Published beside the old one: serve `keys.jwk_set()`, or register it with the servers.
 /// keys.announce(new.public_key().clone());
 /// assert_eq!(keys.jwk_set().keys().len(), 2);
-/// // 2. Once the servers have read it (their caches refresh within minutes), it signs.
+/// // 2. Once the servers have read it (after 10 minutes, or 40 where ajwt does not publish it), it signs.
 /// keys.add(new);
 /// // 3. Once no token of the old one is under way.
 /// keys.remove(old.fingerprint())?;

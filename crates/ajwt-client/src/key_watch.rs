@@ -44,7 +44,7 @@ const MAX_FILES: usize = 32;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let folder = KeyFile::new("/etc/billing/keys").allow_open_permissions();
-/// let keys = KeyWatch::new(folder).announce_for(Duration::from_secs(40 * 60)).start()?;
+/// let keys = KeyWatch::new(folder).announce_for(Duration::from_secs(10 * 60)).start()?;
 /// let signer = RequestSigner::new("billing", keys)?;
 /// # Ok(())
 /// # }
@@ -73,9 +73,9 @@ impl KeyWatch {
     /// Lets a key sign only once its file is this old; until then it is published beside the one
     /// before, also where it took that one's place in the same file (until a restart: only files of a folder
     /// outlast one). There the replaced key stays published for a quarter of this longer, and for 5 minutes at
-    /// least, while its last tokens are on their way. For callers whose servers read their JWKS: longer than
-    /// these keep a set without looking (those of ajwt 5 minutes, or up to 30 if `Cache-Control` says so).
-    /// Default: zero, for servers that know the key before it is put here.
+    /// least, while its last tokens are on their way. For callers whose servers read their JWKS: 10 minutes where
+    /// ajwt publishes it, 40 where anything else does, or puts another `Cache-Control` in its place (caches then
+    /// look every 30 at worst). Default: zero, for servers that know the key before it is put here.
     ///
     /// The age counts from when the file was last written or, on Unix, moved, renamed or otherwise changed.
     /// Elsewhere a file that is moved here keeps its age, and so does anywhere one that a symbolic link is turned
