@@ -1,6 +1,6 @@
 //! Measures ajwt beside its peers and limits.
 //!
-//!     cargo run --release -p ajwt-benches -- verify sign nonce store http scale [--json]
+//!     cargo run --release -p ajwt-benches -- verify sign nonce store http scale jwks [--json]
 //!
 //! Each figure is the median of rounds in which ours and the peer take turns, with the spread from the
 //! tenth to the ninetieth percentile, and so is the ratio to the peer in the same round. A report, not a
@@ -17,6 +17,7 @@ mod jwks;
 mod measure;
 mod nonce;
 mod peers;
+mod postgres;
 mod redis;
 mod report;
 mod scale;
@@ -37,6 +38,7 @@ const SUITES: &[(&str, Suite)] = &[
     ("sign", sign::run),
     ("nonce", nonce::run),
     ("redis", redis::run),
+    ("postgres", postgres::run),
     ("store", store::run),
     ("http", http::run),
     ("django", django::run),

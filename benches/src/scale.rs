@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ajwt_core::PublicKey;
 use ajwt_server::{
     Authenticator, CachedUserRepository, MemoryRepository, User, UserCacheOptions, UserRepository,
 };
 
 use crate::{
     callers::{NAME, builder, ed25519, header, wait_for_the_next_second},
-    measure::{SHORT_ROUNDS, in_turn, runtime},
+    measure::{SHORT_ROUNDS, cpu_per_op, in_turn, runtime},
     report::Report,
     store::{filled, in_memory, time},
 };
@@ -16,12 +17,16 @@ use crate::{
 /// Requests of a round.
 const REQUESTS: usize = 40;
 
+/// Parsed keys that a SQL repository keeps at least.
+const KEPT_KEYS: usize = 10_000;
+
 pub(crate) fn run(report: &mut Report) {
     users(report);
     keys_of_a_user(report);
 }
 
-/// Spread over all users, so that caches do not help.
+/// Spread over all users, so that no cache holds what is read next, but for the keys of 10,000: each row's text is
+/// parsed once, and the parsed keys of as many are kept. Of a million each comes for the first time.
 fn users(report: &mut Report) {
     let runtime = runtime();
     let key = ed25519();
@@ -35,10 +40,21 @@ fn users(report: &mut Report) {
         let options = UserCacheOptions::default().max_staleness(Duration::ZERO);
         build(Arc::new(CachedUserRepository::new(store.clone(), store, options)))
     };
+    let pems: Vec<_> = (0..1000).map(|_| ed25519().public_key().to_pem()).collect();
+    let parse = |round: usize| {
+        let pems = pems.iter().cycle().skip(round * REQUESTS).take(REQUESTS);
+        cpu_per_op(REQUESTS, || pems.for_each(|pem| drop(PublicKey::from_text(pem).expect("a key"))))
+    };
+    let [parsed] = in_turn(SHORT_ROUNDS, [&mut |round| parse(round)]);
+    report.alone("an Ed25519 key row parsed, once", "ns", &parsed);
     for users in [10_000, 1_000_000] {
         let (few, many) = (build(in_memory(100, &key)), build(in_memory(users, &key)));
         let (few_in_sql, many_in_sql) = (in_sql(100), in_sql(users));
         wait_for_the_next_second();
+        if users <= KEPT_KEYS {
+            let headers: Vec<_> = (0..users).map(|number| header(&format!("{NAME}{number}"), &key)).collect();
+            time(&runtime, &many_in_sql, &headers);
+        }
         let time = |authenticator: &Authenticator, users: usize, round: usize| {
             let header =
                 |number| header(&format!("{NAME}{}", (round * REQUESTS + number) * 7919 % users), &key);

@@ -51,6 +51,9 @@ const WARM_UP: Duration = Duration::from_secs(10);
 /// next request in their user's name would wait.
 const WARM_UP_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 
+/// After the trusted URLs could not be listed.
+const WARM_UP_PAUSE: Duration = Duration::from_secs(5 * 60);
+
 /// How long saying good-bye to a database may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -212,7 +215,8 @@ impl Gateway {
             Err(error) => error,
         };
         // As in an image without root certificates, which stored keys do not need.
-        if !matches!(error, ClientError::Tls { .. }) || !trusted.all().await?.is_empty() {
+        let is_needless = matches!(error, ClientError::Tls { .. }) && !self.jwks.is_configured();
+        if !is_needless || !trusted.all().await?.is_empty() {
             return Err(error.into());
         }
         tracing::warn!(
@@ -241,8 +245,9 @@ impl Gateway {
 async fn keep_warm(key_sets: Arc<JwksCache>, trusted: Arc<dyn TrustedUrls>) {
     loop {
         tokio::time::sleep(WARM_UP_INTERVAL).await;
-        if let Err(error) = key_sets.warm_up(&*trusted).await {
-            tracing::warn!(error = %Failure::from(error), "trusted URLs cannot be listed; the next try is in 12 hours");
+        while let Err(error) = key_sets.warm_up(&*trusted).await {
+            tracing::warn!(error = %Failure::from(error), "trusted URLs cannot be listed; the next try is in 5 minutes");
+            tokio::time::sleep(WARM_UP_PAUSE).await;
         }
     }
 }
@@ -318,15 +323,17 @@ mod tests {
 
     use super::*;
 
-    /// No URLs, and how often they were asked for.
+    /// No URLs, and how often they were asked for. The second time they cannot be told.
     #[derive(Debug, Default)]
     struct Asked(AtomicUsize);
 
     #[async_trait]
     impl TrustedUrls for Asked {
         async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
-            self.0.fetch_add(1, Ordering::SeqCst);
-            Ok(Vec::new())
+            match self.0.fetch_add(1, Ordering::SeqCst) {
+                1 => Err(RepositoryError::new("listing", std::io::Error::other("not now"))),
+                _ => Ok(Vec::new()),
+            }
         }
     }
 
@@ -336,8 +343,11 @@ mod tests {
         let key_sets = Arc::new(JwksCache::builder(client).build());
         let asked = Arc::new(Asked::default());
         let mut background = JoinSet::new();
+        let began = tokio::time::Instant::now();
         background.spawn(keep_warm(key_sets, asked.clone()));
-        tokio::time::sleep(Duration::from_secs(25 * 60 * 60)).await;
-        assert_eq!(asked.0.load(Ordering::SeqCst), 2);
+        for (hours, times) in [(11, 0), (13, 1), (23, 1), (25, 3), (35, 3), (37, 4)] {
+            tokio::time::sleep_until(began + Duration::from_secs(hours * 60 * 60)).await;
+            assert_eq!(asked.0.load(Ordering::SeqCst), times, "after {hours} hours");
+        }
     }
 }

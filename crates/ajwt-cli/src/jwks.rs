@@ -23,6 +23,11 @@ pub(crate) struct JwksOptions {
 }
 
 impl JwksOptions {
+    /// Whether anything is said of key sets, so that some are expected.
+    pub(crate) const fn is_configured(&self) -> bool {
+        !self.jwks_allow_network.is_empty() || self.jwks_ca.is_some() || self.jwks_insecure_http
+    }
+
     pub(crate) fn client(&self) -> Result<JwksClient, Failure> {
         Ok(self.builder()?.build()?)
     }

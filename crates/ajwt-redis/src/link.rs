@@ -16,6 +16,7 @@ use redis::{
 };
 use tokio::{
     sync::oneshot,
+    task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
 
@@ -74,6 +75,7 @@ pub(crate) struct Link {
 struct Attempt {
     number: u64,
     began: Instant,
+    dialling: JoinHandle<()>,
     outcome: Outcome,
 }
 
@@ -138,10 +140,7 @@ impl Link {
 
     async fn connected(&self) -> Result<(u64, Connected), RedisFault> {
         let (mut number, mut began, mut outcome) = self.attempt();
-        // Not by `peek`: nobody may have looked at it yet.
-        let is_late = began.elapsed() > self.dial.longest() + PAUSE;
-        if is_late && outcome.clone().now_or_never().is_none() {
-            // The runtime that it dials on does not run any more.
+        if self.is_stuck(number) {
             self.replace(number);
             (number, began, outcome) = self.attempt();
         }
@@ -154,6 +153,14 @@ impl Link {
                 Ok((number, outcome.await?))
             }
         }
+    }
+
+    /// Whether the runtime that it dials on does not run any more. Not by the outcome, at which nobody may have
+    /// looked yet.
+    fn is_stuck(&self, number: u64) -> bool {
+        let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_late = attempt.began.elapsed() > self.dial.longest() + PAUSE;
+        attempt.number == number && is_late && !attempt.dialling.is_finished()
     }
 
     fn attempt(&self) -> (u64, Instant, Outcome) {
@@ -195,7 +202,7 @@ impl Attempt {
         let (sender, dialled) = oneshot::channel();
         // In a task: it goes on while those who wait for it run out of time, and what they share has no
         // timers of a runtime that may end before theirs.
-        tokio::spawn(async move {
+        let dialling = tokio::spawn(async move {
             tokio::time::sleep_until(began).await;
             // Nobody may want it any more.
             let _ = sender.send(dial.dial().await);
@@ -204,7 +211,7 @@ impl Attempt {
             .map(|dialled| dialled.unwrap_or_else(|gone| Err(RedisFault::Lost { source: Arc::new(gone) })))
             .boxed()
             .shared();
-        Self { number, began, outcome }
+        Self { number, began, dialling, outcome }
     }
 }
 

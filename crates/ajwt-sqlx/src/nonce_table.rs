@@ -26,8 +26,8 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// How long one removal may take, or a connection that went silent would end them all.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-const CLOCK_AHEAD: &str =
-    "this server's clock is more than a minute ahead of the database's: set the clocks (NTP)";
+const NOT_BEGUN: &str = "this server's clock is more than a minute ahead of the database's (set the clocks), or the \
+    table was emptied once more";
 
 /// Stands for "not read yet".
 const UNKNOWN: i64 = i64::MIN;
@@ -164,13 +164,16 @@ impl<T: NonceTable> Shared<T> {
         let failed = failed("reading since when the nonce table is whole");
         let mut since = self.table.since().await.map_err(&failed)?;
         if since.is_none() {
-            tracing::warn!(
-                "the table of used nonces is new or was emptied; tokens from before are refused until they expire"
-            );
             self.table.begin(self.clock.now().as_millis()).await.map_err(&failed)?;
             since = self.table.since().await.map_err(&failed)?;
+            // Not before: where it may not begin, the error says why.
+            if since.is_some() {
+                tracing::warn!(
+                    "the table of used nonces is new or was emptied; tokens from before are refused until they expire"
+                );
+            }
         }
-        let since = since.ok_or_else(|| failed(sqlx::Error::Configuration(CLOCK_AHEAD.into())))?;
+        let since = since.ok_or_else(|| failed(sqlx::Error::Configuration(NOT_BEGUN.into())))?;
         self.since.store(since, Ordering::Relaxed);
         Ok(Timestamp::from_millis(since))
     }

@@ -31,6 +31,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// What SQLite says where another connection has the write lock.
 const SQLITE_BUSY: &str = "5";
 
+const SQLITE_BUSY_RECOVERY: &str = "261";
+
 /// With the pause 5 s, and with the busy timeout half a minute and more.
 const OPEN_ATTEMPTS: usize = 20;
 
@@ -448,7 +450,7 @@ async fn open(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> 
     let pools = SqlitePoolOptions::new().test_before_acquire(false);
     for _ in 0..OPEN_ATTEMPTS {
         match pools.clone().connect_with(options.clone()).await {
-            Err(error) if is_busy(&error) => tokio::time::sleep(OPEN_PAUSE).await,
+            Err(error) if is_busy(&error) || is_recovering(&error) => tokio::time::sleep(OPEN_PAUSE).await,
             result => return result,
         }
     }
@@ -470,6 +472,11 @@ pub(crate) async fn writing(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>,
 /// Whether another connection has the write lock.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_BUSY))
+}
+
+/// Whether another connection is reading what a crash left in the WAL.
+fn is_recovering(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_BUSY_RECOVERY))
 }
 
 fn statements(schema: &Schema) -> Arc<Statements> {

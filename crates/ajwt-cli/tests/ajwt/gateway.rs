@@ -400,12 +400,19 @@ async fn root_certificates_are_needed_for_trusted_urls_only() {
     assert_eq!(gateway.status(&folder.authorization()).await, 200);
     drop(gateway);
 
+    // Where it cannot listen either, so that it ends in any case.
+    let is_refused = |more: &[&str]| {
+        let output = without_roots("192.0.2.1:1").args(more).output().expect("it runs");
+        let told = String::from_utf8(output.stderr).expect("text");
+        assert!(
+            output.status.code() == Some(1) && told.contains("are root certificates installed"),
+            "{told}"
+        );
+    };
+    is_refused(&["--jwks-allow-network", "10.0.0.0/8"]);
     let url = "https://keys.example/jwks.json";
     folder.good(&format!("trust add billing {url} --no-fetch --database-url sqlite://ajwt.db"));
-    // Where it cannot listen either, so that it ends in any case.
-    let output = without_roots("192.0.2.1:1").output().expect("it runs");
-    let told = String::from_utf8(output.stderr).expect("text");
-    assert!(output.status.code() == Some(1) && told.contains("are root certificates installed"), "{told}");
+    is_refused(&[]);
 }
 
 /// The disk that the log is on is full.

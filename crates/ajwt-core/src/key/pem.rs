@@ -39,8 +39,9 @@ pub(super) fn single_block(text: &[u8], due: Half) -> Result<Block, KeyError> {
         return Err(not_pem(text, due));
     }
     // openssl writes the parameters of an EC or DSA key in a block of their own before it.
-    let (parameters, mut keys): (Vec<_>, Vec<_>) =
-        blocks(text)?.into_iter().partition(|block| block.label.ends_with(" PARAMETERS"));
+    let (parameters, mut keys): (Vec<_>, Vec<_>) = blocks(text)?
+        .into_iter()
+        .partition(|block| matches!(block.label, "EC PARAMETERS" | "DSA PARAMETERS"));
     match (keys.pop(), keys.len(), parameters.first()) {
         (Some(only), 0, _) => decode(only),
         (Some(_), others, _) => Err(KeyError::SeveralKeys { count: others.saturating_add(1) }),
