@@ -1,0 +1,135 @@
+//! How sets and the cache end, and what is told of them meanwhile.
+
+use std::{collections::BTreeMap, io};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_nobody_asks_for_is_dropped_after_a_day() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(B, Answer::Keys(vec![key.clone()]));
+    fixture.warm_up(&[A, B]).await;
+    pass(23 * HOUR).await;
+    assert!(fixture.has(&[A], &key).await);
+    pass(HOUR + 2).await;
+    let urls: Vec<_> = fixture.cache.snapshot().into_iter().map(|set| set.url).collect();
+    assert_eq!(urls, [A.into()]);
+    fixture.script.fetches(B);
+    pass(HOUR).await;
+    assert!(fixture.script.fetches(B).is_empty());
+    assert!(fixture.has(&[B], &key).await, "it is fetched anew");
+    pass(25 * HOUR).await;
+    assert!(fixture.cache.snapshot().is_empty());
+}
+
+/// Who warms up again from time to time has each set that is trusted still, whether its user comes or not.
+#[tokio::test(start_paused = true)]
+async fn a_set_is_not_dropped_while_it_is_warmed_up() {
+    let (fixture, _) = Fixture::new();
+    fixture.warm_up(&[A, B]).await;
+    let urls = || fixture.cache.snapshot().into_iter().map(|set| set.url).collect::<Vec<_>>();
+    pass(23 * HOUR).await;
+    assert_eq!(urls(), [A.into(), B.into()]);
+    fixture.warm_up(&[A]).await;
+    pass(23 * HOUR).await;
+    assert_eq!(urls(), [A.into()]);
+    pass(HOUR + 2).await;
+    assert!(urls().is_empty());
+}
+
+/// Else the next request would begin a second fetch beside it.
+#[tokio::test(start_paused = true)]
+async fn a_set_is_not_dropped_while_it_is_fetched() {
+    let (fixture, _) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    pass(24 * HOUR - 400).await;
+    fixture.script.delay(600);
+    pass(500).await;
+    assert_eq!(fixture.cache.snapshot().len(), 1);
+    pass(300).await;
+    assert!(fixture.cache.snapshot().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_cache_fetches_nothing_and_serves_what_it_has() {
+    let (fixture, key) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(B, Answer::Hangs);
+    assert!(tokio::time::timeout(Duration::from_secs(1), fixture.ask_for_unknown(&[B])).await.is_err());
+    // Closed by the authenticator, in the midst of a fetch.
+    PublicKeyRepository::<User>::close(&fixture.keys).await;
+    assert_eq!(fixture.now(), 1.0);
+    assert_eq!(lock(&fixture.script.at_once).0, 1, "the fetch was given up");
+    fixture.script.fetches(A);
+    pass(HOUR - 2).await;
+    assert!(fixture.has(&[A], &key).await);
+    fixture.ask_for_unknown(&[A, B, "https://new.example/"]).await;
+    assert_eq!(fixture.now(), 3599.0, "nothing waits");
+    pass(2).await;
+    assert!(!fixture.has(&[A], &key).await);
+    assert!(lock(&fixture.script.fetches).iter().all(|(_, at)| *at <= 1.0));
+    assert_eq!(fixture.warm_up(&["https://new.example/"]).await.pending, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_cache_ends_its_work() {
+    let (fixture, _) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(B, Answer::Hangs);
+    assert!(tokio::time::timeout(Duration::from_secs(1), fixture.ask_for_unknown(&[B])).await.is_err());
+    let Fixture { script, cache, keys } = fixture;
+    drop((cache, keys));
+    pass(HOUR).await;
+    assert_eq!((script.fetches(A).len(), script.fetches(B).len()), (1, 1));
+    assert_eq!(Arc::strong_count(&script), 1, "nothing holds on to it");
+}
+
+/// What is written to the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_does_not_fill_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (fixture, _) = Fixture::new();
+    fixture.script.answer(A, Answer::Odd);
+    fixture.warm_up(&[A]).await;
+    pass(HOUR - 1).await;
+    assert!(fixture.script.fetches(A).len() > 100);
+    let text = String::from_utf8(lock(&log.0).clone()).expect("text");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("WARN")).collect();
+    // Five and one that tells of the others, every five minutes.
+    assert!((60..=72).contains(&lines.len()), "{}: {lines:#?}", lines.len());
+    assert_eq!(lines.iter().filter(|line| line.contains("and 95 more")).count() * 6, lines.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_tells_each_sets_state() {
+    let (fixture, _) = Fixture::new();
+    let secret = "https://me:pass@b.example/jwks.json?token=secret";
+    fixture.warm_up(&[secret, A]).await;
+    pass(10).await;
+    let sets = fixture.cache.snapshot();
+    let told: BTreeMap<&str, _> = sets.iter().map(|set| (&*set.url, set)).collect();
+    let [good, bad] = [told[A], told[B]];
+    assert_eq!((good.keys, good.age, good.is_trusted), (1, Some(Duration::from_secs(10)), true));
+    assert_eq!((good.next_refresh, good.failures), (Duration::from_secs(290), 0));
+    assert_eq!((bad.keys, bad.age, bad.is_trusted, bad.failures), (0, None, false, 1));
+    assert!((20.0..=27.6).contains(&bad.next_refresh.as_secs_f64()), "{bad:?}");
+    assert!(!format!("{sets:?} {:?}", fixture.cache).contains("secret"));
+    assert!(!format!("{sets:?}").contains("pass"));
+}
