@@ -1,4 +1,5 @@
-//! What a request pays for keys of trusted URLs: a look-up in memory, among many sets and in one.
+//! What a request pays for keys of trusted URLs, among many sets and with one: as a whole, and for the look-up
+//! in memory by itself.
 
 use std::{
     sync::Arc,
@@ -7,18 +8,23 @@ use std::{
 
 use ajwt_core::{JwkSet, PrivateKey};
 use ajwt_jwks::{AddressPolicy, JwksCache, JwksClient, JwksKeyRepository};
-use ajwt_server::{MemoryRepository, PublicKeyRepository as _, TrustedUrl, User};
+use ajwt_server::{Authenticator, MemoryRepository, PublicKeyRepository as _, TrustedUrl, User};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    runtime::Runtime,
 };
 
 use crate::{
     bare::parsed,
-    callers::{bare, ed25519, headers},
-    measure::{SHORT_ROUNDS, per_op},
+    callers::{NAME, bare, builder, ed25519, header, headers, wait_for_the_next_second},
+    measure::{SHORT_ROUNDS, in_turn, per_op},
     report::Report,
+    store::time,
 };
+
+/// Requests of a round.
+const REQUESTS: usize = 40;
 
 /// Look-ups of a round.
 const LOOK_UPS: usize = 2000;
@@ -30,36 +36,54 @@ const BATCH: usize = 20;
 
 pub(crate) fn run(report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let (url, [key_id, other_id]) = serve().await;
-        let (many, one) = (Sets::fetch(&url, SETS).await, Sets::fetch(&url, 1).await);
-        let private = ed25519();
-        let (headers, parsed) = (headers(&private, CHECKS), parsed(private.public_key()));
-        let bare = bare(&headers);
-        let (mut checks, mut of_many, mut of_one) = (vec![], vec![], vec![]);
-        let (mut by_other_id, mut unknown) = (vec![], vec![]);
-        for round in 0..SHORT_ROUNDS {
-            checks.push(per_op(CHECKS, || bare.iter().for_each(|bare| bare.check(&parsed))));
-            of_many.push(many.look_up(3 * round, &key_id, 1).await);
-            of_one.push(one.look_up(round, &key_id, 1).await);
-            by_other_id.push(many.look_up(3 * round + 1, &other_id, 1).await);
-            unknown.push(many.look_up(3 * round + 2, "no such key", 0).await);
-        }
-        let what = format!("a look-up among {SETS} sets of two keys");
-        report.beside(&what, "ns", &of_many, "in the only set", &of_one);
-        report.beside(&what, "ns", &of_many, "a bare Ed25519 check", &checks);
-        report.alone(&format!("{what}, of a kid that is no fingerprint"), "ns", &by_other_id);
-        report.alone(&format!("{what}, of a kid that none has"), "ns", &unknown);
+    let (private, other_id, many, one) = runtime.block_on(async {
+        let (url, private, other_id) = serve().await;
+        (private, other_id, Sets::fetch(&url, SETS).await, Sets::fetch(&url, 1).await)
     });
+    requests(report, &runtime, &private, [&many, &one]);
+    runtime.block_on(look_ups(report, &private, &other_id, [&many, &one]));
 }
 
-/// An endpoint that answers whatever path is asked for, and the ids of its keys: the fingerprint, and one
-/// that is none.
-pub(crate) async fn serve() -> (String, [String; 2]) {
-    let keys = [(); 2].map(|()| PrivateKey::generate_ed25519().expect("a key").public_key().clone());
-    let [key_id, fingerprint] = keys.each_ref().map(|key| key.fingerprint().as_str().to_owned());
+/// Whole requests, of users in turn.
+fn requests(report: &mut Report, runtime: &Runtime, private: &PrivateKey, [many, one]: [&Sets; 2]) {
+    wait_for_the_next_second();
+    let request = |sets: &Sets, round: usize| {
+        let name = |number: usize| format!("{NAME}{}", (round * REQUESTS + number) * 7919 % sets.users.len());
+        let headers: Vec<_> = (0..REQUESTS).map(|number| header(&name(number), private)).collect();
+        time(runtime, &sets.authenticator, &headers)
+    };
+    let [of_many, of_one] =
+        in_turn(SHORT_ROUNDS, [&mut |round| request(many, round), &mut |round| request(one, round)]);
+    report.beside(&format!("a request, among {SETS} sets"), "ns", &of_many, "with the only set", &of_one);
+}
+
+async fn look_ups(report: &mut Report, private: &PrivateKey, other_id: &str, [many, one]: [&Sets; 2]) {
+    let (headers, parsed) = (headers(private, CHECKS), parsed(private.public_key()));
+    let bare = bare(&headers);
+    let key_id = private.public_key().fingerprint().as_str();
+    let (mut checks, mut of_many, mut of_one) = (vec![], vec![], vec![]);
+    let (mut by_other_id, mut unknown) = (vec![], vec![]);
+    for round in 0..SHORT_ROUNDS {
+        checks.push(per_op(CHECKS, || bare.iter().for_each(|bare| bare.check(&parsed))));
+        of_many.push(many.look_up(3 * round, key_id, 1).await);
+        of_one.push(one.look_up(round, key_id, 1).await);
+        by_other_id.push(many.look_up(3 * round + 1, other_id, 1).await);
+        unknown.push(many.look_up(3 * round + 2, "no such key", 0).await);
+    }
+    let what = format!("a look-up among {SETS} sets of two keys");
+    report.beside(&what, "ns", &of_many, "in the only set", &of_one);
+    report.beside(&what, "ns", &of_many, "a bare Ed25519 check", &checks);
+    report.alone(&format!("{what}, of a kid that is no fingerprint"), "ns", &by_other_id);
+    report.alone(&format!("{what}, of a kid that none has"), "ns", &unknown);
+}
+
+/// An endpoint that answers whatever path is asked for with two keys: one, and another by an id that is no
+/// fingerprint.
+pub(crate) async fn serve() -> (String, PrivateKey, String) {
+    let (private, other) = (ed25519(), ed25519());
     let other_id = "a-kid-of-the-usual-length-2026-11".to_owned();
-    let body = JwkSet::of_keys(keys).to_json().replace(&fingerprint, &other_id);
+    let body = JwkSet::of_keys([private.public_key().clone(), other.public_key().clone()]).to_json();
+    let body = body.replace(other.public_key().fingerprint().as_str(), &other_id);
     let answer: Arc<str> = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -73,10 +97,11 @@ pub(crate) async fn serve() -> (String, [String; 2]) {
             });
         }
     });
-    (url, [key_id, other_id])
+    (url, private, other_id)
 }
 
 struct Sets {
+    authenticator: Authenticator,
     keys: JwksKeyRepository,
     users: Vec<User>,
 }
@@ -89,12 +114,15 @@ impl Sets {
         let cache = Arc::new(cache.warm_up_limit(Duration::from_secs(300)).build());
         let user = |number: usize| {
             let url = format!("{url}/a-path-of-the-usual-length/{number}/.well-known/jwks.json");
-            User::new(format!("user-{number}")).with_jwks_urls(vec![TrustedUrl::new(1, url)])
+            User::new(format!("{NAME}{number}")).with_jwks_urls(vec![TrustedUrl::new(1, url)])
         };
         let users: Vec<User> = (0..count).map(user).collect();
-        let warm = cache.warm_up(&MemoryRepository::new(users.clone())).await.expect("memory");
+        let repository = Arc::new(MemoryRepository::new(users.clone()));
+        let warm = cache.warm_up(&*repository).await.expect("memory");
         assert_eq!(warm.fetched, count, "{warm:?}");
-        Self { keys: JwksKeyRepository::new(cache), users }
+        let authenticator = builder(repository).keys(Arc::new(JwksKeyRepository::new(cache.clone())));
+        let authenticator = authenticator.build().expect("built");
+        Self { authenticator, keys: JwksKeyRepository::new(cache), users }
     }
 
     /// Nanoseconds of one, for users that were just read and whose sets were not.

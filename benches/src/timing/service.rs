@@ -69,7 +69,7 @@ pub(crate) async fn authenticator(variant: &str, folder: &std::path::Path) -> Au
     let store = SqliteRepository::connect(&url).await.expect("opened");
     store.migrate().await.expect("migrated");
     let is_caching = variant == CACHING;
-    let (jwks_url, _) = jwks::serve().await;
+    let (jwks_url, ..) = jwks::serve().await;
     fill(&store, &jwks_url).await;
     if is_caching {
         add_in_bulk(&store, Kind::Dropped).await;

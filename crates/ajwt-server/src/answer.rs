@@ -107,4 +107,21 @@ mod tests {
             assert_eq!(format(method, "application/grpc"), AnswerFormat::Http, "{method}");
         }
     }
+
+    #[test]
+    fn the_key_set_is_for_get_and_head_and_is_not_sent_to_who_has_it() {
+        let document = JwksDocument::new([]);
+        let other = b"\"other\"".as_slice();
+        for method in ["GET", "HEAD"] {
+            let answer = document.answer(method, [other]);
+            assert_eq!((answer.status, &*answer.body), (200, document.body()), "{method}");
+            let answer = document.answer(method, [other, document.etag().as_bytes()]);
+            assert_eq!((answer.status, &*answer.body), (304, ""), "{method}");
+        }
+        for method in ["POST", "get", ""] {
+            let answer = document.answer(method, [document.etag().as_bytes()]);
+            assert_eq!((answer.status, &*answer.body), (405, ""), "{method}");
+            assert_eq!(answer.headers, [("allow", "GET, HEAD".into())]);
+        }
+    }
 }
