@@ -312,10 +312,13 @@ async fn refusals_cost_the_same_whether_a_key_is_hot_or_not() {
     };
     set(guido(&[&hot]));
     let hot_keys = authenticator.inner.hot_keys.as_ref().expect("asked for");
-    while hot_keys.table_of(hot.public_key()).is_none() {
-        assert!(verify(&authenticator, &sign(&hot)).await.0.is_ok());
-        tokio::task::yield_now().await;
-    }
+    let heated = async {
+        while hot_keys.table_of(hot.public_key()).is_none() {
+            assert!(verify(&authenticator, &sign(&hot)).await.0.is_ok());
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), heated).await.expect("a table is built in time");
     let token = sign(&hot);
     let token = UntrustedToken::parse(token.as_str()).expect("well-formed");
     let mut checks = authenticator.inner.checks(&token, NOW);
