@@ -214,7 +214,8 @@ mod tests {
     fn a_runtime_that_has_ended_makes_no_table_and_keeps_no_other_from_it() {
         let hot_keys = Arc::new(HotKeys::new(1).expect("a decoy"));
         let keys = keys(1);
-        let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let first = runtime();
         let handle = first.handle().clone();
         drop(first);

@@ -27,11 +27,13 @@ const NOT_IN_TRANSACTION: &str = "SET TRANSACTION READ WRITE";
 const AUTOCOMMIT: &str = "SELECT CAST(@@autocommit AS SIGNED)";
 const NO_AUTOCOMMIT: &str = "nonces need autocommit: SET autocommit = 1 in the connections of the pool";
 const SINCE: &str = "SELECT expires_at FROM ajwt_nonce WHERE `key` = REPEAT(x'00', 32)";
-/// Not if it is dated more than a minute ahead of the database's clock: see [`NonceTable::begin`].
+/// The clocks are a minute apart at most: see [`NonceTable::begin`].
 const BEGIN_MEMORY: &str = "
 INSERT INTO ajwt_nonce (`key`, expires_at)
-SELECT REPEAT(x'00', 32), ? FROM DUAL
-WHERE ? <= TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000 + 60000
+SELECT REPEAT(x'00', 32), IF(ours = 0, 0, GREATEST(ours, LEAST(theirs, ours + 60000)))
+FROM (SELECT CAST(? AS SIGNED) AS ours,
+    TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000 AS theirs) AS clocks
+WHERE ours <= theirs + 60000
 ON DUPLICATE KEY UPDATE expires_at = ajwt_nonce.expires_at";
 /// Read without locks and then removed one by one of the primary key: a removal by range would lock
 /// the gaps that requests insert into.
@@ -149,7 +151,7 @@ impl NonceTable for MySqlPool {
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
         let begin = async |connection: &mut MySqlConnection| {
-            sqlx::query(BEGIN_MEMORY).bind(since).bind(since).execute(connection).await.map(drop)
+            sqlx::query(BEGIN_MEMORY).bind(since).execute(connection).await.map(drop)
         };
         Lease::of(self).await?.run(begin).await
     }

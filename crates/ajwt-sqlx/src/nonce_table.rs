@@ -41,9 +41,11 @@ pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
     /// Since when the table is whole, in milliseconds; `None` if the mark is gone.
     async fn since(&self) -> Result<Option<i64>, sqlx::Error>;
 
-    /// Sets the mark, unless there is one, or it is dated further ahead of the database's clock than those of
-    /// servers may be: one server whose clock is a day ahead would make all others refuse for a day. SQLite has
-    /// no clock but this host's.
+    /// Sets the mark, unless there is one: since ever (0), or since `since` by this server's clock or now by the
+    /// database's, whichever is later, for a server whose clock is behind would have the table whole before others
+    /// emptied it. Clocks may be a minute apart. Where this server's is further ahead there is no mark, or all
+    /// others would refuse until then; where the database's is, a minute counts. SQLite has no clock but this
+    /// host's.
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error>;
 
     /// Removes at most [`SWEEP_BATCH`] rows that expired before `now`; says how many.

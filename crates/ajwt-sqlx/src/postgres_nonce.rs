@@ -31,10 +31,12 @@ const IN_TRANSACTION: &str = "the connection came from the pool within a transac
 const NOT_READ_COMMITTED: &str =
     "nonces need the isolation level READ COMMITTED: set default_transaction_isolation in the pool";
 const SINCE: &str = "SELECT expires_at FROM ajwt_nonce WHERE key = '\\x00'";
-/// Not if it is dated more than a minute ahead of the database's clock: see [`NonceTable::begin`].
+/// The clocks are a minute apart at most: see [`NonceTable::begin`].
 const BEGIN_MEMORY: &str = "
 INSERT INTO ajwt_nonce (key, expires_at)
-SELECT '\\x00'::BYTEA, $1::BIGINT WHERE $1::BIGINT <= extract(epoch FROM clock_timestamp()) * 1000 + 60000
+SELECT '\\x00'::BYTEA, CASE ours WHEN 0 THEN 0 ELSE greatest(ours, least(theirs, ours + 60000)) END
+FROM (SELECT $1::BIGINT AS ours, (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT AS theirs) AS clocks
+WHERE ours <= theirs + 60000
 ON CONFLICT DO NOTHING";
 /// Rows that another process is removing are left to it.
 const REMOVE_EXPIRED: &str = "

@@ -34,6 +34,11 @@ async fn a_clock_that_is_far_ahead_dates_no_memory() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_behind_makes_no_used_token_good_again() {
+    store::a_clock_that_is_behind_makes_no_used_token_good_again::<MySqlRepository>().await;
+}
+
+#[tokio::test]
 async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
     store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<MySqlRepository>(false).await;
 }

@@ -26,8 +26,10 @@ struct Nonces {
 }
 
 impl Nonces {
+    /// Half a minute ahead, so that it dates the table: not the database's clock, which goes on.
     fn new() -> Self {
-        Self { clock: MockClock::new(Timestamp::from_secs(1_790_000_000)) }
+        let ahead = SystemClock::new().now().saturating_add(Duration::from_secs(30));
+        Self { clock: MockClock::new(ahead) }
     }
 
     fn backend<S: Store>(&self, store: &S) -> S::Nonces {
@@ -95,8 +97,36 @@ pub(crate) async fn a_clock_that_is_far_ahead_dates_no_memory<S: Store>() {
     }
     let answer = right.consume(&at(today, "early")).await;
     assert!(matches!(answer, Err(NonceError::MayHaveBeenUsed { .. })), "{answer:?}");
-    today.advance(Duration::from_secs(26));
+    // The table is dated by the database's clock, which is a minute ahead at most.
+    today.advance(Duration::from_secs(86));
     assert_eq!(right.consume(&at(today, "late")).await.expect("an answer"), NonceOutcome::Fresh);
+}
+
+/// Nor when the table is emptied, and it is the first to notice.
+pub(crate) async fn a_clock_that_is_behind_makes_no_used_token_good_again<S: Store>() {
+    let (_database, store) = S::create().await;
+    store.migrate().await.expect("migrated");
+    let now = SystemClock::new().now();
+    let clock = |millis| Arc::new(MockClock::new(Timestamp::from_millis(millis)));
+    let (right, behind) = (clock(now.as_millis()), clock(now.as_millis() - 50_000));
+    let backends = [right.clone(), behind.clone()].map(|clock| store.nonces(clock));
+    assert!(S::initialise(&backends[0]).await);
+    let at = |clock: &MockClock, nonce| {
+        let (now, limits) = (clock.now(), (Duration::from_secs(20), Duration::from_secs(60)));
+        testing::nonce_use("guido", now.as_secs(), nonce, now, limits.0, limits.1)
+    };
+    let used = at(&right, "used");
+    assert_eq!(backends[0].consume(&used).await.expect("an answer"), NonceOutcome::Fresh);
+    store.execute("DELETE FROM ajwt_nonce").await;
+    let noticed = backends[1].consume(&at(&behind, "other")).await;
+    assert!(matches!(noticed, Err(NonceError::MayHaveBeenUsed { .. })), "{noticed:?}");
+    for _ in 0..3 {
+        let answer = backends[0].consume(&used).await;
+        assert!(matches!(answer, Err(NonceError::MayHaveBeenUsed { .. })), "{answer:?}");
+    }
+    // The later clock dates the table, and it counts for a minute ahead at most.
+    right.advance(Duration::from_secs(10 + 26));
+    assert_eq!(backends[0].consume(&at(&right, "late")).await.expect("an answer"), NonceOutcome::Fresh);
 }
 
 pub(crate) async fn a_new_table_trusts_no_token_from_before_it_unless_told_to<S: Store>() {
