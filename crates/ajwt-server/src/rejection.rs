@@ -183,3 +183,20 @@ impl From<TokenError> for Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_tells_what_was_wrong_with_a_token() {
+        for (error, reason) in [
+            (TokenError::Algorithm, Reason::UnsupportedToken),
+            (TokenError::Expired, Reason::NotValidNow),
+            (TokenError::Audience, Reason::WrongAudience),
+            (TokenError::Signature, Reason::BadSignature),
+        ] {
+            assert_eq!(Reason::from(error), reason);
+        }
+    }
+}
