@@ -70,12 +70,14 @@ impl KeyWatch {
         self
     }
 
-    /// Lets a key sign only once its file is this old; until then it is published beside the one
-    /// before, also where it took that one's place in the same file (until a restart: only files of a folder
-    /// outlast one). There the replaced key stays published for a quarter of this longer, and for 5 minutes at
-    /// least, while its last tokens are on their way. For callers whose servers read their JWKS: 10 minutes where
-    /// ajwt publishes it, 40 where anything else does, or puts another `Cache-Control` in its place (caches then
-    /// look every 30 at worst). Default: zero, for servers that know the key before it is put here.
+    /// Lets a key sign only once its file is this old; until then it is published beside the one before, also
+    /// where it took that one's place in the same file (until a restart: only files of a folder outlast one).
+    /// There the replaced key stays published for a quarter of this longer, and for 5 minutes at least, while
+    /// its last tokens are on their way. A key that is put back there while it is published has not to wait
+    /// again; one that comes later is announced anew. For callers whose servers read their JWKS: 10 minutes
+    /// where ajwt publishes it, 40 where anything else does, or puts another `Cache-Control` in its place
+    /// (caches then look every 30 at worst). Default: zero, for servers that know the key before it is put
+    /// here.
     ///
     /// The age counts from when the file was last written or, on Unix, moved, renamed or otherwise changed.
     /// Elsewhere a file that is moved here keeps its age, and so does anywhere one that a symbolic link is turned
@@ -295,9 +297,10 @@ fn replaced<'a>(
     if key.key.from.saturating_add(grace) <= now {
         return None;
     }
-    let mut replaced = earlier.iter().copied().filter(|earlier| earlier.digest != key.digest);
-    let signing = replaced.clone().rev().find(|earlier| earlier.key.from <= now);
-    signing.or_else(|| replaced.next())
+    let is_other = |earlier: &&Loaded| earlier.digest != key.digest;
+    let signing = earlier.iter().copied().rev().find(|earlier| is_other(earlier) && earlier.key.from <= now);
+    // Where none is due, the oldest signs. If that is this key, the one that had its place meanwhile never did.
+    signing.or_else(|| earlier.first().copied().filter(is_other))
 }
 
 fn is_key_name(path: &Path) -> bool {
