@@ -186,6 +186,8 @@ struct Loaded {
     /// SHA-256 of what the file held.
     digest: Box<[u8]>,
     key: DatedKey,
+    /// When it was put back into the file, if another had its place before.
+    back_at: Option<Timestamp>,
 }
 
 impl PartialEq for Loaded {
@@ -209,7 +211,7 @@ impl Files {
                 for path in paths {
                     // The newest of them is in the file; one before may still have to sign, or be published.
                     let earlier: Vec<_> = self.loaded.iter().filter(|earlier| earlier.path == path).collect();
-                    match self.load(&path, &earlier) {
+                    match self.load(&path, &earlier, now) {
                         Ok(key) => {
                             loaded.extend(replaced(&key, &earlier, self.announce, now).cloned());
                             loaded.push(key);
@@ -253,7 +255,7 @@ impl Files {
         Ok(paths.split_off(paths.len().saturating_sub(MAX_FILES)))
     }
 
-    fn load(&self, path: &Path, earlier: &[&Loaded]) -> Result<Loaded, KeyFileError> {
+    fn load(&self, path: &Path, earlier: &[&Loaded], now: Timestamp) -> Result<Loaded, KeyFileError> {
         let file = self.file.at(path.into());
         let contents = file.contents()?;
         let digest: Box<[u8]> = digest::digest(&digest::SHA256, &contents.text).as_ref().into();
@@ -261,14 +263,17 @@ impl Files {
             Duration::ZERO => Timestamp::from_millis(i64::MIN),
             period => contents.dated.saturating_add(period),
         };
-        if let Some(earlier) = earlier.iter().find(|earlier| earlier.digest == digest) {
+        if let Some(known) = earlier.iter().find(|earlier| earlier.digest == digest) {
             // The same key in a file written anew was announced before.
-            let from = earlier.key.from.min(from);
-            return Ok(Loaded { key: DatedKey { from, ..earlier.key.clone() }, ..Loaded::clone(earlier) });
+            let key = DatedKey { from: known.key.from.min(from), ..known.key.clone() };
+            let is_back = earlier.last().is_some_and(|last| last.digest != digest);
+            let back_at = if is_back { Some(now) } else { known.back_at };
+            return Ok(Loaded { key, back_at, ..Loaded::clone(known) });
         }
         let key = file.key_of(&contents)?;
         tracing::info!(path = %path.display(), fingerprint = %key.public_key().fingerprint(), "read a signing key");
-        Ok(Loaded { path: path.into(), digest, key: DatedKey { key: Arc::new(key.into()), from } })
+        let key = DatedKey { key: Arc::new(key.into()), from };
+        Ok(Loaded { path: path.into(), digest, key, back_at: None })
     }
 
     /// Warns of each failure once, for as long as it stays the same.
@@ -294,7 +299,9 @@ fn replaced<'a>(
     now: Timestamp,
 ) -> Option<&'a Loaded> {
     let grace = MIN_GRACE.max(announce / 4);
-    if key.key.from.saturating_add(grace) <= now {
+    // One that is back may have been due long ago, and the other signed until it came.
+    let signs_from = key.back_at.map_or(key.key.from, |back_at| back_at.max(key.key.from));
+    if signs_from.saturating_add(grace) <= now {
         return None;
     }
     let is_other = |earlier: &&Loaded| earlier.digest != key.digest;

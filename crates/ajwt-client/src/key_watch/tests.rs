@@ -181,6 +181,19 @@ fn a_key_that_comes_back_signs_at_once_only_if_it_is_still_published() {
         look_and_find(minute, &[&two, &one], signs);
     }
     look_and_find(45, &[&one], &one);
+
+    // Back while it is published it signs at once, and the other goes on being published, however old the file
+    // is: a link may have been turned back to it.
+    put(&text_of_two, 50);
+    look_and_find(50, &[&one, &two], &one);
+    look_and_find(60, &[&one, &two], &two);
+    put(&text_of_one, 0);
+    for minute in [64, 65, 68] {
+        look_and_find(minute, &[&two, &one], &one);
+    }
+    // Written anew, as by something that does so every minute, it keeps the other for no longer.
+    put(&text_of_one, 68);
+    look_and_find(69, &[&one], &one);
 }
 
 /// A key that signs before it is due, for there is no other, gives way to one that is due.
