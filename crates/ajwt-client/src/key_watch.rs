@@ -70,12 +70,14 @@ impl KeyWatch {
         self
     }
 
-    /// Lets a key sign only once its file is this old; until then it is published beside the one
-    /// before, also where it took that one's place in the same file (until a restart: only files of a folder
-    /// outlast one). There the replaced key stays published for a quarter of this longer, and for 5 minutes at
-    /// least, while its last tokens are on their way. For callers whose servers read their JWKS: 10 minutes where
-    /// ajwt publishes it, 40 where anything else does, or puts another `Cache-Control` in its place (caches then
-    /// look every 30 at worst). Default: zero, for servers that know the key before it is put here.
+    /// Lets a key sign only once its file is this old; until then it is published beside the one before, also
+    /// where it took that one's place in the same file (until a restart: only files of a folder outlast one).
+    /// There the replaced key stays published for a quarter of this longer, and for 5 minutes at least, while
+    /// its last tokens are on their way. A key that is put back there while it is published has not to wait
+    /// again; one that comes later is announced anew. For callers whose servers read their JWKS: 10 minutes
+    /// where ajwt publishes it, 40 where anything else does, or puts another `Cache-Control` in its place
+    /// (caches then look every 30 at worst). Default: zero, for servers that know the key before it is put
+    /// here.
     ///
     /// The age counts from when the file was last written or, on Unix, moved, renamed or otherwise changed.
     /// Elsewhere a file that is moved here keeps its age, and so does anywhere one that a symbolic link is turned
@@ -184,6 +186,8 @@ struct Loaded {
     /// SHA-256 of what the file held.
     digest: Box<[u8]>,
     key: DatedKey,
+    /// When it was put back into the file, if another had its place before.
+    back_at: Option<Timestamp>,
 }
 
 impl PartialEq for Loaded {
@@ -207,7 +211,7 @@ impl Files {
                 for path in paths {
                     // The newest of them is in the file; one before may still have to sign, or be published.
                     let earlier: Vec<_> = self.loaded.iter().filter(|earlier| earlier.path == path).collect();
-                    match self.load(&path, &earlier) {
+                    match self.load(&path, &earlier, now) {
                         Ok(key) => {
                             loaded.extend(replaced(&key, &earlier, self.announce, now).cloned());
                             loaded.push(key);
@@ -251,7 +255,7 @@ impl Files {
         Ok(paths.split_off(paths.len().saturating_sub(MAX_FILES)))
     }
 
-    fn load(&self, path: &Path, earlier: &[&Loaded]) -> Result<Loaded, KeyFileError> {
+    fn load(&self, path: &Path, earlier: &[&Loaded], now: Timestamp) -> Result<Loaded, KeyFileError> {
         let file = self.file.at(path.into());
         let contents = file.contents()?;
         let digest: Box<[u8]> = digest::digest(&digest::SHA256, &contents.text).as_ref().into();
@@ -259,14 +263,17 @@ impl Files {
             Duration::ZERO => Timestamp::from_millis(i64::MIN),
             period => contents.dated.saturating_add(period),
         };
-        if let Some(earlier) = earlier.iter().find(|earlier| earlier.digest == digest) {
+        if let Some(known) = earlier.iter().find(|earlier| earlier.digest == digest) {
             // The same key in a file written anew was announced before.
-            let from = earlier.key.from.min(from);
-            return Ok(Loaded { key: DatedKey { from, ..earlier.key.clone() }, ..Loaded::clone(earlier) });
+            let key = DatedKey { from: known.key.from.min(from), ..known.key.clone() };
+            let is_back = earlier.last().is_some_and(|last| last.digest != digest);
+            let back_at = if is_back { Some(now) } else { known.back_at };
+            return Ok(Loaded { key, back_at, ..Loaded::clone(known) });
         }
         let key = file.key_of(&contents)?;
         tracing::info!(path = %path.display(), fingerprint = %key.public_key().fingerprint(), "read a signing key");
-        Ok(Loaded { path: path.into(), digest, key: DatedKey { key: Arc::new(key.into()), from } })
+        let key = DatedKey { key: Arc::new(key.into()), from };
+        Ok(Loaded { path: path.into(), digest, key, back_at: None })
     }
 
     /// Warns of each failure once, for as long as it stays the same.
@@ -292,12 +299,15 @@ fn replaced<'a>(
     now: Timestamp,
 ) -> Option<&'a Loaded> {
     let grace = MIN_GRACE.max(announce / 4);
-    if key.key.from.saturating_add(grace) <= now {
+    // One that is back may have been due long ago, and the other signed until it came.
+    let signs_from = key.back_at.map_or(key.key.from, |back_at| back_at.max(key.key.from));
+    if signs_from.saturating_add(grace) <= now {
         return None;
     }
-    let mut replaced = earlier.iter().copied().filter(|earlier| earlier.digest != key.digest);
-    let signing = replaced.clone().rev().find(|earlier| earlier.key.from <= now);
-    signing.or_else(|| replaced.next())
+    let is_other = |earlier: &&Loaded| earlier.digest != key.digest;
+    let signing = earlier.iter().copied().rev().find(|earlier| is_other(earlier) && earlier.key.from <= now);
+    // Where none is due, the oldest signs. If that is this key, the one that had its place meanwhile never did.
+    signing.or_else(|| earlier.first().copied().filter(is_other))
 }
 
 fn is_key_name(path: &Path) -> bool {

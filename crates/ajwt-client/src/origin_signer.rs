@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -56,14 +56,21 @@ pub struct OriginSigner {
     follows_clocks: bool,
 }
 
+/// No request whose token was dated so was answered yet.
+const UNPROVEN: u8 = 0;
+/// One was.
+const PROVEN: u8 = 1;
+/// And one was refused after that.
+const SPENT: u8 = 2;
+
 /// An origin, and what is known of its clock.
 #[derive(Debug)]
 struct Known {
     origin: Origin,
     /// Milliseconds that are added to our clock in its tokens.
     offset_ms: AtomicI64,
-    /// Whether a request whose token was dated so was answered since, and none refused after that.
-    is_proven: AtomicBool,
+    /// Of that offset: [`UNPROVEN`], [`PROVEN`] or [`SPENT`].
+    proof: AtomicU8,
     warned: Mutex<Option<Instant>>,
 }
 
@@ -82,7 +89,7 @@ impl OriginSigner {
             known.push(Arc::new(Known {
                 origin,
                 offset_ms: AtomicI64::new(0),
-                is_proven: AtomicBool::new(false),
+                proof: AtomicU8::new(UNPROVEN),
                 warned: Mutex::default(),
             }));
         }
@@ -149,8 +156,10 @@ impl OriginSigner {
     ) -> Option<ClockSkewError> {
         let known = &attempt.known;
         if !is_refusal(status, headers) {
-            let is_in_use = attempt.offset_ms == known.offset_ms.load(Ordering::Relaxed);
-            known.is_proven.fetch_or(is_in_use, Ordering::Relaxed);
+            // Once spent it is not renewed: an offset by which all else is refused would stay for good.
+            if known.is_dated_as(attempt) {
+                known.change_proof(UNPROVEN, PROVEN);
+            }
             return None;
         }
         let date = headers.get(DATE)?.to_str().ok()?;
@@ -161,10 +170,10 @@ impl OriginSigner {
         if !is_beyond(self.tolerance / 2) {
             // A proxy may have written the Date, by a clock that is not the one that judges. What proves that
             // the offset is right may have been an answer for which nobody looked at the token: so the proof
-            // holds for one refusal, which may be for another reason.
-            let of = attempt.offset_ms;
-            let is_in_use = of == known.offset_ms.load(Ordering::Relaxed);
-            if is_in_use && !known.is_proven.swap(false, Ordering::Relaxed) {
+            // holds for one refusal, which may be for another reason. An offset that was right after all is
+            // measured again.
+            if known.is_dated_as(attempt) && !known.change_proof(PROVEN, SPENT) {
+                let of = attempt.offset_ms;
                 let _ = known.offset_ms.compare_exchange(of, 0, Ordering::Relaxed, Ordering::Relaxed);
             }
             return None;
@@ -173,7 +182,7 @@ impl OriginSigner {
         let is_in_bounds = known.origin.is_https() && offset_ms.unsigned_abs() <= MAX_CORRECTION_MS;
         let is_corrected = self.follows_clocks && is_in_bounds;
         if is_corrected {
-            known.is_proven.store(false, Ordering::Relaxed);
+            known.proof.store(UNPROVEN, Ordering::Relaxed);
             known.offset_ms.store(offset_ms, Ordering::Relaxed);
         }
         let error = ClockSkewError {
@@ -229,6 +238,16 @@ fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
 }
 
 impl Known {
+    /// Whether the offset is still the one that this attempt's token had.
+    fn is_dated_as(&self, attempt: &Attempt) -> bool {
+        attempt.offset_ms == self.offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it was what it is changed from.
+    fn change_proof(&self, from: u8, to: u8) -> bool {
+        self.proof.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// Once a minute.
     fn may_warn(&self) -> bool {
         let now = clock::instant();

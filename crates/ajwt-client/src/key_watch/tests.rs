@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A folder that is looked at ten hours from now: by then its files can be some hours old, which are still to
@@ -138,6 +139,79 @@ fn a_key_in_the_same_file_is_published_before_it_signs() {
         let last = folder.write_key("current.key", 3 * HOUR);
         look_and_find(&[&last], &last);
     }
+}
+
+/// Two keys that take each other's place in one file.
+#[test]
+fn a_key_that_comes_back_signs_at_once_only_if_it_is_still_published() {
+    let folder = Folder::new();
+    let path = folder.at("current.key");
+    let at = |minute: u32| folder.now.saturating_add(minute * MINUTE);
+    let one = folder.write_key("current.key", Duration::ZERO);
+    let text_of_one = fs::read(&path).expect("read");
+    let keys = start(&path, 10 * MINUTE, at(0));
+    let two = write_key(&path);
+    let text_of_two = fs::read(&path).expect("read");
+    let put = |text: &[u8], minute: u32| {
+        fs::write(&path, text).expect("written");
+        date(&path, at(minute));
+    };
+    let look_and_find = |minute: u32, published: &[&PublicKey], signs: &PublicKey| {
+        look(&keys, at(minute)).expect("read");
+        assert_eq!(keys.public_keys().iter().collect::<Vec<_>>(), published, "minute {minute}");
+        assert_eq!(signing(&keys, at(minute)), *signs, "minute {minute}");
+    };
+
+    // Neither is due, and the first signs as the oldest. When it is back, the other is nowhere any more.
+    put(&text_of_two, 1);
+    look_and_find(1, &[&one, &two], &one);
+    put(&text_of_one, 2);
+    for minute in [2, 9, 10, 12] {
+        look_and_find(minute, &[&one], &one);
+    }
+    // That it was published for a minute does not count.
+    put(&text_of_two, 13);
+    for (minute, signs) in [(13, &one), (22, &one), (23, &two), (27, &two)] {
+        look_and_find(minute, &[&one, &two], signs);
+    }
+    // After the grace the first is dropped, and servers forget it.
+    look_and_find(28, &[&two], &two);
+    put(&text_of_one, 30);
+    for (minute, signs) in [(30, &two), (39, &two), (40, &one), (44, &one)] {
+        look_and_find(minute, &[&two, &one], signs);
+    }
+    look_and_find(45, &[&one], &one);
+
+    // Back while it is published it signs at once, and the other goes on being published, however old the file
+    // is: a link may have been turned back to it.
+    put(&text_of_two, 50);
+    look_and_find(50, &[&one, &two], &one);
+    look_and_find(60, &[&one, &two], &two);
+    put(&text_of_one, 0);
+    for minute in [64, 65, 68] {
+        look_and_find(minute, &[&two, &one], &one);
+    }
+    // Written anew, as by something that does so every minute, it keeps the other for no longer.
+    put(&text_of_one, 68);
+    look_and_find(69, &[&one], &one);
+}
+
+/// A key that signs before it is due, for there is no other, gives way to one that is due.
+#[test]
+fn a_key_of_an_older_file_does_not_sign_before_it_is_due() {
+    let folder = Folder::new();
+    let path = folder.at("current.key");
+    let at = |minute: u32| folder.now.saturating_add(minute * MINUTE);
+    let newer = folder.write_key("current.key", Duration::ZERO);
+    let keys = start(&path, 10 * MINUTE, at(0));
+    let older = folder.write_key("current.key", 5 * MINUTE);
+    for (minute, signs) in [(1, &newer), (4, &newer), (5, &older), (9, &older)] {
+        look(&keys, at(minute)).expect("read");
+        assert_eq!(keys.public_keys(), [newer.clone(), older.clone()], "minute {minute}");
+        assert_eq!(signing(&keys, at(minute)), *signs, "minute {minute}");
+    }
+    look(&keys, at(10)).expect("read");
+    assert_eq!(keys.public_keys(), [older]);
 }
 
 /// Its last tokens are on their way, and other processes that look at the file still sign with it.
