@@ -1,6 +1,7 @@
 //! The gateway: answers a reverse proxy that asks whether a request is authenticated.
 
 mod configuration;
+mod connections;
 mod health;
 mod metrics;
 mod service;
@@ -12,14 +13,9 @@ use ajwt_jwks::{ClientError, JwksCache, JwksKeyRepository};
 use ajwt_server::{
     Authenticator, CachedUserRepository, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository,
 };
-use axum::{Router, serve::ListenerExt as _};
+use axum::Router;
 use clap::Args;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::oneshot,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::configuration::configured_arguments;
@@ -39,10 +35,6 @@ pub(crate) const COMMAND: &str = "gateway";
 
 /// How long requests may take that are running when the gateway is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How long a connection may be silent before its other side is asked whether it is still there: the host of a
-/// proxy that lost power closes none.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long the first fetch of all key sets may keep the gateway from listening.
 const WARM_UP: Duration = Duration::from_secs(10);
@@ -74,6 +66,16 @@ pub(crate) struct Gateway {
     /// Where to listen. The proxy must reach it, and nobody else need
     #[arg(long, env = "AJWT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:4180")]
     listen: SocketAddr,
+    /// How long a connection may be without a whole request before it is closed, in seconds. The proxy should
+    /// close its idle ones sooner
+    #[arg(
+        long,
+        env = "AJWT_IDLE_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 150,
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    idle_timeout: u64,
     #[command(flatten)]
     database: DatabaseOptions,
     /// Takes users and their keys from the files of this folder instead: NAME.keys in the format of
@@ -133,7 +135,8 @@ impl Gateway {
         output::unless_closed(told)?;
 
         let (stopping, stopped) = oneshot::channel();
-        let server = axum::serve(listener.tap_io(keep_alive), router).with_graceful_shutdown(async move {
+        let idle_timeout = Duration::from_secs(self.idle_timeout);
+        let server = connections::serve(listener, router, idle_timeout, async move {
             stop.wait().await;
             tracing::info!("stopping: running requests are finished");
             let _ = stopping.send(());
@@ -143,7 +146,7 @@ impl Gateway {
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
-            served = server => served?,
+            () = server => {}
             () = out_of_time => tracing::warn!("requests that still ran were cut off"),
         }
         drop(background);
@@ -249,14 +252,6 @@ async fn keep_warm(key_sets: Arc<JwksCache>, trusted: Arc<dyn TrustedUrls>) {
             tracing::warn!(error = %Failure::from(error), "trusted URLs cannot be listed; the next try is in 5 minutes");
             tokio::time::sleep(WARM_UP_PAUSE).await;
         }
-    }
-}
-
-/// The kernel closes the connection when its other side has gone without a word.
-fn keep_alive(connection: &mut TcpStream) {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
-    if let Err(error) = SockRef::from(&*connection).set_tcp_keepalive(&keepalive) {
-        tracing::debug!(%error, "a connection has no keepalive");
     }
 }
 

@@ -97,6 +97,7 @@ fn a_wrong_command_line_is_2() {
         "request GET",
         "request GET nowhere --username a --key b",
         "gateway --listen here",
+        "gateway --idle-timeout 0",
         "gateway --keys . --database-url sqlite://x",
         "gateway --log-level loud",
     ] {

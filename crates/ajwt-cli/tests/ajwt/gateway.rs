@@ -1,7 +1,7 @@
 //! The gateway by itself: what it answers, its configuration, its end.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
     process::Command,
     time::Duration,
@@ -477,6 +477,70 @@ async fn a_silent_connection_is_asked_whether_it_is_there() {
         })
     })
     .await;
+}
+
+/// Else whoever reaches the port could hold connections until the gateway may open no more for the proxy.
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed() {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let folder = service();
+    let gateway = Gateway::start(&folder, &format!("{SQL} --idle-timeout {}", LIMIT.as_secs()));
+    let connect = || TcpStream::connect(gateway.address()).expect("connected");
+    let request = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut busy = connect();
+    busy.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+    let mut ask = || {
+        busy.write_all(request.as_bytes()).expect("written");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nok\n") {
+            let mut part = [0; 1024];
+            let len = busy.read(&mut part).expect("an answer");
+            assert_ne!(len, 0, "it was closed");
+            answer.extend_from_slice(&part[..len]);
+        }
+    };
+
+    let clock = SystemClock::new();
+    // What is sent at once, and what again and again.
+    let mut held = [
+        ("", ""),
+        // HTTP/2 begins so, too.
+        ("P", ""),
+        ("GET /auth HTTP/1.1\r\n", ""),
+        ("GET /auth HTTP/1.1\r\nAccept: ", "a"),
+        (request, ""),
+    ]
+    .map(|(first, more)| {
+        let mut connection = connect();
+        connection.write_all(first.as_bytes()).expect("written");
+        connection.set_nonblocking(true).expect("set");
+        (connection, more)
+    });
+    eventually("end of them", async || {
+        ask();
+        let closed = held.iter_mut().map(|(connection, more)| {
+            // It fails once the connection is closed.
+            let _ = connection.write_all(more.as_bytes());
+            is_closed(connection)
+        });
+        let closed = closed.filter(|is_closed| *is_closed).count();
+        assert!(closed == 0 || clock.monotonic() >= LIMIT, "closed after {:?}", clock.monotonic());
+        closed == held.len()
+    })
+    .await;
+    // It was opened before them.
+    ask();
+}
+
+/// Whether the other side has closed this connection, which does not block.
+fn is_closed(connection: &mut TcpStream) -> bool {
+    loop {
+        match connection.read(&mut [0; 1024]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
 }
 
 /// A caller that sends nothing more must not keep the gateway from ending.
