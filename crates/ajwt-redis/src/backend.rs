@@ -11,7 +11,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo as _, Pipeline, Value, aio::Conne
 use tokio::time::Instant;
 
 use crate::{
-    ConnectError, InitialiseError, RedisFault,
+    ConnectError, RedisFault,
     claims::{Claim, Terms},
     cluster::Cluster,
     keyspace::Keyspace,
@@ -149,40 +149,65 @@ impl RedisNonceBackend {
     /// data would. This is the operator's word; nothing checks it but that there is no mark yet. Give
     /// it once, when a service is set up, never at its start: each loss of data would go unnoticed.
     ///
+    /// `true`: it is so marked now, by this call or an earlier one. `false`: it is not new, and nothing was
+    /// changed. It is in use, or it was restarted or failed over since it was marked (and is not under
+    /// [`trust_persistence`](RedisNonceBackendBuilder::trust_persistence)), or only some of a cluster's 256
+    /// buckets have a mark. The others do not get one, since they may have lost it with their data: after a
+    /// call that was cut off, the tokens of the buckets that it left out are refused for 25 s.
+    ///
+    /// If the first token comes while this runs, it is `false` too, and what was marked by then stays so.
+    ///
     /// # Errors
-    /// [`InitialiseError::AlreadyInitialised`] if there is a mark; then nothing is changed.
-    pub async fn initialise(&self) -> Result<(), InitialiseError> {
+    /// [`RedisFault`]: a server failed. Some buckets of a cluster may be marked by then.
+    pub async fn initialise(&self) -> Result<bool, RedisFault> {
+        let mut marks = Vec::new();
         for bucket in self.terms.keyspace.buckets() {
-            self.mark_of(bucket, None).await?;
+            marks.push(self.read_mark(bucket).await?);
+        }
+        if marks.iter().all(|mark| *mark == Memory::NEW) {
+            return Ok(true);
+        }
+        if marks.iter().any(|mark| *mark != Memory::Missing) {
+            return Ok(false);
         }
         for bucket in self.terms.keyspace.buckets() {
-            self.mark_of(bucket, Some(Timestamp::from_millis(0))).await?;
+            if self.write_mark(bucket).await? != Memory::NEW {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Looks whether a bucket has no mark, or writes one if it has none.
-    async fn mark_of(&self, bucket: u8, write: Option<Timestamp>) -> Result<(), InitialiseError> {
+    /// What a bucket's mark says.
+    async fn read_mark(&self, bucket: u8) -> Result<Memory, RedisFault> {
         let key = self.terms.keyspace.since(bucket);
-        let commands = |run_id: Option<&str>| {
+        let commands = |_: Option<&str>| {
             let mut commands = redis::pipe();
-            if let Some(since) = write {
-                commands.cmd("SET").arg(&key).arg(memory::mark(since, run_id)).arg("NX");
-            }
             commands.cmd("GET").arg(&key);
             commands
         };
-        let read = |values: &[Value], _: Option<&str>| match (values, write) {
-            ([found], None) => memory::read(found, None, &key),
-            ([Value::Okay, _], Some(_)) => Ok(Memory::Missing),
-            ([Value::Nil, found], Some(_)) => memory::read(found, None, &key),
-            ([Value::ServerError(error), _], _) => Err(RedisFault::refused(error.code())),
+        let read = |values: &[Value], run_id: Option<&str>| match values {
+            [found] => memory::read(found, run_id, &key),
+            _ => Err(RedisFault::UnexpectedReply { command: "GET" }),
+        };
+        self.ask(bucket, self.deadline(), commands, read).await
+    }
+
+    /// Marks a bucket as new, unless it has a mark. What its mark says then.
+    async fn write_mark(&self, bucket: u8) -> Result<Memory, RedisFault> {
+        let key = self.terms.keyspace.since(bucket);
+        let commands = |run_id: Option<&str>| {
+            let mut commands = redis::pipe();
+            commands.cmd("SET").arg(&key).arg(memory::of_new_store(run_id)).arg("NX");
+            commands.cmd("GET").arg(&key);
+            commands
+        };
+        let read = |values: &[Value], run_id: Option<&str>| match values {
+            [Value::Okay | Value::Nil, found] => memory::read(found, run_id, &key),
+            [Value::ServerError(error), _] => Err(RedisFault::refused(error.code())),
             _ => Err(RedisFault::UnexpectedReply { command: "SET" }),
         };
-        match self.ask(bucket, self.deadline(), commands, read).await? {
-            Memory::Since(since) => Err(InitialiseError::AlreadyInitialised { since }),
-            Memory::Missing | Memory::OfAnotherProcess => Ok(()),
-        }
+        self.ask(bucket, self.deadline(), commands, read).await
     }
 
     fn deadline(&self) -> Instant {

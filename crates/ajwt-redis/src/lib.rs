@@ -30,4 +30,4 @@ mod sentinel;
 mod server;
 
 pub use backend::{RedisNonceBackend, RedisNonceBackendBuilder};
-pub use error::{ConnectError, InitialiseError, RedisFault};
+pub use error::{ConnectError, RedisFault};

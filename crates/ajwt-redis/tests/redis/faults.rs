@@ -28,7 +28,7 @@ async fn behind_proxy() -> (RedisServer, Proxy, Arc<RedisNonceBackend>) {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::start(server.port()).await;
     let backend = crate::builder().connect(&proxy.url()).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     recovers(&Arc::new(backend), "at first").await;
     proxy.claims();
     let backend = crate::builder().connect(&proxy.url()).await.expect("connected");
@@ -392,7 +392,7 @@ async fn no_password_is_shown() {
     let url = format!("redis://app:{IN_URL}@{host}");
     hearing.error(&crate::builder().connect_cluster(&[&url]).await.expect_err("a cluster"));
     let backend = crate::builder().trust_persistence().connect(&url).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_ahead("one")).await;
     hearing.debug(&backend);
     server.kill();
@@ -422,7 +422,7 @@ async fn what_cannot_be_used_is_refused_with_a_reason() {
 async fn direct() -> (RedisServer, Arc<RedisNonceBackend>) {
     let server = RedisServer::start(&[]);
     let backend = crate::builder().connect(&server.url()).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     (server, Arc::new(backend))
 }
 
