@@ -190,7 +190,7 @@ impl RedisNonceBackend {
             [found] => memory::read(found, run_id, &key),
             _ => Err(RedisFault::UnexpectedReply { command: "GET" }),
         };
-        self.ask(bucket, self.deadline(), commands, read).await
+        self.ask(bucket, Instant::now(), commands, read).await
     }
 
     /// Marks a bucket as new, unless it has a mark. What its mark says then.
@@ -207,11 +207,7 @@ impl RedisNonceBackend {
             [Value::ServerError(error), _] => Err(RedisFault::refused(error.code())),
             _ => Err(RedisFault::UnexpectedReply { command: "SET" }),
         };
-        self.ask(bucket, self.deadline(), commands, read).await
-    }
-
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+        self.ask(bucket, Instant::now(), commands, read).await
     }
 
     /// Writes a new mark, unless somebody just did. Since when the memory is whole.
@@ -219,7 +215,7 @@ impl RedisNonceBackend {
         &self,
         bucket: u8,
         now: Timestamp,
-        deadline: Instant,
+        began: Instant,
     ) -> Result<Timestamp, RedisFault> {
         let key = self.terms.keyspace.since(bucket);
         let commands = |run_id: Option<&str>| {
@@ -236,7 +232,7 @@ impl RedisNonceBackend {
             [mark] => memory::read(mark, run_id, &key),
             _ => Err(RedisFault::UnexpectedReply { command: "EVAL" }),
         };
-        let memory = self.ask(bucket, deadline, commands, read).await?;
+        let memory = self.ask(bucket, began, commands, read).await?;
         // Not before: whoever cannot write a mark says why in an error, for each request.
         tracing::warn!(
             prefix = self.terms.keyspace.prefix(),
@@ -251,15 +247,16 @@ impl RedisNonceBackend {
         }
     }
 
+    /// Asks the server of a bucket on behalf of a request that began then.
     async fn ask<T>(
         &self,
         bucket: u8,
-        deadline: Instant,
+        began: Instant,
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
         let answer = match self.server(bucket) {
-            Ok(server) => server.ask(deadline, commands, read).await,
+            Ok(server) => server.ask(began + self.timeout, began, commands, read).await,
             Err(fault) => Err(fault),
         };
         self.follow(answer)
@@ -295,13 +292,13 @@ impl RedisNonceBackend {
 impl NonceBackend for RedisNonceBackend {
     async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
         let bucket = self.terms.keyspace.bucket_of(nonce.key());
-        let deadline = self.deadline();
-        let claim = self.claim(nonce, bucket, deadline).await?;
+        let began = Instant::now();
+        let claim = self.claim(nonce, bucket, began + self.timeout).await?;
         match claim.memory {
             Memory::Since(since) => self.start_rule.check(nonce, since)?,
             Memory::Missing | Memory::OfAnotherProcess => {
                 // What the SET said is worth nothing: the entry that it did not find may be lost.
-                let since = self.begin_memory(bucket, nonce.now(), deadline).await?;
+                let since = self.begin_memory(bucket, nonce.now(), began).await?;
                 return Err(NonceError::MayHaveBeenUsed { since });
             }
         }

@@ -182,7 +182,7 @@ async fn claim_all(
     let marks = Marks::of(nonces, &terms.keyspace);
     let commands = |_: Option<&str>| commands(nonces, &marks, terms.replicas, deadline);
     let read = |values: &[Value], run_id: Option<&str>| read(values, run_id, nonces, &marks, terms.replicas);
-    turn.ask(deadline, commands, read).await
+    turn.ask(deadline, None, commands, read).await
 }
 
 /// The keys of the marks of a batch, each once.

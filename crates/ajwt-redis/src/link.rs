@@ -93,8 +93,8 @@ impl Link {
     }
 
     /// Sends commands once and reads the answers. The commands are made, and the answers read, with
-    /// the run_id of the process at the other end. `waiting` is since when they have waited for their turn, if
-    /// they have.
+    /// the run_id of the process at the other end. `waiting` is since when they have waited, for their turn or
+    /// for what was asked before them, if they have.
     pub(crate) async fn ask<T>(
         &self,
         deadline: Instant,
