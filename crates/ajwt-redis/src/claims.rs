@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     RedisFault,
     keyspace::Keyspace,
-    memory::{self, Memory},
+    mark::{self, Memory},
     server::{Server, Turn},
 };
 
@@ -230,7 +230,7 @@ fn read(
     let (sets, rest) = values.split_at_checked(nonces.len()).unwrap_or_default();
     let (memories, waits) = rest.split_at_checked(marks.0.len()).unwrap_or_default();
     let memories: Vec<_> =
-        memories.iter().zip(&marks.0).map(|(value, (_, key))| memory::read(value, run_id, key)).collect();
+        memories.iter().zip(&marks.0).map(|(value, (_, key))| mark::read(value, run_id, key)).collect();
     let acknowledged = match (waits, replicas) {
         ([], None) => Ok(None),
         ([Value::Int(acknowledged)], Some(_)) => Ok(Some(*acknowledged)),

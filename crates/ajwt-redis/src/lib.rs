@@ -22,10 +22,11 @@
 mod backend;
 mod claims;
 mod cluster;
+mod demands;
 mod error;
 mod keyspace;
 mod link;
-mod memory;
+mod mark;
 mod sentinel;
 mod server;
 
