@@ -108,7 +108,7 @@ impl Claims {
     fn join(&self, mut claim: (Nonce, Answer), server: &Arc<Server>) {
         let deadline = claim.0.deadline;
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        // All have the same time, so a deadline tells when a claim began.
+        // All requests have the same timeout, so comparing deadlines compares starts.
         if deadline.saturating_duration_since(batch.deadline) <= OPEN {
             match batch.join.try_send(claim) {
                 Ok(()) => return,

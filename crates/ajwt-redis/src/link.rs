@@ -104,9 +104,9 @@ impl Link {
         }
         let read = answer.and_then(|values| read(&values, run_id));
         let is_over = match &read {
-            // What waited was sent with what was left of its time, in which no answer need have been due: it
-            // ends the connection for the others only if that was silent for as long as it had in all. Where
-            // all wait for their turn, nothing else would end one that went dumb.
+            // A request that waited may be sent with little time left, so its timeout alone does not show a dead
+            // connection. End the connection only if it was silent for the request's whole time. Where all requests
+            // wait, nothing else would end a dead one.
             Err(RedisFault::TimedOut) => {
                 waiting.is_none_or(|since| connected.silence() >= deadline.saturating_duration_since(since))
             }

@@ -51,7 +51,7 @@ impl RedisNonceBackendBuilder {
         }
     }
 
-    /// How long a request may wait for the server, all in all. 250 ms by default; at least 10 ms.
+    /// How long a request may wait for the server, all in all. 250 ms by default; 10 ms to 60 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
