@@ -44,7 +44,7 @@ pub(crate) fn run(report: &mut Report) {
             one_set.push(server.benchmark(tasks, count, 1));
             set_and_get.push(server.benchmark(tasks, count, 2));
             server.ask(&["FLUSHALL"]);
-            runtime.block_on(backend.initialise()).expect("new");
+            assert!(runtime.block_on(backend.initialise()).expect("new"));
         }
         let what = format!("claims, {tasks} tasks on one connection");
         report.beside(&what, "/s", &ours, &format!("redis-benchmark -c 1 -P {tasks}, SET NX PX"), &one_set);
@@ -55,7 +55,7 @@ pub(crate) fn run(report: &mut Report) {
 async fn connect(port: &str) -> Arc<RedisNonceBackend> {
     let builder = RedisNonceBackend::builder("orders:production").timeout(Duration::from_secs(10));
     let backend = builder.connect(&format!("redis://127.0.0.1:{port}")).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     Arc::new(backend)
 }
 

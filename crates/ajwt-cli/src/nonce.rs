@@ -1,6 +1,6 @@
 use std::{num::NonZeroU64, path::PathBuf, sync::Arc};
 
-use ajwt_redis::{InitialiseError, RedisNonceBackend};
+use ajwt_redis::RedisNonceBackend;
 use ajwt_server::{MemoryNonceBackend, NonceBackend, StartRule};
 use clap::{Args, Subcommand};
 
@@ -154,13 +154,12 @@ impl Nonce {
                 database.close().await;
                 is_new
             }
-            Store::Redis(url) => match store.connect(url).await?.initialise().await {
-                Err(InitialiseError::AlreadyInitialised { since }) => since.as_millis() == 0,
-                initialised => initialised.map(|()| true)?,
-            },
+            Store::Redis(url) => store.connect(url).await?.initialise().await?,
         };
         if !is_new {
-            return Err(Failure::new("the store is in use: it is not new, and nothing was changed"));
+            return Err(Failure::new(
+                "the store is in use, or only a part of it is marked: nothing was changed",
+            ));
         }
         output::note("the store is marked as new");
         Ok(())

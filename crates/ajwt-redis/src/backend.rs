@@ -1,23 +1,19 @@
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+mod builder;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use ajwt_core::Timestamp;
 use ajwt_server::{NonceBackend, NonceError, NonceOutcome, NonceUse, StartRule};
 use async_trait::async_trait;
-use redis::{ConnectionInfo, IntoConnectionInfo as _, Pipeline, Value, aio::ConnectionLike};
+use redis::{Pipeline, Value};
 use tokio::time::Instant;
 
+pub use self::builder::RedisNonceBackendBuilder;
 use crate::{
-    ConnectError, InitialiseError, RedisFault,
+    RedisFault,
     claims::{Claim, Terms},
     cluster::Cluster,
-    keyspace::Keyspace,
-    link::{Address, Demands, Dial},
-    memory::{self, Memory},
-    sentinel::Sentinels,
+    mark::{self, Memory},
     server::Server,
 };
 
@@ -40,10 +36,6 @@ return mark";
 /// By how much a process's clock may be ahead of the Redis server's where it dates a mark, in milliseconds:
 /// the margin that is usual for the difference between clocks.
 const MOST_AHEAD: u32 = 60_000;
-
-const DEFAULT_TIMEOUT: Duration = Duration::from_millis(250);
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Used nonces in Redis: for the processes of many hosts.
 ///
@@ -108,20 +100,6 @@ pub struct RedisNonceBackend {
     start_rule: StartRule,
 }
 
-/// Settings of a [`RedisNonceBackend`].
-#[derive(Clone)]
-#[must_use]
-pub struct RedisNonceBackendBuilder {
-    prefix: String,
-    timeout: Duration,
-    server_skew: Duration,
-    accept_eviction: bool,
-    trust_persistence: bool,
-    replicas: u32,
-    #[cfg(feature = "tls")]
-    certificates: Option<redis::TlsCertificates>,
-}
-
 enum Servers {
     One(Arc<Server>),
     Cluster(Arc<Cluster>),
@@ -132,16 +110,7 @@ impl RedisNonceBackend {
     /// one server: two with the same prefix share their nonces. 1 to 64 of the characters
     /// `A-Z a-z 0-9 . _ : -`.
     pub fn builder(prefix: &str) -> RedisNonceBackendBuilder {
-        RedisNonceBackendBuilder {
-            prefix: prefix.to_owned(),
-            timeout: DEFAULT_TIMEOUT,
-            server_skew: Duration::from_secs(5),
-            accept_eviction: false,
-            trust_persistence: false,
-            replicas: 0,
-            #[cfg(feature = "tls")]
-            certificates: None,
-        }
+        RedisNonceBackendBuilder::new(prefix)
     }
 
     /// Marks a server, or all of a cluster, as new: no token was ever used under this prefix, so
@@ -149,44 +118,65 @@ impl RedisNonceBackend {
     /// data would. This is the operator's word; nothing checks it but that there is no mark yet. Give
     /// it once, when a service is set up, never at its start: each loss of data would go unnoticed.
     ///
+    /// `true`: it is so marked now, by this call or an earlier one. `false`: it is not new, and nothing was
+    /// changed. It is in use, or it was restarted or failed over since it was marked (and is not under
+    /// [`trust_persistence`](RedisNonceBackendBuilder::trust_persistence)), or only some of a cluster's 256
+    /// buckets have a mark. The others do not get one, since they may have lost it with their data: after a
+    /// call that was cut off, the tokens of the buckets that it left out are refused for 25 s.
+    ///
+    /// If the first token comes while this runs, it is `false` too, and what was marked by then stays so.
+    ///
     /// # Errors
-    /// [`InitialiseError::AlreadyInitialised`] if there is a mark; then nothing is changed.
-    pub async fn initialise(&self) -> Result<(), InitialiseError> {
+    /// [`RedisFault`]: a server failed. Some buckets of a cluster may be marked by then.
+    pub async fn initialise(&self) -> Result<bool, RedisFault> {
+        let mut marks = Vec::new();
         for bucket in self.terms.keyspace.buckets() {
-            self.mark_of(bucket, None).await?;
+            marks.push(self.read_mark(bucket).await?);
+        }
+        if marks.iter().all(|mark| *mark == Memory::NEW) {
+            return Ok(true);
+        }
+        if marks.iter().any(|mark| *mark != Memory::Missing) {
+            return Ok(false);
         }
         for bucket in self.terms.keyspace.buckets() {
-            self.mark_of(bucket, Some(Timestamp::from_millis(0))).await?;
+            if self.write_mark(bucket).await? != Memory::NEW {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Looks whether a bucket has no mark, or writes one if it has none.
-    async fn mark_of(&self, bucket: u8, write: Option<Timestamp>) -> Result<(), InitialiseError> {
+    /// What a bucket's mark says.
+    async fn read_mark(&self, bucket: u8) -> Result<Memory, RedisFault> {
         let key = self.terms.keyspace.since(bucket);
-        let commands = |run_id: Option<&str>| {
+        let commands = |_: Option<&str>| {
             let mut commands = redis::pipe();
-            if let Some(since) = write {
-                commands.cmd("SET").arg(&key).arg(memory::mark(since, run_id)).arg("NX");
-            }
             commands.cmd("GET").arg(&key);
             commands
         };
-        let read = |values: &[Value], _: Option<&str>| match (values, write) {
-            ([found], None) => memory::read(found, None, &key),
-            ([Value::Okay, _], Some(_)) => Ok(Memory::Missing),
-            ([Value::Nil, found], Some(_)) => memory::read(found, None, &key),
-            ([Value::ServerError(error), _], _) => Err(RedisFault::refused(error.code())),
-            _ => Err(RedisFault::UnexpectedReply { command: "SET" }),
+        let read = |values: &[Value], run_id: Option<&str>| match values {
+            [found] => mark::read(found, run_id, &key),
+            _ => Err(RedisFault::UnexpectedReply { command: "GET" }),
         };
-        match self.ask(bucket, self.deadline(), commands, read).await? {
-            Memory::Since(since) => Err(InitialiseError::AlreadyInitialised { since }),
-            Memory::Missing | Memory::OfAnotherProcess => Ok(()),
-        }
+        self.ask(bucket, Instant::now(), commands, read).await
     }
 
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+    /// Marks a bucket as new, unless it has a mark. What its mark says then.
+    async fn write_mark(&self, bucket: u8) -> Result<Memory, RedisFault> {
+        let key = self.terms.keyspace.since(bucket);
+        let commands = |run_id: Option<&str>| {
+            let mut commands = redis::pipe();
+            commands.cmd("SET").arg(&key).arg(mark::of_new_store(run_id)).arg("NX");
+            commands.cmd("GET").arg(&key);
+            commands
+        };
+        let read = |values: &[Value], run_id: Option<&str>| match values {
+            [Value::Okay | Value::Nil, found] => mark::read(found, run_id, &key),
+            [Value::ServerError(error), _] => Err(RedisFault::refused(error.code())),
+            _ => Err(RedisFault::UnexpectedReply { command: "SET" }),
+        };
+        self.ask(bucket, Instant::now(), commands, read).await
     }
 
     /// Writes a new mark, unless somebody just did. Since when the memory is whole.
@@ -194,12 +184,12 @@ impl RedisNonceBackend {
         &self,
         bucket: u8,
         now: Timestamp,
-        deadline: Instant,
+        began: Instant,
     ) -> Result<Timestamp, RedisFault> {
         let key = self.terms.keyspace.since(bucket);
         let commands = |run_id: Option<&str>| {
             let mut commands = redis::pipe();
-            let process = run_id.unwrap_or(memory::NOBODY);
+            let process = run_id.unwrap_or(mark::NOBODY);
             commands.cmd("EVAL").arg(BEGIN_MEMORY).arg(1).arg(&key);
             commands.arg(now.as_millis()).arg(process).arg(MOST_AHEAD);
             commands
@@ -208,10 +198,10 @@ impl RedisNonceBackend {
             [Value::Int(ahead @ 1..)] => {
                 Err(RedisFault::ClockAhead { ahead: Duration::from_millis(ahead.unsigned_abs()) })
             }
-            [mark] => memory::read(mark, run_id, &key),
+            [found] => mark::read(found, run_id, &key),
             _ => Err(RedisFault::UnexpectedReply { command: "EVAL" }),
         };
-        let memory = self.ask(bucket, deadline, commands, read).await?;
+        let memory = self.ask(bucket, began, commands, read).await?;
         // Not before: whoever cannot write a mark says why in an error, for each request.
         tracing::warn!(
             prefix = self.terms.keyspace.prefix(),
@@ -226,15 +216,16 @@ impl RedisNonceBackend {
         }
     }
 
+    /// Asks the server of a bucket on behalf of a request that began then.
     async fn ask<T>(
         &self,
         bucket: u8,
-        deadline: Instant,
+        began: Instant,
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
         let answer = match self.server(bucket) {
-            Ok(server) => server.ask(deadline, commands, read).await,
+            Ok(server) => server.ask(began + self.timeout, began, commands, read).await,
             Err(fault) => Err(fault),
         };
         self.follow(answer)
@@ -270,13 +261,13 @@ impl RedisNonceBackend {
 impl NonceBackend for RedisNonceBackend {
     async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
         let bucket = self.terms.keyspace.bucket_of(nonce.key());
-        let deadline = self.deadline();
-        let claim = self.claim(nonce, bucket, deadline).await?;
+        let began = Instant::now();
+        let claim = self.claim(nonce, bucket, began + self.timeout).await?;
         match claim.memory {
             Memory::Since(since) => self.start_rule.check(nonce, since)?,
             Memory::Missing | Memory::OfAnotherProcess => {
                 // What the SET said is worth nothing: the entry that it did not find may be lost.
-                let since = self.begin_memory(bucket, nonce.now(), deadline).await?;
+                let since = self.begin_memory(bucket, nonce.now(), began).await?;
                 return Err(NonceError::MayHaveBeenUsed { since });
             }
         }
@@ -301,220 +292,6 @@ impl fmt::Debug for RedisNonceBackend {
             .field("timeout", &self.timeout)
             .field("start_rule", &self.start_rule)
             .field("replicas", &self.terms.replicas)
-            .finish_non_exhaustive()
-    }
-}
-
-impl RedisNonceBackendBuilder {
-    /// How long a request may wait for the server, all in all. 250 ms by default; at least 10 ms.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How far other servers' clocks may be ahead of this one, for the strict [`StartRule`]. 5 s by
-    /// default.
-    pub fn server_skew(mut self, server_skew: Duration) -> Self {
-        self.server_skew = server_skew;
-        self
-    }
-
-    /// Works with a server that evicts: when memory is short it drops nonces before their time, and
-    /// **used tokens become good again**. Without this such a server is refused.
-    pub fn accept_eviction(mut self) -> Self {
-        self.accept_eviction = true;
-        self
-    }
-
-    /// On your word that a restart or failover loses no write (`appendfsync always`; replicas that
-    /// are waited for): `run_id`s are not compared, and a restart or failover costs no outage. If
-    /// the word does not hold, **tokens used just before it become good again**. A server that
-    /// comes back empty is still noticed.
-    pub fn trust_persistence(mut self) -> Self {
-        self.trust_persistence = true;
-        self
-    }
-
-    /// Accepts a token only when this many replicas have its nonce (`WAIT`), so that one of them can
-    /// take over without a replay. Fewer, within four fifths of the time left, is an error: the
-    /// nonce is used up, the token refused. Requests that come at the same time wait together, on one
-    /// of 32 connections to each server, since `WAIT` holds up a connection. 0, the default, waits for
-    /// none.
-    ///
-    /// Ask for all replicas that may be promoted: one that is not among those that answered may
-    /// lack the nonce.
-    pub fn wait_for_replicas(mut self, replicas: u32) -> Self {
-        self.replicas = replicas;
-        self
-    }
-
-    /// Trusts these certificates (PEM) in place of the system's.
-    #[cfg(feature = "tls")]
-    pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.certificates_mut().root_cert = Some(pem.into());
-        self
-    }
-
-    /// Shows this certificate to the server. Both are PEM.
-    #[cfg(feature = "tls")]
-    pub fn client_certificate_pem(
-        mut self,
-        certificate: impl Into<Vec<u8>>,
-        key: impl Into<Vec<u8>>,
-    ) -> Self {
-        let (client_cert, client_key) = (certificate.into(), key.into());
-        self.certificates_mut().client_tls = Some(redis::ClientTlsConfig { client_cert, client_key });
-        self
-    }
-
-    /// Connects to one server: `redis://[user][:password@]host[:port][/database]`, or `rediss://`
-    /// with the feature `tls`.
-    ///
-    /// # Errors
-    /// [`ConnectError`]: the settings are wrong, or the server cannot be reached, may evict nonces,
-    /// or is part of a cluster.
-    pub async fn connect(self, url: &str) -> Result<RedisNonceBackend, ConnectError> {
-        let address = Address::Server(Box::new(self.info(0, url)?));
-        self.one(address).await
-    }
-
-    /// Connects to the primary that these Sentinels name, and to its successor after a failover.
-    /// `server` is the URL of the primary with the name that the Sentinels know it by in place of
-    /// the host: `redis://:password@mymaster`.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect). The index in [`ConnectError::Url`] counts `server` last.
-    pub async fn connect_sentinel(
-        self,
-        sentinels: &[&str],
-        server: &str,
-    ) -> Result<RedisNonceBackend, ConnectError> {
-        let sentinels = self.infos(sentinels)?;
-        let server = self.info(sentinels.len(), server)?;
-        let name = match server.addr() {
-            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => host.clone(),
-            _ => {
-                let reason = "it must have the primary's name in place of the host".to_owned();
-                return Err(ConnectError::Url { index: sentinels.len(), reason });
-            }
-        };
-        self.one(Address::Sentinel(Box::new(Sentinels { sentinels, name, server }))).await
-    }
-
-    /// Connects to a cluster. `urls` are some of its servers, the more the better; the first one's
-    /// user, password and TLS serve for all. Nonces lie in 256 buckets (hash tags), so that each
-    /// server of the cluster carries its share and one that lost its data is noticed by itself.
-    ///
-    /// While a slot is being moved, and for 25 s after, tokens of its bucket are refused.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect), for all primaries.
-    pub async fn connect_cluster(self, urls: &[&str]) -> Result<RedisNonceBackend, ConnectError> {
-        let seeds = self.infos(urls)?;
-        let terms = self.terms(true)?;
-        let cluster = Cluster::connect(seeds, self.demands("cluster"), Arc::clone(&terms)).await?;
-        Ok(self.backend(terms, Servers::Cluster(cluster)))
-    }
-
-    /// Uses a connection of the application's: a `MultiplexedConnection` or a `ConnectionManager` to
-    /// one server, shared with whatever else runs on it.
-    ///
-    /// It must not repeat commands after a failure (these two do not; a cluster connection does) and
-    /// always lead to the same server. When it reconnects, that is not seen here: a restart or
-    /// failover is treated as under [`trust_persistence`](Self::trust_persistence), and only an
-    /// emptied server is noticed. A `MultiplexedConnection` that broke stays broken.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    pub async fn over(
-        mut self,
-        mut connection: impl ConnectionLike + Clone + Send + Sync + 'static,
-    ) -> Result<RedisNonceBackend, ConnectError> {
-        if self.replicas > 0 {
-            return Err(ConnectError::WaitOverGivenConnection);
-        }
-        let terms = self.terms(false)?;
-        self.trust_persistence = true;
-        self.demands("standalone").check(&mut connection, "of the connection given").await?;
-        let server = Server::over(connection, &terms);
-        Ok(self.backend(terms, Servers::One(server)))
-    }
-
-    async fn one(self, address: Address) -> Result<RedisNonceBackend, ConnectError> {
-        let terms = self.terms(false)?;
-        let server = Server::new(Dial { address, demands: self.demands("standalone") }, &terms);
-        server.connect().await?;
-        Ok(self.backend(terms, Servers::One(server)))
-    }
-
-    fn terms(&self, clustered: bool) -> Result<Arc<Terms>, ConnectError> {
-        if self.timeout < SHORTEST_TIMEOUT || self.timeout > LONGEST_TIMEOUT {
-            return Err(ConnectError::Timeout { found: self.timeout });
-        }
-        let replicas = (self.replicas > 0).then_some(self.replicas);
-        Ok(Arc::new(Terms { keyspace: Keyspace::new(&self.prefix, clustered)?, replicas }))
-    }
-
-    fn demands(&self, mode: &'static str) -> Arc<Demands> {
-        let Self { accept_eviction, trust_persistence, .. } = *self;
-        Arc::new(Demands { mode, accept_eviction, trust_persistence, warned: AtomicBool::new(false) })
-    }
-
-    fn backend(&self, terms: Arc<Terms>, servers: Servers) -> RedisNonceBackend {
-        let start_rule = StartRule::Strict { server_skew: self.server_skew };
-        RedisNonceBackend { terms, servers, timeout: self.timeout, start_rule }
-    }
-
-    fn infos(&self, urls: &[&str]) -> Result<Vec<ConnectionInfo>, ConnectError> {
-        if urls.is_empty() {
-            return Err(ConnectError::NoUrl);
-        }
-        urls.iter().enumerate().map(|(index, url)| self.info(index, url)).collect()
-    }
-
-    fn info(&self, index: usize, url: &str) -> Result<ConnectionInfo, ConnectError> {
-        let refused = |error: redis::RedisError| ConnectError::Url { index, reason: error.to_string() };
-        let info = url.into_connection_info().map_err(refused)?;
-        #[cfg(feature = "tls")]
-        if self.certificates.is_some() && !matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
-            let reason =
-                "certificates are given, but it is not encrypted: begin it with rediss://".to_owned();
-            return Err(ConnectError::Url { index, reason });
-        }
-        #[cfg(feature = "tls")]
-        if let redis::ConnectionAddr::TcpTls { insecure, .. } = info.addr() {
-            if *insecure {
-                let reason = "#insecure would trust any server; give its root certificate".to_owned();
-                return Err(ConnectError::Url { index, reason });
-            }
-            // rustls panics where several providers are compiled in and none was chosen.
-            if rustls::crypto::CryptoProvider::get_default().is_none() {
-                // Another thread was faster: that serves as well.
-                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-            }
-            if let Some(certificates) = self.certificates.clone() {
-                let client = redis::Client::build_with_tls(info, certificates).map_err(refused)?;
-                return Ok(client.get_connection_info().clone());
-            }
-        }
-        Ok(info)
-    }
-
-    #[cfg(feature = "tls")]
-    fn certificates_mut(&mut self) -> &mut redis::TlsCertificates {
-        self.certificates.get_or_insert(redis::TlsCertificates { client_tls: None, root_cert: None })
-    }
-}
-
-impl fmt::Debug for RedisNonceBackendBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisNonceBackendBuilder")
-            .field("prefix", &self.prefix)
-            .field("timeout", &self.timeout)
-            .field("server_skew", &self.server_skew)
-            .field("accept_eviction", &self.accept_eviction)
-            .field("trust_persistence", &self.trust_persistence)
-            .field("replicas", &self.replicas)
             .finish_non_exhaustive()
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     RedisFault,
     keyspace::Keyspace,
-    memory::{self, Memory},
+    mark::{self, Memory},
     server::{Server, Turn},
 };
 
@@ -108,7 +108,7 @@ impl Claims {
     fn join(&self, mut claim: (Nonce, Answer), server: &Arc<Server>) {
         let deadline = claim.0.deadline;
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        // All have the same time, so a deadline tells when a claim began.
+        // All requests have the same timeout, so comparing deadlines compares starts.
         if deadline.saturating_duration_since(batch.deadline) <= OPEN {
             match batch.join.try_send(claim) {
                 Ok(()) => return,
@@ -182,7 +182,7 @@ async fn claim_all(
     let marks = Marks::of(nonces, &terms.keyspace);
     let commands = |_: Option<&str>| commands(nonces, &marks, terms.replicas, deadline);
     let read = |values: &[Value], run_id: Option<&str>| read(values, run_id, nonces, &marks, terms.replicas);
-    turn.ask(deadline, commands, read).await
+    turn.ask(deadline, None, commands, read).await
 }
 
 /// The keys of the marks of a batch, each once.
@@ -230,7 +230,7 @@ fn read(
     let (sets, rest) = values.split_at_checked(nonces.len()).unwrap_or_default();
     let (memories, waits) = rest.split_at_checked(marks.0.len()).unwrap_or_default();
     let memories: Vec<_> =
-        memories.iter().zip(&marks.0).map(|(value, (_, key))| memory::read(value, run_id, key)).collect();
+        memories.iter().zip(&marks.0).map(|(value, (_, key))| mark::read(value, run_id, key)).collect();
     let acknowledged = match (waits, replicas) {
         ([], None) => Ok(None),
         ([Value::Int(acknowledged)], Some(_)) => Ok(Some(*acknowledged)),

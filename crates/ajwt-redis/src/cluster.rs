@@ -16,8 +16,9 @@ use tokio::{
 use crate::{
     RedisFault,
     claims::Terms,
+    demands::{Demands, Mode},
     keyspace::slot_of,
-    link::{Address, CONNECT_TIMEOUT, Demands, Dial, ask, connect, name_of, text},
+    link::{Address, CONNECT_TIMEOUT, Dial, ask, connect, name_of, text},
     sentinel::at,
     server::Server,
 };
@@ -128,8 +129,8 @@ impl Cluster {
         let answers = ask(&mut connection, Instant::now() + CONNECT_TIMEOUT, question).await?;
         let ranges = match answers.as_slice() {
             [Value::ServerError(error)] if error.code() == "ERR" => {
-                let (server, found) = (name_of(info), "standalone".to_owned());
-                return Err(RedisFault::WrongMode { server, found, wanted: "cluster" });
+                let (server, found) = (name_of(info), Mode::Standalone.name().to_owned());
+                return Err(RedisFault::WrongMode { server, found, wanted: Mode::Cluster.name() });
             }
             [Value::ServerError(error)] => return Err(RedisFault::refused(error.code())),
             // One that left the cluster, or has not joined it yet. The others may know.

@@ -1,6 +1,5 @@
 use std::{error::Error, sync::Arc};
 
-use ajwt_core::Timestamp;
 use ajwt_server::{NonceError, RepositoryError};
 use thiserror::Error;
 
@@ -35,21 +34,6 @@ pub enum ConnectError {
     #[error("wait_for_replicas needs connections of its own: give a URL, not a connection")]
     WaitOverGivenConnection,
     /// The server cannot be reached, or is not one to keep nonces on.
-    #[error(transparent)]
-    Server(#[from] RedisFault),
-}
-
-/// Why [`RedisNonceBackend::initialise`](crate::RedisNonceBackend::initialise) did nothing.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum InitialiseError {
-    /// There is a memory already. Nothing was changed.
-    #[error("the server already remembers nonces under this prefix, since {since}: it is not new")]
-    AlreadyInitialised {
-        /// Since when its memory is whole.
-        since: Timestamp,
-    },
-    /// The server failed.
     #[error(transparent)]
     Server(#[from] RedisFault),
 }

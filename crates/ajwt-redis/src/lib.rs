@@ -22,12 +22,13 @@
 mod backend;
 mod claims;
 mod cluster;
+mod demands;
 mod error;
 mod keyspace;
 mod link;
-mod memory;
+mod mark;
 mod sentinel;
 mod server;
 
 pub use backend::{RedisNonceBackend, RedisNonceBackendBuilder};
-pub use error::{ConnectError, InitialiseError, RedisFault};
+pub use error::{ConnectError, RedisFault};

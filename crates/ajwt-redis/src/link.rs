@@ -1,9 +1,6 @@
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -20,7 +17,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{RedisFault, sentinel::Sentinels};
+use crate::{RedisFault, demands::Demands, sentinel::Sentinels};
 
 /// For name look-up, TCP, TLS, greeting and checks.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,15 +38,6 @@ pub(crate) enum Address {
 pub(crate) struct Dial {
     pub(crate) address: Address,
     pub(crate) demands: Arc<Demands>,
-}
-
-/// What a server must be like.
-#[derive(Debug)]
-pub(crate) struct Demands {
-    pub(crate) mode: &'static str,
-    pub(crate) accept_eviction: bool,
-    pub(crate) trust_persistence: bool,
-    pub(crate) warned: AtomicBool,
 }
 
 /// A connection that was checked.
@@ -93,8 +81,8 @@ impl Link {
     }
 
     /// Sends commands once and reads the answers. The commands are made, and the answers read, with
-    /// the run_id of the process at the other end. `waiting` is since when they have waited for their turn, if
-    /// they have.
+    /// the run_id of the process at the other end. `waiting` is since when they have waited, for their turn or
+    /// for what was asked before them, if they have.
     pub(crate) async fn ask<T>(
         &self,
         deadline: Instant,
@@ -116,9 +104,9 @@ impl Link {
         }
         let read = answer.and_then(|values| read(&values, run_id));
         let is_over = match &read {
-            // What waited was sent with what was left of its time, in which no answer need have been due: it
-            // ends the connection for the others only if that was silent for as long as it had in all. Where
-            // all wait for their turn, nothing else would end one that went dumb.
+            // A request that waited may be sent with little time left, so its timeout alone does not show a dead
+            // connection. End the connection only if it was silent for the request's whole time. Where all requests
+            // wait, nothing else would end a dead one.
             Err(RedisFault::TimedOut) => {
                 waiting.is_none_or(|since| connected.silence() >= deadline.saturating_duration_since(since))
             }
@@ -241,72 +229,6 @@ impl Dial {
     }
 }
 
-impl Demands {
-    /// Checks a server on a new connection. The run_id of its process, if that is to be followed.
-    pub(crate) async fn check(
-        &self,
-        connection: &mut (impl ConnectionLike + Send),
-        server: &str,
-    ) -> Result<Option<Arc<str>>, RedisFault> {
-        let mut questions = redis::pipe();
-        questions.cmd("CONFIG").arg("GET").arg("maxmemory-policy");
-        questions.cmd("CONFIG").arg("GET").arg("maxmemory");
-        questions.cmd("INFO").arg("server");
-        questions.cmd("INFO").arg("memory");
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let answers = ask(connection, deadline, questions).await?;
-        let [policy, maxmemory, info, memory] = answers.as_slice() else {
-            return Err(RedisFault::UnexpectedReply { command: "CONFIG GET" });
-        };
-        if let Value::ServerError(error) = info
-            && matches!(error.code(), "LOADING" | "NOAUTH" | "MASTERDOWN")
-        {
-            return Err(RedisFault::refused(error.code()));
-        }
-        // Where CONFIG is forbidden, as at providers, INFO says the same.
-        let policy = setting(policy).or_else(|| field(memory, "maxmemory_policy"));
-        let maxmemory = setting(maxmemory).or_else(|| field(memory, "maxmemory"));
-        self.check_eviction(policy, maxmemory, server)?;
-        let field = |name| field(info, name);
-        if let Some(mode) = field("redis_mode").or_else(|| field("server_mode"))
-            && mode != self.mode
-        {
-            let (server, found) = (server.to_owned(), word(mode));
-            return Err(RedisFault::WrongMode { server, found, wanted: self.mode });
-        }
-        if self.trust_persistence {
-            return Ok(None);
-        }
-        match field("run_id") {
-            Some(run_id) if !run_id.is_empty() => Ok(Some(run_id.into())),
-            _ => Err(RedisFault::NoRunId { server: server.to_owned() }),
-        }
-    }
-
-    fn check_eviction(
-        &self,
-        policy: Option<&str>,
-        maxmemory: Option<&str>,
-        server: &str,
-    ) -> Result<(), RedisFault> {
-        let (Some(policy), Some(maxmemory)) = (policy, maxmemory) else {
-            if !self.warned.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    server,
-                    "the Redis server does not tell its maxmemory-policy: make sure that it is noeviction, or \
-                     used tokens become good again when memory is short"
-                );
-            }
-            return Ok(());
-        };
-        if policy == "noeviction" || maxmemory == "0" || self.accept_eviction {
-            return Ok(());
-        }
-        let (policy, maxmemory) = (word(policy), word(maxmemory));
-        Err(RedisFault::Evicts { server: server.to_owned(), policy, maxmemory })
-    }
-}
-
 /// Opens a connection. All its waiting is bounded by the caller.
 pub(crate) async fn connect(info: ConnectionInfo) -> Result<redis::aio::MultiplexedConnection, RedisFault> {
     let server = name_of(&info);
@@ -353,40 +275,5 @@ pub(crate) fn text(value: &Value) -> &str {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => text,
         _ => "",
-    }
-}
-
-/// A value in an answer to INFO.
-fn field<'a>(info: &'a Value, name: &str) -> Option<&'a str> {
-    let mut lines = text(info).lines().filter_map(|line| line.split_once(':'));
-    lines.find(|(key, _)| *key == name).map(|(_, value)| value.trim())
-}
-
-/// A word of the server's, as an error shows it: what is no short word may hold anything.
-fn word(text: &str) -> String {
-    let plain = text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain { text } else { "(not a word)" }.to_owned()
-}
-
-/// The value in an answer to CONFIG GET.
-fn setting(value: &Value) -> Option<&str> {
-    match value {
-        Value::Array(parts) => parts.get(1).map(text),
-        Value::Map(parts) => parts.first().map(|(_, value)| text(value)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Found by fuzzing: they went into errors as they were.
-    #[test]
-    fn what_a_server_says_of_itself_cannot_command_a_terminal() {
-        assert_eq!(word("allkeys-lru"), "allkeys-lru");
-        for other in ["standalone\r\u{2}", "\u{1b}[2J", "\u{202e}", "a b", &"x".repeat(41)] {
-            assert_eq!(word(other), "(not a word)", "{other:?}");
-        }
     }
 }

@@ -72,14 +72,15 @@ impl Server {
         self.claims.claim(self, nonce, bucket, deadline).await
     }
 
-    /// As [`Link::ask`].
+    /// As [`Link::ask`], for a request that began then and may have had another answer since.
     pub(crate) async fn ask<T>(
         &self,
         deadline: Instant,
+        began: Instant,
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        self.turn(deadline).await?.ask(deadline, commands, read).await
+        self.turn(deadline).await?.ask(deadline, Some(began), commands, read).await
     }
 
     /// Waits until something can be sent.
@@ -106,12 +107,13 @@ impl Turn<'_> {
     pub(crate) async fn ask<T>(
         self,
         deadline: Instant,
+        waiting: Option<Instant>,
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
         match &self {
-            Self::Shared(link) => link.ask(deadline, None, commands, read).await,
-            Self::Lane(lane) => lane.link.ask(deadline, lane.waiting, commands, read).await,
+            Self::Shared(link) => link.ask(deadline, waiting, commands, read).await,
+            Self::Lane(lane) => lane.link.ask(deadline, waiting.or(lane.waiting), commands, read).await,
             Self::Given(given) => read(&given.0(deadline, commands(None)).await?, None),
         }
     }

@@ -63,7 +63,7 @@ async fn an_account_calls_and_a_dead_redis_is_503() {
     // As an operator does, once: this service is new.
     let nonces =
         RedisNonceBackend::builder("axum-redis:example").connect(&redis_url).await.expect("connected");
-    nonces.initialise().await.expect("marked");
+    assert!(nonces.initialise().await.expect("marked"));
 
     let key = PrivateKey::generate_ed25519().expect("a key");
     let accounts = folder.path().join("accounts.json");

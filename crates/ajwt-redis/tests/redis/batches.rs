@@ -20,7 +20,7 @@ type Answer = Result<NonceOutcome, NonceError>;
 
 async fn new_backend(url: &str) -> Arc<RedisNonceBackend> {
     let backend = builder().connect(url).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     Arc::new(backend)
 }
 

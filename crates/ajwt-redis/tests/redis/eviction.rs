@@ -62,7 +62,7 @@ async fn each_new_connection_is_checked() {
 async fn eviction_makes_a_used_token_good_again() {
     let server = RedisServer::start(&["--maxmemory", "3mb", "--maxmemory-policy", "volatile-ttl"]);
     let backend = builder().accept_eviction().connect(&server.url()).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     let used = |number: u32| use_now(&format!("{number}"));
     fresh(&backend, &used(0)).await;
     replayed(&backend, &used(0)).await;
@@ -88,7 +88,7 @@ async fn eviction_makes_a_used_token_good_again() {
 async fn without_eviction_a_full_server_refuses() {
     let server = RedisServer::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
     let backend = builder().connect(&server.url()).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     let used = use_now("used");
     fresh(&backend, &used).await;
     let mut number = 0;
@@ -122,7 +122,7 @@ fn log_of_a_start(rules: &str) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let backend = builder().trust_persistence().connect(&url).await.expect("connected");
-            backend.initialise().await.expect("new");
+            assert!(backend.initialise().await.expect("new"));
             fresh(&backend, &use_now(rules)).await;
         });
     });
@@ -156,7 +156,7 @@ async fn where_config_is_forbidden_info_tells_of_eviction() {
     server.ask::<()>("CONFIG SET maxmemory 100mb");
     server.ask::<()>("CONFIG SET maxmemory-policy noeviction");
     let backend = builder().connect(&url).await.expect("it does not evict");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("one")).await;
 }
 
@@ -167,7 +167,7 @@ async fn where_info_is_forbidden_the_operator_must_vouch() {
     let error = builder().connect(&url).await.expect_err("an error");
     assert!(matches!(error, ConnectError::Server(RedisFault::NoRunId { .. })), "{error}");
     let backend = builder().trust_persistence().connect(&url).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("one")).await;
 }
 

@@ -33,7 +33,7 @@ impl Pair {
         let pair = Self { primary, replica, address };
         until("the replica is in step", || pair.replica.info("replication", "master_link_status") == "up");
         let backend = pair.connect(builder()).await;
-        backend.initialise().await.expect("new");
+        assert!(backend.initialise().await.expect("new"));
         until("the replica has the mark", || pair.replica.ask::<usize>("DBSIZE") == 1);
         pair
     }
@@ -313,7 +313,7 @@ async fn sentinel_leads_to_the_new_primary() {
         connected.unwrap_or_else(|error| panic!("{}", told(&error)))
     };
     let backend = connect(builder().timeout(Duration::from_millis(500))).await;
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("before")).await;
     let waiting = connect(builder().timeout(Duration::from_secs(2)).wait_for_replicas(1)).await;
     let waiting = std::sync::Arc::new(waiting);
@@ -351,7 +351,7 @@ async fn slow_sentinels_and_a_slow_primary_are_waited_for() {
     // Less than is left of the 3 s, with the answer to the claim, when 2.1 s are over.
     let hasty = builder().timeout(Duration::from_millis(1200));
     let backend = hasty.connect_sentinel(&[&to_sentinel.url()], "redis://orders").await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     let backend = Arc::new(backend);
     // Each step is two answers.
     for proxy in [&to_primary, &to_sentinel] {

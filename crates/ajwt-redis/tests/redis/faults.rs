@@ -6,7 +6,7 @@ use std::{
 };
 
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend};
-use ajwt_server::NonceBackend as _;
+use ajwt_server::{NonceBackend as _, NonceError};
 use ajwt_test_servers::redis::RedisServer;
 use tokio::task::JoinSet;
 
@@ -28,7 +28,7 @@ async fn behind_proxy() -> (RedisServer, Proxy, Arc<RedisNonceBackend>) {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::start(server.port()).await;
     let backend = crate::builder().connect(&proxy.url()).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     recovers(&Arc::new(backend), "at first").await;
     proxy.claims();
     let backend = crate::builder().connect(&proxy.url()).await.expect("connected");
@@ -152,6 +152,33 @@ async fn on_a_slow_network_claims_that_waited_do_not_end_the_connection() {
     // it is there: one every 1.25 s, and a fifth of the claims fails.
     assert!(made <= 3, "{made} connections, {accepted} of 300 accepted");
     assert!((255..300).contains(&accepted), "{made} connections, {accepted} of 300 accepted");
+}
+
+/// The claim takes most of the request's time: what is left is too little for the answer about the new mark, and must
+/// not end the connection either.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_slow_network_a_new_mark_does_not_end_the_connection() {
+    let (server, proxy, _) = behind_proxy().await;
+    let backend = crate::builder().timeout(Duration::from_secs(3)).connect(&proxy.url()).await;
+    let backend = Arc::new(backend.expect("connected"));
+    for attempt in 0..5 {
+        recovers(&backend, &format!("attempt {attempt}")).await;
+        let made = proxy.connections();
+        server.ask::<()>("FLUSHALL");
+        proxy.delay(Duration::from_secs(2));
+        let late = backend.consume(&use_ahead(&format!("late {attempt}"))).await;
+        proxy.delay(Duration::ZERO);
+        let is_marked = server.ask::<Option<String>>("GET test/since").is_some();
+        if !is_marked || !matches!(late, Err(NonceError::Store(_))) {
+            // The machine was so busy that the claim was too late itself, or nothing was.
+            continue;
+        }
+        // Behind the answer about the mark, which is on its way.
+        fresh(&backend, &use_ahead(&format!("after {attempt}"))).await;
+        assert_eq!(proxy.connections(), made);
+        return;
+    }
+    panic!("no claim is answered in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -392,7 +419,7 @@ async fn no_password_is_shown() {
     let url = format!("redis://app:{IN_URL}@{host}");
     hearing.error(&crate::builder().connect_cluster(&[&url]).await.expect_err("a cluster"));
     let backend = crate::builder().trust_persistence().connect(&url).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_ahead("one")).await;
     hearing.debug(&backend);
     server.kill();
@@ -422,7 +449,7 @@ async fn what_cannot_be_used_is_refused_with_a_reason() {
 async fn direct() -> (RedisServer, Arc<RedisNonceBackend>) {
     let server = RedisServer::start(&[]);
     let backend = crate::builder().connect(&server.url()).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     (server, Arc::new(backend))
 }
 

@@ -30,7 +30,8 @@ async fn on_one_server() {
         return work(builder().connect(&url).await.expect("connected"), file.into()).await;
     }
     let server = RedisServer::start(&[]);
-    builder().connect(&server.url()).await.expect("connected").initialise().await.expect("new");
+    let backend = builder().connect(&server.url()).await.expect("connected");
+    assert!(backend.initialise().await.expect("new"));
     race("many_processes::on_one_server", &server.url());
 }
 

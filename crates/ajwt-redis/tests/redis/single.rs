@@ -2,7 +2,7 @@
 
 use std::{env, sync::Arc, time::Duration};
 
-use ajwt_redis::{InitialiseError, RedisFault, RedisNonceBackend};
+use ajwt_redis::{RedisFault, RedisNonceBackend};
 use ajwt_server::{NonceBackend as _, NonceError, testing};
 use ajwt_test_servers::redis::RedisServer;
 
@@ -10,7 +10,7 @@ use crate::{PATIENT, builder, fault, fresh, may_have_been_used, replayed, use_ah
 
 async fn new_backend(server: &RedisServer) -> RedisNonceBackend {
     let backend = builder().connect(&server.url()).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     backend
 }
 
@@ -26,7 +26,7 @@ async fn conforms_over_a_connection_manager() {
     let client = redis::Client::open(server.url()).expect("a client");
     let connection = client.get_connection_manager().await.expect("connected");
     let backend = builder().over(connection).await.expect("a backend");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     testing::nonce_backend(Arc::new(backend)).await;
 }
 
@@ -62,16 +62,51 @@ async fn a_new_server_refuses_what_may_have_been_used_until_it_is_vouched_for() 
     // 20 s of tolerance and 5 s of skew, from the mark on; some seconds may pass in this test.
     may_have_been_used(&backend, &use_at("soon", 24)).await;
     fresh(&backend, &use_at("soon", 35)).await;
-    let refused = backend.initialise().await;
-    assert!(matches!(refused, Err(InitialiseError::AlreadyInitialised { .. })), "{refused:?}");
+    let mark: String = server.ask("GET test/since");
+    assert!(!backend.initialise().await.expect("an answer"), "it is in use by now");
+    assert_eq!(server.ask::<String>("GET test/since"), mark);
 
     let other =
         RedisNonceBackend::builder("other").timeout(PATIENT).connect(&server.url()).await.expect("connected");
-    other.initialise().await.expect("another prefix is new");
+    assert!(other.initialise().await.expect("an answer"), "another prefix is new");
     fresh(&other, &use_now("first")).await;
-    let refused = other.initialise().await;
-    assert!(matches!(refused, Err(InitialiseError::AlreadyInitialised { since }) if since.as_millis() == 0));
+    assert!(other.initialise().await.expect("an answer"), "once more changes nothing");
     replayed(&other, &use_now("first")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_who_mark_a_new_server_at_once_are_told_that_it_is_marked() {
+    let server = RedisServer::start(&[]);
+    let backend = Arc::new(builder().connect(&server.url()).await.expect("connected"));
+    let mut marking = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let backend = Arc::clone(&backend);
+        marking.spawn(async move { backend.initialise().await.expect("an answer") });
+    }
+    assert_eq!(marking.join_all().await, [true; 16]);
+    fresh(&backend, &use_now("one")).await;
+}
+
+/// The mark came back from the file; what was used after it was written may not have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_restarted_with_its_file_is_not_new() {
+    let (mut server, used) = snapshot_before("used").await;
+    let mark: String = server.ask("GET test/since");
+    server.restart();
+    let backend = builder().connect(&server.url()).await.expect("connected");
+    assert!(!backend.initialise().await.expect("an answer"));
+    assert_eq!(server.ask::<String>("GET test/since"), mark);
+    may_have_been_used(&backend, &used).await;
+}
+
+/// Then any process's mark counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_restarted_with_its_file_is_marked_still_on_the_operators_word() {
+    let (mut server, used) = snapshot_before("used").await;
+    server.restart();
+    let backend = builder().trust_persistence().connect(&server.url()).await.expect("connected");
+    assert!(backend.initialise().await.expect("an answer"));
+    fresh(&backend, &used).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +132,7 @@ async fn prefixes_are_independent() {
         .connect(&server.url())
         .await
         .expect("connected");
-    two.initialise().await.expect("new");
+    assert!(two.initialise().await.expect("new"));
     for backend in [&one, &two] {
         fresh(backend, &use_now("same")).await;
         replayed(backend, &use_now("same")).await;
@@ -201,7 +236,7 @@ async fn a_server_emptied_again_and_again_lets_nothing_through_twice() {
         }
         // Vouched for, though tokens were used: only so that the next round accepts some.
         server.ask::<()>("DEL test/since");
-        backend.initialise().await.expect("no mark");
+        assert!(backend.initialise().await.expect("an answer"), "there is no mark");
     }
     assert!(accepted.values().all(|count| *count == 1), "{accepted:?}");
 }
@@ -247,7 +282,7 @@ async fn a_restart_from_an_old_snapshot_is_not_noticed_on_the_operators_word() {
 async fn a_restart_that_loses_nothing_costs_nothing_on_the_operators_word() {
     let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let backend = builder().trust_persistence().connect(&server.url()).await.expect("connected");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     let used = use_now("used");
     fresh(&backend, &used).await;
     server.restart();
@@ -317,7 +352,7 @@ async fn a_multiplexed_connection_of_the_applications_serves() {
     let client = redis::Client::open(server.url()).expect("a client");
     let connection = client.get_multiplexed_async_connection().await.expect("connected");
     let backend = builder().over(connection.clone()).await.expect("a backend");
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("one")).await;
     replayed(&backend, &use_now("one")).await;
     server.ask::<()>("FLUSHALL");
@@ -339,7 +374,7 @@ async fn a_nonce_takes_little_memory() {
             .await
             .expect("connected"),
     );
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     let used = || server.info("memory", "used_memory").parse::<u64>().expect("a number");
     let before = used();
     let mut tasks = tokio::task::JoinSet::new();

@@ -94,7 +94,7 @@ async fn a_server_with_a_certificate_of_the_given_root_serves() {
     let trusting = || builder().root_certificates_pem(tls.root.clone());
     let backend =
         trusting().connect(&tls.url("localhost")).await.unwrap_or_else(|error| panic!("{}", told(&error)));
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("one")).await;
     replayed(&backend, &use_now("one")).await;
 
@@ -129,6 +129,6 @@ async fn a_server_may_ask_for_a_certificate() {
     assert!(!format!("{known:?}").contains("PRIVATE"));
     let backend =
         known.connect(&tls.url("localhost")).await.unwrap_or_else(|error| panic!("{}", told(&error)));
-    backend.initialise().await.expect("new");
+    assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("one")).await;
 }

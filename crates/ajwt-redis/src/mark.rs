@@ -18,12 +18,17 @@ pub(crate) enum Memory {
     Since(Timestamp),
 }
 
+impl Memory {
+    /// Whole since ever: that of a store which is new.
+    pub(crate) const NEW: Self = Self::Since(Timestamp::from_millis(0));
+}
+
 /// Stands for the process where it is not known.
 pub(crate) const NOBODY: &str = "-";
 
-/// What the mark says when written now. Without a run_id the mark is nobody's.
-pub(crate) fn mark(since: Timestamp, run_id: Option<&str>) -> String {
-    format!("{} {}", since.as_millis(), run_id.unwrap_or(NOBODY))
+/// The mark that reads as [`Memory::NEW`]. Without a run_id it is nobody's.
+pub(crate) fn of_new_store(run_id: Option<&str>) -> String {
+    format!("0 {}", run_id.unwrap_or(NOBODY))
 }
 
 /// Reads an answer to the mark's GET. Without a run_id to compare, any process's mark counts.
@@ -54,14 +59,16 @@ mod tests {
 
     #[test]
     fn a_mark_reads_as_written() {
-        let since = Timestamp::from_millis(1_790_000_000_123);
-        let written = |run_id| Value::BulkString(mark(since, run_id).into_bytes());
+        let written = |run_id| Value::BulkString(of_new_store(run_id).into_bytes());
         let reads = |value: &Value, run_id| read(value, run_id, "k").ok();
-        assert_eq!(reads(&written(Some("ab")), Some("ab")), Some(Memory::Since(since)));
+        assert_eq!(reads(&written(Some("ab")), Some("ab")), Some(Memory::NEW));
         assert_eq!(reads(&written(Some("ab")), Some("cd")), Some(Memory::OfAnotherProcess));
         assert_eq!(reads(&written(None), Some("cd")), Some(Memory::OfAnotherProcess));
-        assert_eq!(reads(&written(Some("ab")), None), Some(Memory::Since(since)));
+        assert_eq!(reads(&written(Some("ab")), None), Some(Memory::NEW));
         assert_eq!(reads(&Value::Nil, Some("ab")), Some(Memory::Missing));
+        let dated = Value::BulkString("1790000000123 ab".into());
+        let since = Timestamp::from_millis(1_790_000_000_123);
+        assert_eq!(reads(&dated, Some("ab")), Some(Memory::Since(since)));
     }
 
     #[test]
