@@ -67,7 +67,7 @@ fn requests(report: &mut Report, runtime: &Runtime, store: &PostgresRepository) 
         let _in_runtime = runtime.enter();
         let options = UserCacheOptions::default().max_staleness(staleness);
         let store = Arc::new(store.clone());
-        let cached = Arc::new(CachedUserRepository::new(store.clone(), store, options));
+        let cached = Arc::new(CachedUserRepository::over(store, options));
         let by_store = builder(cached).build().expect("built");
         wait_for_the_next_second();
         let requests = || headers(&key, REQUESTS);

@@ -38,7 +38,7 @@ fn users(report: &mut Report) {
         let _in_runtime = runtime.enter();
         let store = Arc::new(store);
         let options = UserCacheOptions::default().max_staleness(Duration::ZERO);
-        build(Arc::new(CachedUserRepository::new(store.clone(), store, options)))
+        build(Arc::new(CachedUserRepository::over(store, options)))
     };
     let pems: Vec<_> = (0..1000).map(|_| ed25519().public_key().to_pem()).collect();
     let parse = |round: usize| {

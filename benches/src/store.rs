@@ -35,7 +35,7 @@ pub(crate) fn run(report: &mut Report) {
             let _in_runtime = runtime.enter();
             let store = Arc::new(store.clone());
             let options = UserCacheOptions::default().max_staleness(staleness).capacity(2 * USERS);
-            Arc::new(CachedUserRepository::new(store.clone(), store, options))
+            Arc::new(CachedUserRepository::over(store, options))
         };
         let by_store = builder(cached).build().expect("built");
         let by_memory = builder(in_memory.clone()).build().expect("built");

@@ -111,7 +111,7 @@ async fn in_sqlite(key: &PublicKey) -> (tempfile::TempDir, Arc<dyn UserRepositor
     store.add_user(&name).await.expect("added");
     store.add_key(&name, &NewKey::of_key(key.clone())).await.expect("added");
     let store = Arc::new(store);
-    (folder, Arc::new(CachedUserRepository::new(store.clone(), store, UserCacheOptions::default())))
+    (folder, Arc::new(CachedUserRepository::over(store, UserCacheOptions::default())))
 }
 
 /// Takes for each request the time of a bare signature check and does nothing else.

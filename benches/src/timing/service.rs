@@ -85,7 +85,7 @@ pub(crate) async fn authenticator(variant: &str, folder: &std::path::Path) -> Au
     let store = Arc::new(store);
     let users: Arc<dyn UserRepository<User = User>> = if is_caching {
         let options = UserCacheOptions::default().capacity(CACHE);
-        Arc::new(CachedUserRepository::new(store.clone(), store, options))
+        Arc::new(CachedUserRepository::over(store, options))
     } else {
         store
     };

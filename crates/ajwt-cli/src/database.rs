@@ -1,8 +1,8 @@
 use std::{path::Path, str::FromStr as _, sync::Arc};
 
 use ajwt_server::{
-    BatchedUsage, Freshness, KeyAdmin, NonceBackend, RepositoryError, RevisionSource, TrustedUrls, User,
-    UserRepository,
+    BatchedUsage, CachedUserRepository, Freshness, KeyAdmin, NonceBackend, RepositoryError, TrustedUrls,
+    User, UserCacheOptions, UserRepository,
 };
 use ajwt_sqlx::{
     AuditRecord, ConnectError, MigrationError, MySqlNonceBackend, MySqlRepository, PostgresNonceBackend,
@@ -168,8 +168,8 @@ impl Database {
         each!(self, repository => Arc::new(repository.clone()))
     }
 
-    pub(crate) fn revisions(&self) -> Arc<dyn RevisionSource> {
-        each!(self, repository => Arc::new(repository.clone()))
+    pub(crate) fn cached_users(&self, options: UserCacheOptions) -> CachedUserRepository<User> {
+        each!(self, repository => CachedUserRepository::over(Arc::new(repository.clone()), options))
     }
 
     pub(crate) fn trusted_urls(&self) -> Arc<dyn TrustedUrls> {

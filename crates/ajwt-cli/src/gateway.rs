@@ -10,9 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ajwt_core::{PublicKey, Validation};
 use ajwt_jwks::{ClientError, JwksCache, JwksKeyRepository};
-use ajwt_server::{
-    Authenticator, CachedUserRepository, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository,
-};
+use ajwt_server::{Authenticator, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository};
 use axum::Router;
 use clap::Args;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
@@ -238,9 +236,8 @@ impl Gateway {
             return Ok(Sources { store: users.clone(), users: users.clone(), trusted: users });
         };
         let options = UserCacheOptions::default().max_staleness(Duration::from_millis(self.max_staleness));
-        let cached = CachedUserRepository::new(database.users(), database.revisions(), options);
-        let (store, trusted) = (database.users(), database.trusted_urls());
-        Ok(Sources { store, users: Arc::new(cached), trusted })
+        let users = Arc::new(database.cached_users(options));
+        Ok(Sources { store: database.users(), users, trusted: database.trusted_urls() })
     }
 }
 

@@ -168,8 +168,20 @@ impl UserCacheOptions {
 }
 
 impl<U: KeyedUser> CachedUserRepository<U> {
-    /// Over a repository whose store tells its revision; the two are usually one. Starts the
-    /// background task that looks at the revision.
+    /// Over a store that tells its own revision, as those of `ajwt-sqlx` do. Starts the background task
+    /// that looks at it.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    #[must_use]
+    pub fn over<S>(store: Arc<S>, options: UserCacheOptions) -> Self
+    where
+        S: UserRepository<User = U> + RevisionSource,
+    {
+        Self::new(store.clone(), store, options)
+    }
+
+    /// As [`over`](Self::over), where what reads users and what tells the revision are two.
     ///
     /// # Panics
     /// Outside of a tokio runtime with its timer enabled.

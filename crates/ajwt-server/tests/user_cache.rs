@@ -121,7 +121,7 @@ fn cached(
     let store = Arc::new(Store::default());
     store.set("guido", true);
     let options = options(UserCacheOptions::default().clock(Arc::new(TokioClock(Instant::now()))));
-    let cache = CachedUserRepository::new(Arc::clone(&store) as _, Arc::clone(&store) as _, options);
+    let cache = CachedUserRepository::over(Arc::clone(&store), options);
     (store, Arc::new(cache))
 }
 

@@ -72,8 +72,7 @@ async fn with_a_listener_that_hears_nothing_the_poll_notices_changes() {
 async fn without_its_listener_the_poll_notices_changes() {
     let (_database, store) = store::database::<PostgresRepository>().await;
     let key = store::add_guido(&store).await;
-    let (users, revisions) = (Arc::new(store.clone()), Arc::new(store.clone()));
-    let cache = CachedUserRepository::new(users, revisions, UserCacheOptions::default());
+    let cache = CachedUserRepository::over(Arc::new(store.clone()), UserCacheOptions::default());
     let nonces = Arc::new(InsecureNoReplayProtection);
     let authenticator = Authenticator::builder(Arc::new(cache), nonces).build().expect("built");
     let listeners = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";

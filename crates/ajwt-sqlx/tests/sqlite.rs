@@ -275,8 +275,7 @@ async fn ten_thousand_requests_write_a_last_use_a_handful_of_times() {
             BEGIN INSERT INTO writes VALUES (1); END",
         )
         .await;
-    let users = Arc::new(store.clone());
-    let cache = CachedUserRepository::new(users.clone(), users, UserCacheOptions::default());
+    let cache = CachedUserRepository::over(Arc::new(store.clone()), UserCacheOptions::default());
     let nonces = Arc::new(MemoryNonceBackend::new(1 << 20));
     let usage = Arc::new(store.batched_usage());
     let authenticator = Authenticator::builder(Arc::new(cache), nonces).usage(usage).build().expect("built");

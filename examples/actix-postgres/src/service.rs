@@ -33,7 +33,7 @@ async fn authenticator(database_url: &str) -> Result<Authenticator, Box<dyn Erro
     // Each worker of actix-web has a runtime of its own, which ends with it, and so do connections
     // that it opened. What is written after the last request has a pool that no worker uses.
     let usage = PostgresRepository::connect(database_url).await?.batched_usage();
-    let users = CachedUserRepository::new(repository.clone(), repository, UserCacheOptions::default());
+    let users = CachedUserRepository::over(repository, UserCacheOptions::default());
     Ok(Authenticator::builder(Arc::new(users), Arc::new(nonces)).usage(Arc::new(usage)).build()?)
 }
 

@@ -81,9 +81,8 @@ impl Service {
         let warm = cache.warm_up(&repository).await.expect("listed");
         assert_eq!((warm.trusted, warm.fetched), (1, 1));
 
-        let store = Arc::new(repository.clone());
         let options = UserCacheOptions::default().max_staleness(staleness);
-        let users = CachedUserRepository::new(Arc::clone(&store) as _, store, options);
+        let users = CachedUserRepository::over(Arc::new(repository.clone()), options);
         let authenticator = Authenticator::builder(Arc::new(users), Arc::new(InsecureNoReplayProtection))
             .keys(Arc::new(JwksKeyRepository::new(Arc::clone(&cache))))
             .usage(Arc::new(repository.batched_usage()))

@@ -180,7 +180,7 @@ impl Store {
             None => store,
             Some(staleness) => {
                 let options = UserCacheOptions::default().max_staleness(staleness);
-                Arc::new(CachedUserRepository::new(store.clone(), store, options))
+                Arc::new(CachedUserRepository::over(store, options))
             }
         };
         let nonces = SqliteNonceBackend::new(self.repository.pool().clone());

@@ -159,7 +159,7 @@ impl RevisionSource for Store {
 
 fn cache(store: &Arc<Store>) -> Arc<CachedUserRepository<Version>> {
     let options = UserCacheOptions::default().max_staleness(MAX_STALENESS).clock(Arc::new(ModelClock));
-    Arc::new(CachedUserRepository::new(Arc::clone(store) as _, Arc::clone(store) as _, options))
+    Arc::new(CachedUserRepository::over(Arc::clone(store), options))
 }
 
 /// `None` where the store was too slow.

@@ -85,8 +85,7 @@ pub(crate) async fn a_request_is_one_query_and_one_insert<S: Store>() {
     // the name is cached, known or unknown.
     store.add_user(&name("inactive")).await.expect("added");
     store.set_user_active(&name("inactive"), false).await.expect("deactivated");
-    let (users, revisions) = (Arc::new(store.clone()), Arc::new(store.clone()));
-    let cache = CachedUserRepository::new(users, revisions, UserCacheOptions::default());
+    let cache = CachedUserRepository::over(Arc::new(store.clone()), UserCacheOptions::default());
     let nonces = Arc::new(InsecureNoReplayProtection);
     let authenticator = Authenticator::builder(Arc::new(cache), nonces).build().expect("built");
     assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());

@@ -36,9 +36,8 @@ async fn in_another_process<S: Store>(test: &str, database: &S::Database, sql: &
 }
 
 fn cache<S: Store>(store: &S, max_staleness: Duration) -> Arc<CachedUserRepository<ajwt_server::User>> {
-    let (users, revisions) = (Arc::new(store.clone()), Arc::new(store.clone()));
     let options = UserCacheOptions::default().max_staleness(max_staleness);
-    Arc::new(CachedUserRepository::new(users, revisions, options))
+    Arc::new(CachedUserRepository::over(Arc::new(store.clone()), options))
 }
 
 fn authenticator(cache: &Arc<CachedUserRepository<ajwt_server::User>>) -> Authenticator {
@@ -194,9 +193,8 @@ pub(crate) async fn a_server_that_stops_is_503_after_the_staleness<S: Store>(
     store::set_up(store).await;
     let key = add_guido(store).await;
     let prompt = authenticator(&cache(store, Duration::from_secs(1)));
-    let (users, revisions) = (Arc::new(store.clone()), Arc::new(store.clone()));
     let options = UserCacheOptions::default().stale_if_error(Duration::from_secs(600));
-    let patient = authenticator(&Arc::new(CachedUserRepository::new(users, revisions, options)));
+    let patient = authenticator(&Arc::new(CachedUserRepository::over(Arc::new(store.clone()), options)));
     for authenticator in [&prompt, &patient] {
         assert!(authenticate(authenticator, &sign("guido", &key)).await.is_ok());
     }

@@ -60,7 +60,7 @@ async fn callers(scene: &mut Scene) {
     .expect("added");
 
     let store = Arc::new(repository.clone());
-    let users = CachedUserRepository::new(store.clone(), store, UserCacheOptions::default());
+    let users = CachedUserRepository::over(store, UserCacheOptions::default());
     let nonces = SqliteNonceBackend::new(repository.pool().clone());
     nonces.initialise().await.expect("marked");
     let usage = repository.batched_usage();

@@ -17,7 +17,7 @@ pub async fn service(
     let nonces = MySqlNonceBackend::new(store.pool().clone());
     let key_sets = Arc::new(JwksCache::builder(JwksClient::builder().build()?).build());
     key_sets.warm_up(&*store).await?;
-    let users = CachedUserRepository::new(store.clone(), store.clone(), UserCacheOptions::default());
+    let users = CachedUserRepository::over(store.clone(), UserCacheOptions::default());
     let authenticator = Authenticator::builder(Arc::new(users), Arc::new(nonces))
         .keys(Arc::new(JwksKeyRepository::new(key_sets)))
         .usage(Arc::new(store.batched_usage()))
