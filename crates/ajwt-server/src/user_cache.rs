@@ -49,10 +49,7 @@ pub struct CachedUserRepository<U> {
 struct Shared<U> {
     users: Arc<dyn UserRepository<User = U>>,
     revisions: Arc<dyn RevisionSource>,
-    clock: Arc<dyn Clock>,
-    max_staleness: Duration,
-    stale_if_error: Duration,
-    read_timeout: Duration,
+    options: UserCacheOptions,
     entries: Cache<Box<str>, Entry<U>>,
     knowledge: Mutex<Knowledge>,
     /// Since the last look at the revision.
@@ -194,11 +191,8 @@ impl<U: KeyedUser> CachedUserRepository<U> {
         let shared = Arc::new(Shared {
             users,
             revisions,
-            clock: options.clock,
-            max_staleness: options.max_staleness,
-            stale_if_error: options.stale_if_error,
-            read_timeout: options.read_timeout,
             entries: Cache::new(options.capacity),
+            options,
             knowledge: Mutex::default(),
             in_use: AtomicBool::new(false),
             reads: Mutex::default(),
@@ -234,7 +228,7 @@ impl<U: KeyedUser> UserRepository for CachedUserRepository<U> {
             // A token that such an entry does not verify is answered with 503, not 401: before a
             // refusal the store must be read.
             Err(error) if freshness == Freshness::MayBeCached => {
-                shared.cached(username, shared.stale_if_error).map(Some).ok_or(error)
+                shared.cached(username, shared.options.stale_if_error).map(Some).ok_or(error)
             }
             result => result,
         }
@@ -244,13 +238,13 @@ impl<U: KeyedUser> UserRepository for CachedUserRepository<U> {
 impl<U: KeyedUser> Shared<U> {
     /// An entry that was known to be current at most `max_staleness` and `grace` ago.
     fn cached(&self, username: &str, grace: Duration) -> Option<Found<U>> {
-        let usable_for = self.max_staleness.saturating_add(grace);
+        let usable_for = self.options.max_staleness.saturating_add(grace);
         if usable_for.is_zero() {
             return None;
         }
         let entry = self.entries.get(username)?;
         let knowledge = *lock(&self.knowledge);
-        let now = self.clock.monotonic();
+        let now = self.options.clock.monotonic();
         if now.saturating_sub(entry.read_at) > MAX_AGE.saturating_add(grace) {
             return None;
         }
@@ -267,10 +261,10 @@ impl<U: KeyedUser> Shared<U> {
     /// While the store is known to hang, nobody waits for it to do so again. A read that fails at once
     /// says nothing of others: it may be one user's data that is at fault, whose name anybody may claim.
     fn grace(&self) -> Duration {
+        let UserCacheOptions { max_staleness, stale_if_error, ref clock, .. } = self.options;
         let hung_at = lock(&self.knowledge).hung_at;
-        let hangs = hung_at
-            .is_some_and(|hung_at| self.clock.monotonic().saturating_sub(hung_at) <= self.max_staleness);
-        if hangs { self.stale_if_error } else { Duration::ZERO }
+        let hangs = hung_at.is_some_and(|hung_at| clock.monotonic().saturating_sub(hung_at) <= max_staleness);
+        if hangs { stale_if_error } else { Duration::ZERO }
     }
 
     /// Waits for a read of this user that begins from now on. Reads run in tasks of their own, so
@@ -300,10 +294,10 @@ impl<U: KeyedUser> Shared<U> {
     }
 
     async fn read(&self, username: &str) -> ReadResult<U> {
-        let read_at = self.clock.monotonic();
+        let read_at = self.options.clock.monotonic();
         let reading = self.users.find_by_username(username, Freshness::Current);
-        let answer = tokio::time::timeout(self.read_timeout, reading).await;
-        lock(&self.knowledge).hung_at = answer.is_err().then(|| self.clock.monotonic());
+        let answer = tokio::time::timeout(self.options.read_timeout, reading).await;
+        lock(&self.knowledge).hung_at = answer.is_err().then(|| self.options.clock.monotonic());
         let result = answer.unwrap_or_else(|_| Err(RepositoryError::timeout("reading a user")));
         match &result {
             // A store that compares names by a collation may answer with another name.
@@ -337,16 +331,16 @@ impl<U: KeyedUser> Shared<U> {
     }
 
     async fn poll(self: Arc<Self>) {
-        if self.max_staleness.is_zero() {
+        if self.options.max_staleness.is_zero() {
             return;
         }
         // Kept while it waits: a store may lose what it was about to tell to a call that is given up.
         let mut changed = self.revisions.changed();
         loop {
-            let interval = (self.max_staleness / 2).max(MIN_POLL_INTERVAL);
+            let interval = (self.options.max_staleness / 2).max(MIN_POLL_INTERVAL);
             let was_told = tokio::time::timeout(interval, &mut changed).await.is_ok();
             if was_told {
-                lock(&self.knowledge).changed_at = Some(self.clock.monotonic());
+                lock(&self.knowledge).changed_at = Some(self.options.clock.monotonic());
                 changed = self.revisions.changed();
             }
             if was_told || self.in_use.swap(false, Ordering::Relaxed) {
@@ -360,8 +354,8 @@ impl<U: KeyedUser> Shared<U> {
 
     /// Looks at the store's revision. Where that fails, entries end by their age.
     async fn look(&self) {
-        let at = self.clock.monotonic();
-        let looking = tokio::time::timeout(self.read_timeout, self.revisions.revision());
+        let at = self.options.clock.monotonic();
+        let looking = tokio::time::timeout(self.options.read_timeout, self.revisions.revision());
         if let Ok(Ok(Some(revision))) = looking.await {
             self.saw(&mut lock(&self.knowledge), revision, at);
         }
@@ -372,8 +366,8 @@ impl<U> fmt::Debug for CachedUserRepository<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CachedUserRepository")
             .field("users", &self.shared.users)
-            .field("max_staleness", &self.shared.max_staleness)
-            .field("stale_if_error", &self.shared.stale_if_error)
+            .field("max_staleness", &self.shared.options.max_staleness)
+            .field("stale_if_error", &self.shared.options.stale_if_error)
             .finish_non_exhaustive()
     }
 }
