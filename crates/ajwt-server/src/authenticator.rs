@@ -15,10 +15,10 @@ use smallvec::SmallVec;
 
 pub use self::builder::{AuthenticatorBuilder, BuildError};
 use crate::{
-    Answer, Clock, Found, Freshness, KeyedUser, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse,
-    PublicKeyRepository, Reason, Rejection, RejectionKind, RejectionSummary, RepositoryError, StoredKey,
-    UsageRecorder, User, UserRepository, authorization, decoy::Decoys, hot_keys::HotKeys, public_key::Rank,
-    refusal_timer::RefusalTimer, rejection_body::terse, report::Report,
+    Clock, Found, Freshness, KeyedUser, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse,
+    PublicKeyRepository, Reason, Rejection, RejectionKind, RepositoryError, StoredKey, UsageRecorder, User,
+    UserRepository, authorization, decoy::Decoys, hot_keys::HotKeys, public_key::Rank,
+    refusal_timer::RefusalTimer, report::Report,
 };
 
 /// Keys that are tried for one token, and signature checks that a refusal costs.
@@ -61,7 +61,8 @@ impl<U: KeyedUser> Authenticator<U> {
     /// An accepted token is used up.
     ///
     /// # Errors
-    /// [`Rejection`]. Whatever its reason, tell the peer its [`answer`](Self::answer) only.
+    /// [`Rejection`]. The peer may learn its [`kind`](Rejection::kind) only: a [`Guard`](crate::Guard) makes
+    /// the answer of it.
     pub async fn authenticate<'h>(
         &self,
         authorization: impl IntoIterator<Item = &'h [u8]>,
@@ -92,13 +93,6 @@ impl<U: KeyedUser> Authenticator<U> {
                 Err(rejection)
             }
         }
-    }
-
-    /// What to tell the peer of a rejection, in HTTP: the same for all of a kind. A
-    /// [`Guard`](crate::Guard) does so by itself.
-    #[must_use]
-    pub fn answer(&self, kind: RejectionKind) -> Answer {
-        Answer::to_rejection(kind, &self.inner.scheme, terse(RejectionSummary::new(kind, None)))
     }
 
     pub(crate) fn scheme(&self) -> &str {

@@ -240,3 +240,33 @@ impl<U: fmt::Debug> fmt::Debug for Checked<U> {
         f.debug_struct("Checked").field("caller", &self.caller).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{InsecureNoReplayProtection, MemoryRepository};
+
+    #[test]
+    fn the_answer_is_the_same_for_all_reasons_of_a_kind() {
+        let users = Arc::new(MemoryRepository::new([]));
+        let builder = Authenticator::builder(users, Arc::new(InsecureNoReplayProtection)).scheme("Ajwt+x");
+        let guard = Guard::new(builder.build().expect("an authenticator"));
+        let mut failures = Vec::new();
+        for &reason in Reason::ALL {
+            let answer = guard.answer(reason, AnswerFormat::Http);
+            let due = match reason.kind() {
+                RejectionKind::NoCredentials | RejectionKind::Refused => {
+                    (401, Some("Ajwt+x"), "unauthorized\n")
+                }
+                RejectionKind::Unavailable => (503, None, "service unavailable\n"),
+            };
+            let mut headers: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+            let challenge = headers.pop_if(|(name, _)| *name == "www-authenticate").map(|(_, value)| value);
+            assert_eq!(headers, [("content-type", "text/plain; charset=utf-8")], "{reason}");
+            if (answer.status, challenge, &*answer.body) != due {
+                failures.push(format!("{reason}: {answer:?}"));
+            }
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+}

@@ -90,26 +90,6 @@ async fn closing_flushes_usage_and_closes_the_nonce_store() {
 }
 
 #[tokio::test]
-async fn the_answer_is_the_same_for_all_reasons_of_a_kind() {
-    let engine = Engine::build(Store::Works, Store::Works, None, |builder| builder.scheme("Ajwt+x"));
-    let mut failures = Vec::new();
-    for &reason in Reason::ALL {
-        let answer = engine.authenticator.answer(reason.kind());
-        let due = match reason.kind() {
-            RejectionKind::NoCredentials | RejectionKind::Refused => (401, Some("Ajwt+x"), "unauthorized\n"),
-            RejectionKind::Unavailable => (503, None, "service unavailable\n"),
-        };
-        let mut headers: Vec<_> = answer.headers.iter().map(|(name, value)| (*name, &**value)).collect();
-        let challenge = headers.pop_if(|(name, _)| *name == "www-authenticate").map(|(_, value)| value);
-        assert_eq!(headers, [("content-type", "text/plain; charset=utf-8")], "{reason}");
-        if (answer.status, challenge, &*answer.body) != due {
-            failures.push(format!("{reason}: {answer:?}"));
-        }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-#[tokio::test]
 async fn the_scheme_is_compared_without_ascii_case() {
     let engine = Engine::build(Store::Works, Store::Works, None, |builder| builder.scheme("AjWt"));
     let mut failures = Vec::new();
