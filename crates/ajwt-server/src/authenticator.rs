@@ -99,9 +99,7 @@ impl<U: KeyedUser> Authenticator<U> {
         &self.inner.scheme
     }
 
-    /// Whether both are one authenticator: clones of each other.
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 

@@ -129,7 +129,7 @@ impl<U: KeyedUser> Guard<U> {
     ) -> Result<Checked<U>, Answer> {
         if let Some(earlier) = earlier
             && earlier.caller.is_some()
-            && earlier.guard.authenticator.is(&self.authenticator)
+            && earlier.guard.authenticator.is_clone_of(&self.authenticator)
         {
             return Ok(earlier);
         }

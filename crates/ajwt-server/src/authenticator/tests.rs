@@ -64,8 +64,8 @@ fn sign(key: &PrivateKey) -> SignedToken {
 fn clones_are_one_authenticator_and_others_are_not() {
     let users = CachedStore::new(None, None);
     let (one, other) = (authenticator(&users), authenticator(&users));
-    assert!(one.is(&one.clone()));
-    assert!(!one.is(&other));
+    assert!(one.is_clone_of(&one.clone()));
+    assert!(!one.is_clone_of(&other));
 }
 
 /// The outcome, and how many signature checks it took.
