@@ -14,22 +14,10 @@ impl RejectionBody {
         Self { content_type: "text/plain; charset=utf-8", text: text.into() }
     }
 
-    /// `text/html; charset=utf-8`.
-    #[must_use]
-    pub fn html(html: impl Into<Box<str>>) -> Self {
-        Self { content_type: "text/html; charset=utf-8", text: html.into() }
-    }
-
-    /// `application/json` (RFC 8259).
+    /// `application/json` (RFC 8259). For `application/problem+json` (RFC 9457) there is [`problem_details`].
     #[must_use]
     pub fn json(json: impl Into<Box<str>>) -> Self {
         Self { content_type: "application/json", text: json.into() }
-    }
-
-    /// `application/problem+json` (RFC 9457); [`problem_details`] makes the text as well.
-    #[must_use]
-    pub fn problem_json(json: impl Into<Box<str>>) -> Self {
-        Self { content_type: "application/problem+json", text: json.into() }
     }
 }
 
@@ -83,9 +71,8 @@ pub fn problem_details(rejection: RejectionSummary) -> RejectionBody {
     let (title, status) = (rejection.title(), rejection.status());
     // Labels are lower-case words joined by underscores: nothing needs an escape.
     let reason = rejection.reason.map(|reason| format!(r#","reason":"{reason}""#)).unwrap_or_default();
-    RejectionBody::problem_json(format!(
-        r#"{{"type":"about:blank","title":"{title}","status":{status}{reason}}}"#
-    ))
+    let text = format!(r#"{{"type":"about:blank","title":"{title}","status":{status}{reason}}}"#);
+    RejectionBody { content_type: "application/problem+json", text: text.into() }
 }
 
 /// Writes the bodies of rejections.
