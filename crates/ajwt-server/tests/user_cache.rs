@@ -350,6 +350,17 @@ async fn a_store_that_is_down_is_an_error_once_the_staleness_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_that_hangs_is_given_up_after_its_time() {
+    for timeout in [Duration::from_millis(300), Duration::from_secs(3)] {
+        let (store, cache) = cached(|options| options.read_timeout(timeout));
+        store.hangs.store(true, Ordering::SeqCst);
+        let begun = Instant::now();
+        assert!(cache.find_by_username("guido", Current).await.is_err());
+        assert_eq!(begun.elapsed(), timeout);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn entries_may_serve_longer_while_the_store_is_down() {
     for hangs in [false, true] {
         let (store, cache) = cached(|options| options.stale_if_error(Duration::from_secs(60)));
