@@ -100,11 +100,20 @@ pub trait KeyAdmin: Debug + Send + Sync + 'static {
 
 /// A user as an administrator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct UserRecord {
     /// The name as it is stored.
     pub username: String,
     /// Whether the user may authenticate at all.
     pub active: bool,
+}
+
+impl UserRecord {
+    /// A record of a user.
+    #[must_use]
+    pub fn new(username: impl Into<String>, active: bool) -> Self {
+        Self { username: username.into(), active }
+    }
 }
 
 /// A key that was checked and may be stored.
@@ -211,6 +220,7 @@ fn printable(comment: &str) -> String {
 
 /// A stored key as an administrator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyRecord {
     /// The row's id.
     pub id: i64,
@@ -244,6 +254,23 @@ impl KeyRecord {
             created_at,
             not_before: key.not_before(),
             expires_at: key.expires_at(),
+            revoked_at: None,
+            last_used_on: None,
+        }
+    }
+
+    /// A record of a stored text, which may be no key. For what else is on record, set the fields: the
+    /// fingerprint and the comment are empty, the times not there.
+    #[must_use]
+    pub fn of_text(id: i64, text: impl Into<String>, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            fingerprint: String::new(),
+            text: text.into(),
+            comment: String::new(),
+            created_at,
+            not_before: None,
+            expires_at: None,
             revoked_at: None,
             last_used_on: None,
         }

@@ -23,21 +23,19 @@ pub(crate) fn user_row(row: &MySqlRow) -> Result<UserRow<'_>, sqlx::Error> {
 pub(crate) fn user_record(row: &MySqlRow) -> Result<UserRecord, sqlx::Error> {
     // As in a request: a state that is not known is not an active one.
     let active = get::<Option<i64>>(row, 1)?.is_some_and(|active| active != 0);
-    Ok(UserRecord { username: text(row, 0)?.to_owned(), active })
+    Ok(UserRecord::new(text(row, 0)?, active))
 }
 
 pub(crate) fn key_record(row: &MySqlRow) -> Result<KeyRecord, sqlx::Error> {
-    Ok(KeyRecord {
-        id: get(row, 0)?,
-        text: text(row, 1)?.to_owned(),
-        fingerprint: text(row, 2)?.to_owned(),
-        comment: text(row, 3)?.to_owned(),
-        created_at: Timestamp::from_millis(get(row, 4)?),
-        not_before: time(row, 5)?,
-        expires_at: time(row, 6)?,
-        revoked_at: time(row, 7)?,
-        last_used_on: time(row, 8)?,
-    })
+    let created_at = Timestamp::from_millis(get(row, 4)?);
+    let mut record = KeyRecord::of_text(get(row, 0)?, text(row, 1)?, created_at);
+    record.fingerprint = text(row, 2)?.to_owned();
+    record.comment = text(row, 3)?.to_owned();
+    record.not_before = time(row, 5)?;
+    record.expires_at = time(row, 6)?;
+    record.revoked_at = time(row, 7)?;
+    record.last_used_on = time(row, 8)?;
+    Ok(record)
 }
 
 pub(crate) fn audit_record(row: &MySqlRow) -> Result<AuditRecord, sqlx::Error> {

@@ -21,21 +21,19 @@ pub(crate) fn user_row(row: &PgRow) -> Result<UserRow<'_>, sqlx::Error> {
 pub(crate) fn user_record(row: &PgRow) -> Result<UserRecord, sqlx::Error> {
     // As in a request: a state that is not known is not an active one.
     let active: Option<bool> = get(row, 1)?;
-    Ok(UserRecord { username: get(row, 0)?, active: active == Some(true) })
+    Ok(UserRecord::new(get::<String>(row, 0)?, active == Some(true)))
 }
 
 pub(crate) fn key_record(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {
-    Ok(KeyRecord {
-        id: get(row, 0)?,
-        text: get(row, 1)?,
-        fingerprint: get(row, 2)?,
-        comment: get(row, 3)?,
-        created_at: Timestamp::from_millis(get(row, 4)?),
-        not_before: time(row, 5)?,
-        expires_at: time(row, 6)?,
-        revoked_at: time(row, 7)?,
-        last_used_on: time(row, 8)?,
-    })
+    let created_at = Timestamp::from_millis(get(row, 4)?);
+    let mut record = KeyRecord::of_text(get(row, 0)?, get::<String>(row, 1)?, created_at);
+    record.fingerprint = get(row, 2)?;
+    record.comment = get(row, 3)?;
+    record.not_before = time(row, 5)?;
+    record.expires_at = time(row, 6)?;
+    record.revoked_at = time(row, 7)?;
+    record.last_used_on = time(row, 8)?;
+    Ok(record)
 }
 
 pub(crate) fn audit_record(row: &PgRow) -> Result<AuditRecord, sqlx::Error> {

@@ -206,9 +206,7 @@ impl KeyAdmin for MemoryRepository {
 
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
         let accounts = self.read();
-        let records = accounts
-            .iter()
-            .map(|(name, account)| UserRecord { username: name.to_string(), active: account.active });
+        let records = accounts.iter().map(|(name, account)| UserRecord::new(&**name, account.active));
         let mut records: Vec<_> = records.collect();
         records.sort();
         Ok(records)

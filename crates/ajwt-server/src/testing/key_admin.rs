@@ -86,8 +86,7 @@ async fn listed_users(admin: &dyn KeyAdmin, findings: &mut Findings) {
         let active = name.len() % 2 == 0;
         findings.ok("activating a user", admin.set_user_active(&user, active).await);
     }
-    let mut due: Vec<_> =
-        names.map(|name| UserRecord { username: name.to_owned(), active: name.len() % 2 == 0 }).into();
+    let mut due: Vec<_> = names.map(|name| UserRecord::new(name, name.len() % 2 == 0)).into();
     let mut list = async |due: &[UserRecord]| {
         let mut listed = findings.ok("listing users", admin.users().await).unwrap_or_default();
         // The store may have others.

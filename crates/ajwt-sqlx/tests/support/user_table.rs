@@ -191,7 +191,7 @@ pub(crate) async fn a_user_authenticates_and_its_use_is_noted<S: Application>() 
             store.execute(&format!("UPDATE {} SET enabled = {enabled}", quoted::<S>("Accounts"))).await;
             assert_eq!(authenticate(&authenticator, &sign(guido.as_str(), &key)).await, due, "{enabled}");
             let users = store.users().await.expect("listed");
-            let due = UserRecord { username: "guido@example".to_owned(), active: due.is_ok() };
+            let due = UserRecord::new("guido@example", due.is_ok());
             assert_eq!(users, [due], "{enabled}");
         }
         assert_eq!(store.revision().await.expect("read"), None);
@@ -215,7 +215,7 @@ pub(crate) async fn a_row_without_a_name_is_no_user<S: Application>() {
     let (accounts, column) = (quoted::<S>("Accounts"), quoted::<S>("e-mail"));
     store.execute(&format!("INSERT INTO {accounts} ({column}) VALUES (NULL)")).await;
     let users = store.users().await.expect("listed");
-    assert_eq!(users, [UserRecord { username: "guido".to_owned(), active: true }]);
+    assert_eq!(users, [UserRecord::new("guido", true)]);
 }
 
 pub(crate) async fn a_table_may_do_without_a_column_of_who_is_active<S: Application>() {
