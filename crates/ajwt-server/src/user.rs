@@ -5,6 +5,9 @@ use async_trait::async_trait;
 
 use crate::{KeySource, RepositoryError, StoredKey};
 
+/// Keys of a user that are looked at.
+pub(crate) const MAX_KEYS: usize = 32;
+
 /// Finds users by name.
 ///
 /// Users, their keys and their JWKS URLs are read together, in one query; the keys then cost the

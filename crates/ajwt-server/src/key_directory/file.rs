@@ -12,13 +12,11 @@ use thiserror::Error;
 
 use crate::{
     AdminError, AuthorizedKeysError, KeySource, NewKey, StoredKey, TrustedUrl, User, authorized_keys,
+    user::MAX_KEYS,
 };
 
 /// Bytes that a file may have: more than 32 keys with long comments.
 const MAX_LEN: u64 = 1024 * 1024;
-
-/// Keys of a user that are looked at.
-const MAX_KEYS: usize = 32;
 
 /// A file that is looked at, by its name within the folder.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,11 +12,8 @@ use async_trait::async_trait;
 use crate::{
     AdminError, Clock, Found, Freshness, KeyAdmin, KeyRecord, KeySource, KeyedUser, NewKey, RepositoryError,
     StoredKey, SystemClock, TrustRecord, TrustedUrl, TrustedUrls, UsageRecorder, User, UserRecord,
-    UserRepository,
+    UserRepository, user::MAX_KEYS,
 };
-
-/// Keys of a user that are looked at.
-const MAX_KEYS: usize = 32;
 
 /// Users, keys and trusts in memory: for tests, and for services whose callers are configured.
 #[derive(Debug)]

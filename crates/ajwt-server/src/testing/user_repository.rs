@@ -1,10 +1,7 @@
 use ajwt_core::{PublicKey, Username};
 
 use super::{Findings, at, fresh_user, new_key, remove_if_there, username, with_sources};
-use crate::{Freshness, KeyAdmin, KeySource, KeyedUser, NewKey, StoredKey, UserRepository};
-
-/// Keys of a user that are loaded.
-const MAX_KEYS: usize = 32;
+use crate::{Freshness, KeyAdmin, KeySource, KeyedUser, NewKey, StoredKey, UserRepository, user::MAX_KEYS};
 
 /// What every [`UserRepository`] must do, given what writes to its store: names are compared byte
 /// for byte, keys and URLs come newest first and as they were stored, what was revoked or removed
