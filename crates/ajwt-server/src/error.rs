@@ -43,3 +43,9 @@ impl Error for RepositoryError {
         self.source.as_ref().map(|source| &**source as _)
     }
 }
+
+/// An error, and after it what it comes of.
+pub(crate) fn with_sources(error: &dyn Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}

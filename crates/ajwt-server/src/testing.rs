@@ -48,7 +48,7 @@ pub use self::{
     usage::usage,
     user_repository::user_repository,
 };
-use crate::{AdminError, KeyAdmin};
+use crate::{AdminError, KeyAdmin, error::with_sources};
 
 /// What a suite found to be wrong: all of it is told at once.
 #[derive(Default)]
@@ -71,11 +71,6 @@ impl Findings {
     fn finish(self, suite: &str) {
         assert!(self.0.is_empty(), "{suite}: {} findings:\n  {}", self.0.len(), self.0.join("\n  "));
     }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 fn username(name: &str) -> Username {

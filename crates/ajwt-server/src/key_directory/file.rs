@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     AdminError, AuthorizedKeysError, KeySource, NewKey, StoredKey, TrustedUrl, User, authorized_keys,
-    user::MAX_KEYS,
+    error::with_sources, user::MAX_KEYS,
 };
 
 /// Bytes that a file may have: more than 32 keys with long comments.
@@ -42,16 +42,12 @@ pub(super) enum FileProblem {
     TooLong,
     #[error("its name is none of a user: {0}")]
     Name(ClaimError),
-    #[error("{0}{detail}", detail = detail(.0))]
+    #[error("{}", with_sources(.0))]
     Keys(AuthorizedKeysError),
     #[error("it holds {0} keys; at most {MAX_KEYS} of a user are looked at")]
     TooManyKeys(usize),
     #[error("line {line}: {problem}")]
     Url { line: usize, problem: String },
-}
-
-fn detail(error: &AuthorizedKeysError) -> String {
-    std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default()
 }
 
 /// The files of the folder that count. Names that are not UTF-8 are none of a user.
