@@ -159,7 +159,7 @@ impl<U: KeyedUser> Inner<U> {
     fn checks<'t, 'h>(&'t self, token: &'t UntrustedToken<'h>, now: Timestamp) -> Checks<'t, 'h> {
         let hot_keys = self.hot_keys.as_ref().filter(|_| token.algorithm() == Algorithm::EdDsa);
         let validation = &self.validation;
-        Checks { token, validation, now, hot_keys, tried: Vec::new(), made: 0, made_by_table: 0 }
+        Checks { token, validation, now, hot_keys, tried: Vec::new(), made: 0, made_by_table: false }
     }
 
     /// Looks the user up and checks the signature. Every refusal has read the store once and made
@@ -272,8 +272,8 @@ struct Checks<'t, 'h> {
     /// Keys that did not verify: they are not tried again after the store was read anew.
     tried: Vec<PublicKey>,
     made: usize,
-    /// Besides those: at most one.
-    made_by_table: usize,
+    /// Whether there was one by a table, besides those.
+    made_by_table: bool,
 }
 
 impl Checks<'_, '_> {
@@ -328,8 +328,8 @@ impl Checks<'_, '_> {
             // The result is never looked at: what a decoy verifies is refused all the same.
             let _ = std::hint::black_box(self.check(decoy));
         }
-        if let Some(hot_keys) = self.hot_keys.filter(|_| self.made_by_table == 0) {
-            self.made_by_table += 1;
+        if let Some(hot_keys) = self.hot_keys.filter(|_| !self.made_by_table) {
+            self.made_by_table = true;
             let _ = std::hint::black_box(self.verify(hot_keys.decoy(), true));
         }
     }
@@ -337,9 +337,9 @@ impl Checks<'_, '_> {
     /// A check by the key's table, if it has one. It shortens the way to acceptance only: a token that it
     /// does not accept goes the same way as without it, so that its refusal costs the same.
     fn check_by_table(&mut self, key: &PublicKey) -> Option<Token> {
-        let hot_keys = self.hot_keys.filter(|_| self.made_by_table == 0)?;
+        let hot_keys = self.hot_keys.filter(|_| !self.made_by_table)?;
         let key = hot_keys.table_of(key)?;
-        self.made_by_table += 1;
+        self.made_by_table = true;
         self.verify(&key, true)
     }
 
