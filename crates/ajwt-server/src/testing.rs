@@ -57,13 +57,17 @@ struct Findings(Vec<String>);
 impl Findings {
     fn check(&mut self, holds: bool, finding: impl FnOnce() -> String) {
         if !holds {
-            self.0.push(finding());
+            self.add(finding());
         }
+    }
+
+    fn add(&mut self, finding: String) {
+        self.0.push(finding);
     }
 
     /// The value, or a finding.
     fn ok<T>(&mut self, what: &str, result: Result<T, AdminError>) -> Option<T> {
-        result.map_err(|error| self.0.push(format!("{what}: {}", with_sources(&error)))).ok()
+        result.map_err(|error| self.add(format!("{what}: {}", with_sources(&error)))).ok()
     }
 
     /// # Panics

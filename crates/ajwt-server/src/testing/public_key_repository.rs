@@ -52,7 +52,7 @@ impl<U: KeyedUser> Suite<'_, U> {
         let asked = format!("asked for {:?} and the kid {key_id:?}", user.map(KeyedUser::username));
         let found = match self.repository.candidates(user, key_id).await {
             Ok(found) => found,
-            Err(error) => return self.findings.check(false, || format!("{asked}: {}", with_sources(&error))),
+            Err(error) => return self.findings.add(format!("{asked}: {}", with_sources(&error))),
         };
         let (found, due) = (shown(&found), shown(due));
         for named in due.iter().filter(|key| Some(key.1) == key_id) {

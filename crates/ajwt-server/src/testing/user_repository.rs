@@ -266,7 +266,7 @@ impl<U: KeyedUser> Suite<'_, U> {
                 found.map(|found| std::sync::Arc::clone(found.user()))
             }
             Err(error) => {
-                self.findings.check(false, || format!("finding {name:?}: {}", with_sources(&error)));
+                self.findings.add(format!("finding {name:?}: {}", with_sources(&error)));
                 None
             }
         }
