@@ -4,13 +4,15 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, TryLockError,
+        Arc, Mutex, RwLock, TryLockError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use ajwt_core::{Fingerprint, GenerateError, PrivateKey, PublicKey, Timestamp};
+
+use crate::sync::{lock, read, write};
 
 /// Uses within a period that make a key hot, and keep it so.
 const HOT_USES: u32 = 64;
@@ -50,7 +52,7 @@ struct Building(Arc<HotKeys>);
 
 impl Drop for Building {
     fn drop(&mut self) {
-        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).building = false;
+        lock(&self.0.counts).building = false;
     }
 }
 
@@ -67,14 +69,14 @@ impl HotKeys {
 
     /// The key with its table, if it has one.
     pub(crate) fn table_of(&self, key: &PublicKey) -> Option<PublicKey> {
-        let hot = self.hot.read().unwrap_or_else(PoisonError::into_inner);
+        let hot = read(&self.hot);
         hot.iter().find(|hot| hot.key == *key).map(|hot| hot.key.clone())
     }
 
     /// Notes that a key verified. Never waits: what cannot be noted at once is not.
     pub(crate) fn used(self: &Arc<Self>, key: &PublicKey, now: Timestamp) {
         let uses = {
-            let hot = self.hot.read().unwrap_or_else(PoisonError::into_inner);
+            let hot = read(&self.hot);
             let hot = hot.iter().find(|hot| hot.key == *key);
             hot.map(|hot| hot.uses.fetch_add(1, Ordering::Relaxed))
         };
@@ -117,7 +119,7 @@ impl HotKeys {
         if uses < HOT_USES || counts.building {
             return false;
         }
-        let has_room = self.hot.read().unwrap_or_else(PoisonError::into_inner).len() < self.capacity;
+        let has_room = read(&self.hot).len() < self.capacity;
         counts.building = has_room;
         has_room
     }
@@ -125,14 +127,14 @@ impl HotKeys {
     fn build(&self, key: &PublicKey) {
         if let Some(key) = key.precomputed() {
             let hot = Hot { key, uses: AtomicU32::new(0) };
-            self.hot.write().unwrap_or_else(PoisonError::into_inner).push(hot);
+            write(&self.hot).push(hot);
         }
     }
 
     /// Drops the tables of keys that are not hot any more, and of the coolest if one without is twice as
     /// hot.
     fn end_period(&self, counts: &Counts) {
-        let mut hot = self.hot.write().unwrap_or_else(PoisonError::into_inner);
+        let mut hot = write(&self.hot);
         hot.retain(|hot| hot.uses.load(Ordering::Relaxed) >= HOT_USES);
         let hottest = counts.uses.values().copied().max().unwrap_or_default();
         let uses = |hot: &Hot| hot.uses.load(Ordering::Relaxed);

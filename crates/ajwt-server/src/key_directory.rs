@@ -2,7 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
@@ -11,7 +11,10 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use self::file::{Content, FileName};
-use crate::{Found, Freshness, KeyedUser as _, RepositoryError, TrustedUrls, User, UserRepository};
+use crate::{
+    Found, Freshness, KeyedUser as _, RepositoryError, TrustedUrls, User, UserRepository,
+    sync::{lock, read, write},
+};
 
 mod file;
 
@@ -122,7 +125,7 @@ impl UserRepository for KeyDirectory {
         username: &str,
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
-        let users = self.shared.users.read().unwrap_or_else(PoisonError::into_inner);
+        let users = read(&self.shared.users);
         Ok(users.get(username).cloned().map(Found::current))
     }
 }
@@ -130,7 +133,7 @@ impl UserRepository for KeyDirectory {
 #[async_trait]
 impl TrustedUrls for KeyDirectory {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
-        let users = self.shared.users.read().unwrap_or_else(PoisonError::into_inner);
+        let users = read(&self.shared.users);
         let urls: BTreeSet<_> =
             users.values().flat_map(|user| user.jwks_urls()).map(|url| url.url()).collect();
         Ok(urls.into_iter().map(Into::into).collect())
@@ -161,9 +164,9 @@ async fn look(shared: &Arc<Shared>) -> Result<(), KeyDirectoryError> {
 
 impl Shared {
     fn look(&self) -> io::Result<()> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         seen.update(&self.path, &file::list(&self.path)?);
-        *self.users.write().unwrap_or_else(PoisonError::into_inner) = seen.users();
+        *write(&self.users) = seen.users();
         Ok(())
     }
 }

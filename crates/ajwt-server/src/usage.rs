@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     fmt::Debug,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -9,7 +9,7 @@ use ajwt_core::Timestamp;
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
-use crate::{KeySource, RepositoryError};
+use crate::{KeySource, RepositoryError, sync::lock};
 
 /// Notes when a key was last used. Best effort: it neither delays nor fails a request.
 #[async_trait]
@@ -106,14 +106,14 @@ impl UsageRecorder for BatchedUsage {
 
 impl Batch {
     fn note(&self, source: KeySource, at: Timestamp) {
-        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = lock(&self.uses);
         let last = uses.entry(source).or_insert(at);
         *last = at.max(*last);
     }
 
     async fn write(&self) {
         let _writing = self.writing.lock().await;
-        let uses = std::mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
+        let uses = std::mem::take(&mut *lock(&self.uses));
         if uses.is_empty() {
             return;
         }

@@ -7,8 +7,9 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::{
     Clock, Found, Freshness, KeyedUser, RepositoryError, RevisionSource, SystemClock, UserRepository,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        lock,
     },
 };
 
@@ -411,9 +412,4 @@ impl<U> Drop for Registered<U> {
             lock(&self.shared.reads).remove(&self.username);
         }
     }
-}
-
-/// What is guarded is whole between any two statements, so a panic elsewhere leaves it usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,11 @@
 pub use real_tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 pub use shuttle::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic};
 
+/// Waits for what is guarded, also where a panic has left it.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Another task may run here.
 fn step() {
     atomic::AtomicBool::new(false).load(atomic::Ordering::SeqCst);

@@ -8,8 +8,9 @@ use super::digest_set::DigestSet;
 use crate::{
     Clock, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, StartRule, SystemClock,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
+        lock,
     },
 };
 
@@ -209,7 +210,7 @@ struct Lane(Mutex<Shard>);
 impl Lane {
     /// A panic elsewhere leaves a shard as it was: every change to it is one step.
     fn lock(&self) -> MutexGuard<'_, Shard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

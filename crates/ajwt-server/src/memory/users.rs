@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use crate::{
     AdminError, Clock, Found, Freshness, KeyAdmin, KeyRecord, KeySource, KeyedUser, NewKey, RepositoryError,
     StoredKey, SystemClock, TrustRecord, TrustedUrl, TrustedUrls, UsageRecorder, User, UserRecord,
-    UserRepository, user::MAX_KEYS,
+    UserRepository,
+    sync::{lock, read, write},
+    user::MAX_KEYS,
 };
 
 /// Users, keys and trusts in memory: for tests, and for services whose callers are configured.
@@ -90,15 +92,15 @@ impl MemoryRepository {
 
     // A panic elsewhere leaves the map whole: each change is one step, after all checks.
     fn read(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Account>> {
-        self.accounts.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.accounts)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<Box<str>, Account>> {
-        self.accounts.write().unwrap_or_else(PoisonError::into_inner)
+        write(&self.accounts)
     }
 
     fn last_uses(&self) -> MutexGuard<'_, HashMap<KeySource, Timestamp>> {
-        self.last_uses.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.last_uses)
     }
 
     fn change<T>(

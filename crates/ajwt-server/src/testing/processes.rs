@@ -5,12 +5,12 @@ use std::{
     future::Future,
     io::{self, BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use super::nonce_backend::{Run, race};
-use crate::{NonceBackend, NonceOutcome};
+use crate::{NonceBackend, NonceOutcome, sync::lock};
 
 /// Set in the processes that a test starts: `<seed> <time>`.
 const WORKER: &str = "AJWT_TESTING_WORKER";
@@ -132,7 +132,7 @@ impl Children {
                 .stdout(Stdio::piped())
                 .spawn()?;
             let pipes = child.stdin.take().zip(child.stdout.take());
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+            lock(&self.0).push(child);
             let (stdin, stdout) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
             workers.push(Worker { stdin, stdout: BufReader::new(stdout) });
         }
@@ -142,7 +142,7 @@ impl Children {
 
 impl Drop for Children {
     fn drop(&mut self) {
-        for child in self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        for child in &mut *lock(&self.0) {
             // One that has ended cannot be killed, which is as well.
             let _ = child.kill();
             let _ = child.wait();
