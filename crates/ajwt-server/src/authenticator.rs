@@ -149,8 +149,8 @@ impl<U: KeyedUser> Inner<U> {
         let mut checks = self.checks(token, now);
         let (user, verified, key) = self.verify(&mut checks).await?;
         self.consume(&verified).await?;
-        // The window again, for the stores took their time: only while it is open is the entry of an
-        // earlier use sure to have been there to be met.
+        // Checked again: the stores took time, and once the window has closed the entry of an earlier use
+        // may be gone, so Fresh proves nothing.
         token.check_claims(&self.validation, self.clock.now())?;
         self.usage.record(key.source(), now);
         Ok(Authentication { user, token: verified, key })

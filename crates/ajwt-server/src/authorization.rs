@@ -24,7 +24,7 @@ pub(crate) fn token<'a>(values: impl IntoIterator<Item = &'a [u8]>, scheme: &str
         [b' ', token @ ..] if value.len() <= MAX_LEN && !token.is_empty() => token,
         _ => return Err(Reason::MalformedHeader),
     };
-    // Without a way out in between the compiler looks at many bytes at once.
+    // No early exit, so that the compiler can vectorise the loop.
     let is_token_char =
         |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'_') | (byte == b'.') | (byte == b'-');
     if !token.iter().fold(true, |all, byte| all & is_token_char(*byte)) {

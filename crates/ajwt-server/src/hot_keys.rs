@@ -47,7 +47,7 @@ struct Counts {
     building: bool,
 }
 
-/// A table that is being made, or is no more: its runtime may end before.
+/// Clears `building` when the table is made, or when its task is dropped with the runtime.
 struct Building(Arc<HotKeys>);
 
 impl Drop for Building {

@@ -90,7 +90,8 @@ impl Knowledge {
     fn current_at(self, revision: Option<i64>, read_at: Duration) -> Option<Duration> {
         let known = match (revision, self.seen) {
             (Some(revision), Some((seen, seen_at))) if revision == seen => read_at.max(seen_at),
-            // What is kept was seen itself, so it is later that another revision was: the entry is old.
+            // An entry is put in only under the revision that was seen last (see `keep`). A different one was
+            // seen later, so the entry is old.
             (Some(_), Some(_)) => return None,
             _ => read_at,
         };

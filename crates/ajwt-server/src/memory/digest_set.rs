@@ -3,8 +3,8 @@
 /// Slots of a set that has its first entry.
 const MIN_SLOTS: usize = 8;
 
-/// Open addressing with linear probing. Zero marks a free slot, so a digest of zero is kept as one:
-/// digests are keyed hashes, and nobody finds two that differ so.
+/// Open addressing with linear probing. Zero marks a free slot, so a digest of 0 is stored as 1; hashes
+/// are keyed, so nobody can aim at that collision.
 ///
 /// A table of the standard library keeps a control byte per entry and doubles when it grows; this one grows
 /// by a quarter: 16 bytes an entry, and 18 to 23 with the free slots.

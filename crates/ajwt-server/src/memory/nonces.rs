@@ -202,7 +202,7 @@ impl fmt::Debug for MemoryNonceBackend {
     }
 }
 
-/// A shard behind its lock, in lines of the processor's cache of its own.
+/// A shard behind its lock, padded to cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
 struct Lane(Mutex<Shard>);
