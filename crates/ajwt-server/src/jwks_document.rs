@@ -8,18 +8,18 @@ use aws_lc_rs::digest;
 pub struct PublishedKeys(Arc<dyn Fn() -> Arc<JwksDocument> + Send + Sync>);
 
 impl PublishedKeys {
-    /// These.
+    /// Publishes these keys, fixed.
     pub fn new(keys: impl IntoIterator<Item = PublicKey>) -> Self {
         let document = Arc::new(JwksDocument::new(keys));
         Self(Arc::new(move || Arc::clone(&document)))
     }
 
-    /// Those that this returns, asked on each request.
+    /// Calls `keys` on each request and publishes what it returns.
     pub fn from_fn<I: IntoIterator<Item = PublicKey>>(keys: impl Fn() -> I + Send + Sync + 'static) -> Self {
         Self(Arc::new(move || Arc::new(JwksDocument::new(keys()))))
     }
 
-    /// As they are now.
+    /// The document as of now.
     #[must_use]
     pub fn document(&self) -> Arc<JwksDocument> {
         (self.0)()

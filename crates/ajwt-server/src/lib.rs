@@ -4,9 +4,9 @@
 //! [`Authenticator`] holds the one ordered decision path. What it needs from outside are traits:
 //! [`UserRepository`] and [`PublicKeyRepository`] return data, [`NonceBackend`] remembers what was
 //! used, [`UsageRecorder`] notes which key was used when. Only the engine verifies. Adapters for
-//! web frameworks (`ajwt-axum`, `ajwt-actix`) hand a [`Guard`] header values as bytes; drivers (`ajwt-sqlx`) implement
-//! the traits; [`MemoryRepository`] and [`MemoryNonceBackend`] do so for one process. The feature
-//! `testing` brings the suites that every implementation of a trait runs.
+//! web frameworks (`ajwt-axum`, `ajwt-actix`) hand a [`Guard`] header values as bytes; drivers
+//! (`ajwt-sqlx`) implement the traits; [`MemoryRepository`] and [`MemoryNonceBackend`] do so for one
+//! process. The feature `testing` brings the suites that every implementation of a trait runs.
 //!
 //! ```
 //! use std::sync::Arc;

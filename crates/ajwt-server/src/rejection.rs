@@ -36,7 +36,7 @@ impl Rejection {
 pub enum RejectionKind {
     /// There is no token: no `Authorization` header, or one of another scheme.
     NoCredentials,
-    /// There is a bad one.
+    /// There is a token, and it is refused.
     Refused,
     /// It is not known whether the token is good: a store failed. Answered with 503, never 401,
     /// and never with access.

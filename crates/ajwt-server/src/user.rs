@@ -249,7 +249,7 @@ impl User {
         self
     }
 
-    /// Active or not.
+    /// Whether the user may authenticate at all. Default: yes.
     #[must_use]
     pub const fn with_active(mut self, active: bool) -> Self {
         self.active = active;

@@ -37,8 +37,9 @@ const DEFAULT_CAPACITY: u64 = 1_000_000;
 ///
 /// After a start it follows [`StartRule::DatedBeforeStart`], which costs no outage; see there what
 /// that leaves open, and [`with_start_rule`](Self::with_start_rule) to close it. The rule ends after an
-/// entry's lifetime, the strict one after the server skew besides. Until then the start is dated anew if the clock is set ahead, as when a host starts
-/// with a clock that is slow: what was used before it by the right time stays refused.
+/// entry's lifetime, the strict one after the server skew besides. Until then the start is dated anew if
+/// the clock is set ahead, as when a host starts with a clock that is slow: what was used before it by the
+/// right time stays refused.
 pub struct MemoryNonceBackend {
     clock: Arc<dyn Clock>,
     since: Timestamp,
