@@ -1,6 +1,13 @@
 //! Whether the gateway can decide at all.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ajwt_core::{Claims, Nonce, PrivateKey, Token, UntrustedToken, Username, Validation};
 use ajwt_server::{
@@ -63,23 +70,28 @@ impl Health {
         {
             return state;
         }
-        let health = Arc::clone(self);
+        let (health, users_answered) = (Arc::clone(self), Arc::new(AtomicBool::new(false)));
+        let answered = Arc::clone(&users_answered);
         // A task of its own: whoever hangs up leaves an answer to the next, who asks no store anew.
         let asked = tokio::spawn(async move {
-            let state = health.ask().await;
+            let state = health.ask(&answered).await;
             *last = Some((health.clock.monotonic(), state));
             state
         });
-        // It ends without an answer by a panic only.
-        asked.await.unwrap_or(State::NoUserStore)
+        // It ends without an answer by a panic only, of the store that was asked last.
+        asked.await.unwrap_or_else(|_| {
+            let is_of_nonces = users_answered.load(Ordering::Relaxed);
+            if is_of_nonces { State::NoNonceStore } else { State::NoUserStore }
+        })
     }
 
-    async fn ask(&self) -> State {
+    async fn ask(&self, users_answered: &AtomicBool) -> State {
         let reading = self.users.find_by_username(self.username.as_str(), Freshness::Current);
         match tokio::time::timeout(TIMEOUT, reading).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return State::NoUserStore,
         }
+        users_answered.store(true, Ordering::Relaxed);
         let Ok(nonce) = self.nonce() else { return State::NoNonceStore };
         match tokio::time::timeout(TIMEOUT, self.nonces.consume(&nonce)).await {
             Ok(Ok(NonceOutcome::Fresh)) => State::Ready,
@@ -120,12 +132,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
+    use std::{future, sync::atomic::AtomicUsize};
 
-    use ajwt_server::MemoryRepository;
+    use ajwt_server::{Found, MemoryNonceBackend, MemoryRepository, RepositoryError};
     use async_trait::async_trait;
 
     use super::*;
@@ -153,5 +162,38 @@ mod tests {
         }
         assert_eq!(nonces.0.load(Ordering::SeqCst), 1);
         assert_eq!(health.state().await, State::NoNonceStore);
+    }
+
+    #[derive(Debug)]
+    struct Panics;
+
+    #[async_trait]
+    impl UserRepository for Panics {
+        type User = User;
+
+        async fn find_by_username(
+            &self,
+            _: &str,
+            _: Freshness,
+        ) -> Result<Option<Found<User>>, RepositoryError> {
+            panic!("a user store that panics, as this test wants it")
+        }
+    }
+
+    #[async_trait]
+    impl NonceBackend for Panics {
+        async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+            panic!("a nonce store that panics, as this test wants it")
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_stores_the_one_that_panics_is_told() {
+        let users = Arc::new(MemoryRepository::new([]));
+        let health = Health::new(users, Arc::new(Panics), &Validation::default()).expect("made");
+        assert_eq!(Arc::new(health).state().await, State::NoNonceStore);
+        let nonces = Arc::new(MemoryNonceBackend::default());
+        let health = Health::new(Arc::new(Panics), nonces, &Validation::default()).expect("made");
+        assert_eq!(Arc::new(health).state().await, State::NoUserStore);
     }
 }
