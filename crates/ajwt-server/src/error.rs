@@ -46,6 +46,6 @@ impl Error for RepositoryError {
 
 /// An error, and after it what it comes of.
 pub(crate) fn with_sources(error: &dyn Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
+    let sources = std::iter::successors(error.source(), |source| (*source).source());
     sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
