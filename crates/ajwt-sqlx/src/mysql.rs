@@ -9,7 +9,7 @@ use ajwt_server::{
 use async_trait::async_trait;
 use sqlx::{
     Executor as _, MySql, MySqlConnection, MySqlPool, SqlStr,
-    mysql::{MySqlArguments, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult, MySqlRow},
+    mysql::{MySqlArguments, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult},
     query::Query,
 };
 
@@ -23,7 +23,7 @@ use crate::{
     mysql_django, mysql_migrations,
     mysql_rows::{audit_record, get, key_record, text, time, user_record, user_row},
     mysql_tables,
-    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_unusable},
+    pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved},
     schema::{self, Owner, REVISION, Schema, Statements},
     user_rows,
 };
@@ -170,24 +170,6 @@ impl MySqlRepository {
         rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
-    async fn user_rows(&self, username: &str) -> Result<Vec<MySqlRow>, sqlx::Error> {
-        let read = async |connection: &mut MySqlConnection| {
-            let mut find = sqlx::query(self.sql.find_user.clone());
-            for _ in 0..3 {
-                find = self.bind_name(find, username);
-            }
-            if_storable(find.fetch_all(connection).await)
-        };
-        Lease::of(&self.pool).await?.run(read).await
-    }
-
-    async fn url_rows(&self) -> Result<Vec<MySqlRow>, sqlx::Error> {
-        let read = async |connection: &mut MySqlConnection| {
-            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
-        };
-        Lease::of(&self.pool).await?.run(read).await
-    }
-
     async fn check_user(
         &self,
         connection: &mut MySqlConnection,
@@ -302,12 +284,14 @@ impl UserRepository for MySqlRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let mut rows = self.user_rows(username).await;
-        if is_unusable(&rows) {
-            drop_broken(&self.pool).await;
-            rows = self.user_rows(username).await;
-        }
-        let rows = rows.map_err(&failed)?;
+        let read = async |connection: &mut MySqlConnection| {
+            let mut find = sqlx::query(self.sql.find_user.clone());
+            for _ in 0..3 {
+                find = self.bind_name(find, username);
+            }
+            if_storable(find.fetch_all(connection).await)
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }
@@ -331,12 +315,10 @@ impl RevisionSource for MySqlRepository {
 impl TrustedUrls for MySqlRepository {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
         let failed = failed("listing trusted URLs");
-        let mut rows = self.url_rows().await;
-        if is_unusable(&rows) {
-            drop_broken(&self.pool).await;
-            rows = self.url_rows().await;
-        }
-        let rows = rows.map_err(&failed)?;
+        let read = async |connection: &mut MySqlConnection| {
+            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::trusted_urls(rows.iter().map(|row| get(row, 0))).map_err(failed)
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{Executor as _, MySqlConnection, MySqlPool, QueryBuilder, mysql::MySql
 
 use crate::{
     nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
-    pool::{Lease, drop_broken, is_broken, is_unusable},
+    pool::{self, Lease, drop_broken, is_broken},
 };
 
 /// Adds a nonce while the row that says since when the table is whole stands as it was read. That
@@ -141,12 +141,10 @@ impl NonceTable for MySqlPool {
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
-        let mut since = read_since(self).await;
-        if is_unusable(&since) {
-            drop_broken(self).await;
-            since = read_since(self).await;
-        }
-        since
+        let read = async |connection: &mut MySqlConnection| {
+            sqlx::query_scalar(SINCE).fetch_optional(connection).await
+        };
+        pool::read(self, read).await
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
@@ -178,12 +176,6 @@ impl NonceTable for MySqlPool {
         };
         Lease::of(self).await?.run(remove).await
     }
-}
-
-async fn read_since(pool: &MySqlPool) -> Result<Option<i64>, sqlx::Error> {
-    let read =
-        async |connection: &mut MySqlConnection| sqlx::query_scalar(SINCE).fetch_optional(connection).await;
-    Lease::of(pool).await?.run(read).await
 }
 
 fn is_duplicate(error: &sqlx::Error) -> bool {

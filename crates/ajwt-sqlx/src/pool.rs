@@ -108,6 +108,29 @@ impl<DB: Database> fmt::Debug for Reserved<DB> {
     }
 }
 
+/// Runs a read, and once more if its connection turned out to be unusable. A nonce is never consumed so: the second
+/// time it would meet its own row.
+// Not `AsyncFn`: of a closure that captures something, the compiler could not tell that its futures are `Send`
+// (rust-lang/rust#138207).
+pub(crate) async fn read<DB: Database, T>(
+    pool: &Pool<DB>,
+    read: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error> + Clone,
+) -> Result<T, sqlx::Error> {
+    let result = read_once(pool, read.clone()).await;
+    if !is_unusable(&result) {
+        return result;
+    }
+    drop_broken(pool).await;
+    read_once(pool, read).await
+}
+
+async fn read_once<DB: Database, T>(
+    pool: &Pool<DB>,
+    read: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    Lease::of(pool).await?.run(read).await
+}
+
 /// Whether a statement failed because its connection had broken: others may have, too.
 pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
     match result {
@@ -127,7 +150,7 @@ pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
 
 /// Whether a statement failed because of its connection, and may do better on another one: a read may be
 /// tried again then.
-pub(crate) fn is_unusable<T>(result: &Result<T, sqlx::Error>) -> bool {
+fn is_unusable<T>(result: &Result<T, sqlx::Error>) -> bool {
     let is_left_over = |error: &dyn DatabaseError| {
         // A transaction that another user of the pool has left open: in PostgreSQL one that has failed
         // (25P02), in MySQL any (its 1568). A server that became a standby under its connections (MySQL's

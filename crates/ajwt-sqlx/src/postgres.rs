@@ -9,7 +9,7 @@ use ajwt_server::{
 use async_trait::async_trait;
 use sqlx::{
     Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlStr,
-    postgres::{PgListener, PgPoolOptions, PgRow},
+    postgres::{PgListener, PgPoolOptions},
 };
 use tokio::sync::Mutex;
 
@@ -20,7 +20,7 @@ use crate::{
     failure::failed,
     key_cache::KeyCache,
     migrations,
-    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_unusable},
+    pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved},
     postgres_django,
     postgres_rows::{audit_record, get, key_record, time, user_record, user_row},
     postgres_tables,
@@ -183,20 +183,6 @@ impl PostgresRepository {
         rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
-    async fn user_rows(&self, username: &str) -> Result<Vec<PgRow>, sqlx::Error> {
-        let read = async |connection: &mut PgConnection| {
-            if_storable(sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await)
-        };
-        Lease::of(&self.pool).await?.run(read).await
-    }
-
-    async fn url_rows(&self) -> Result<Vec<PgRow>, sqlx::Error> {
-        let read = async |connection: &mut PgConnection| {
-            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
-        };
-        Lease::of(&self.pool).await?.run(read).await
-    }
-
     /// A connection that hears of changes, besides the pool's: it is held for good.
     async fn listen(&self) -> Result<PgListener, sqlx::Error> {
         let pool = PgPoolOptions::new()
@@ -312,12 +298,10 @@ impl UserRepository for PostgresRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let mut rows = self.user_rows(username).await;
-        if is_unusable(&rows) {
-            drop_broken(&self.pool).await;
-            rows = self.user_rows(username).await;
-        }
-        let rows = rows.map_err(&failed)?;
+        let read = async |connection: &mut PgConnection| {
+            if_storable(sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await)
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }
@@ -368,12 +352,10 @@ impl RevisionSource for PostgresRepository {
 impl TrustedUrls for PostgresRepository {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
         let failed = failed("listing trusted URLs");
-        let mut rows = self.url_rows().await;
-        if is_unusable(&rows) {
-            drop_broken(&self.pool).await;
-            rows = self.url_rows().await;
-        }
-        let rows = rows.map_err(&failed)?;
+        let read = async |connection: &mut PgConnection| {
+            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::trusted_urls(rows.iter().map(|row| get::<&str>(row, 0).map(str::as_bytes))).map_err(failed)
     }
 }
