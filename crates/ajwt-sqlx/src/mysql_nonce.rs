@@ -4,9 +4,10 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::{Executor as _, MySqlConnection, MySqlPool, QueryBuilder, mysql::MySqlDatabaseError};
+use sqlx::{Executor as _, MySqlConnection, MySqlPool, QueryBuilder};
 
 use crate::{
+    mysql::mysql_number,
     nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
     pool::{self, Lease, drop_broken, is_broken},
 };
@@ -135,7 +136,7 @@ impl NonceTable for MySqlPool {
         match added {
             Ok(result) if result.rows_affected() == 1 => Ok(Added::Yes),
             Ok(_) => Ok(Added::WasThereOrEmptied),
-            Err(error) if is_duplicate(&error) => Ok(Added::WasThere),
+            Err(error) if mysql_number(&error) == Some(DUPLICATE) => Ok(Added::WasThere),
             Err(error) => Err(error),
         }
     }
@@ -176,9 +177,4 @@ impl NonceTable for MySqlPool {
         };
         Lease::of(self).await?.run(remove).await
     }
-}
-
-fn is_duplicate(error: &sqlx::Error) -> bool {
-    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
-    error.is_some_and(|error| error.number() == DUPLICATE)
 }
