@@ -19,7 +19,6 @@ use crate::{
     error::{ConnectError, MigrationError},
     failure::failed,
     key_cache::KeyCache,
-    migrations::TRIGGERS,
     mysql_django, mysql_migrations,
     mysql_rows::{audit_record, get, key_record, text, time, user_record, user_row},
     mysql_tables,
@@ -132,7 +131,7 @@ impl MySqlRepository {
     /// [`migrate_without_triggers`](Self::migrate_without_triggers); other [`MigrationError`]s.
     /// Changes of tables are not transactional here: run it again, and it goes on from there.
     pub async fn migrate(&self) -> Result<(), MigrationError> {
-        mysql_migrations::run(&self.pool, &self.schema, None).await
+        mysql_migrations::run(&self.pool, &self.schema, false).await
     }
 
     /// As [`migrate`](Self::migrate), without the triggers that raise the revision, for servers that
@@ -143,7 +142,7 @@ impl MySqlRepository {
     /// # Errors
     /// As `migrate`.
     pub async fn migrate_without_triggers(&self) -> Result<(), MigrationError> {
-        mysql_migrations::run(&self.pool, &self.schema, Some(TRIGGERS - 1)).await
+        mysql_migrations::run(&self.pool, &self.schema, true).await
     }
 
     /// Notes uses of keys in these tables, each key at most once per 30 s.
