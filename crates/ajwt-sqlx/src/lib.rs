@@ -88,6 +88,8 @@ mod user_table;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use audit::AuditRecord;
 pub use error::{ConnectError, MigrationError};
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use failure::MissingTables;
 #[cfg(feature = "mysql")]
 pub use mysql::MySqlRepository;
 #[cfg(feature = "mysql")]
