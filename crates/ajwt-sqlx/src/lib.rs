@@ -79,6 +79,8 @@ mod sqlite_django;
 #[cfg(feature = "sqlite")]
 mod sqlite_nonce;
 #[cfg(feature = "sqlite")]
+mod sqlite_rows;
+#[cfg(feature = "sqlite")]
 mod sqlite_tables;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod user_rows;

@@ -8,9 +8,9 @@ use ajwt_server::{
 };
 use async_trait::async_trait;
 use sqlx::{
-    Connection as _, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    Connection as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 
 use crate::{
@@ -20,8 +20,9 @@ use crate::{
     key_cache::KeyCache,
     migrations,
     schema::{self, REVISION, Schema, Statements},
-    sqlite_django, sqlite_tables,
-    user_rows::{self, UserRow},
+    sqlite_django,
+    sqlite_rows::{audit_record, get, key_record, time, user_record, user_row},
+    sqlite_tables, user_rows,
 };
 
 /// How long a statement waits for another process's write: less than the engine waits for a store by
@@ -493,56 +494,4 @@ async fn check_user(
         Some(_) => Ok(()),
         None => Err(AdminError::unknown_user(username)),
     }
-}
-
-fn user_row(row: &SqliteRow) -> Result<UserRow<'_>, sqlx::Error> {
-    Ok(UserRow {
-        kind: get(row, 0)?,
-        id: get(row, 1)?,
-        text: get(row, 2)?,
-        active: get(row, 3)?,
-        not_before: get(row, 4)?,
-        expires_at: get(row, 5)?,
-        revision: get(row, 6)?,
-    })
-}
-
-fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
-    // As in a request: a state that is not known is not an active one.
-    let active: Option<bool> = get(row, 1)?;
-    Ok(UserRecord::new(get::<String>(row, 0)?, active == Some(true)))
-}
-
-fn key_record(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {
-    let created_at = Timestamp::from_millis(get(row, 4)?);
-    let mut record = KeyRecord::of_text(get(row, 0)?, get::<String>(row, 1)?, created_at);
-    record.fingerprint = get(row, 2)?;
-    record.comment = get(row, 3)?;
-    record.not_before = time(row, 5)?;
-    record.expires_at = time(row, 6)?;
-    record.revoked_at = time(row, 7)?;
-    record.last_used_on = time(row, 8)?;
-    Ok(record)
-}
-
-fn audit_record(row: &SqliteRow) -> Result<AuditRecord, sqlx::Error> {
-    Ok(AuditRecord {
-        id: get(row, 0)?,
-        at: Timestamp::from_millis(get(row, 1)?),
-        actor: get(row, 2)?,
-        action: get(row, 3)?,
-        username: get(row, 4)?,
-        detail: get(row, 5)?,
-    })
-}
-
-fn get<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T, sqlx::Error>
-where
-    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-{
-    row.try_get(column)
-}
-
-fn time(row: &SqliteRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
-    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }
