@@ -22,7 +22,7 @@ use crate::{
     mysql_django, mysql_migrations,
     mysql_rows::{audit_record, get, key_record, text, time, user_record, user_row},
     mysql_tables,
-    pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved},
+    pool::{self, ACQUIRE_TIMEOUT, Reserved},
     schema::{self, Owner, REVISION, Schema, Statements},
     user_rows,
 };
@@ -253,23 +253,22 @@ impl MySqlRepository {
 
     async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
         let failed = failed("changing a key or trust");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let mut query = sqlx::query(change.sql);
-        if let Some(argument) = change.argument {
-            query = query.bind(argument.map(Timestamp::as_millis));
-        }
-        let query = self.bind_name(query, username.as_str()).bind(change.id);
-        let changed = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
-        if changed == 0 {
-            return Err(change.missing);
-        }
-        let now = self.clock.now();
-        self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            let mut query = sqlx::query(change.sql);
+            if let Some(argument) = change.argument {
+                query = query.bind(argument.map(Timestamp::as_millis));
+            }
+            let query = self.bind_name(query, username.as_str()).bind(change.id);
+            let changed = query.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+            if changed == 0 {
+                return Err(change.missing);
+            }
+            let now = self.clock.now();
+            self.note(connection, username, now, &change.entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -329,19 +328,18 @@ impl UsageStore for MySqlRepository {
         let mut uses = uses.to_vec();
         // In one order in every process, or two of them may wait for each other.
         uses.sort_unstable();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        for (source, at) in uses {
-            let (sql, id) = match source {
-                KeySource::Key(id) => (&self.sql.key_used, id),
-                KeySource::Trust(id) => (&self.sql.trust_used, id),
-            };
-            let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
-            update.execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            for (source, at) in uses {
+                let (sql, id) = match source {
+                    KeySource::Key(id) => (&self.sql.key_used, id),
+                    KeySource::Trust(id) => (&self.sql.trust_used, id),
+                };
+                let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
+                update.execute(&mut *connection).await.map_err(&failed)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -351,56 +349,53 @@ impl KeyAdmin for MySqlRepository {
         self.schema.check_add_user()?;
         let failed = failed("adding a user");
         let now = self.clock.now();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        let add =
-            sqlx::query(mysql_tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
-        let added = add.execute(&mut *transaction).await;
-        if is_duplicate(&added) {
-            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
-        }
-        added.map_err(&failed)?;
-        let entry = Entry::of_user("add_user");
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            let add =
+                sqlx::query(mysql_tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
+            let added = add.execute(&mut *connection).await;
+            if is_duplicate(&added) {
+                return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+            }
+            added.map_err(&failed)?;
+            let entry = Entry::of_user("add_user");
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
         self.schema.check_set_user_active()?;
         let failed = failed("changing a user");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let change = sqlx::query(self.sql.set_user_active.clone()).bind(active);
-        let change = self.bind_name(change, username.as_str());
-        change.execute(&mut *transaction).await.map_err(&failed)?;
-        let entry = Entry::activation(active);
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            let change = sqlx::query(self.sql.set_user_active.clone()).bind(active);
+            let change = self.bind_name(change, username.as_str());
+            change.execute(&mut *connection).await.map_err(&failed)?;
+            let entry = Entry::activation(active);
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
         self.schema.check_remove_user()?;
         let failed = failed("removing a user");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        for sql in mysql_tables::REMOVE_USER {
-            sqlx::query(sql)
-                .bind(username.as_str().as_bytes())
-                .execute(&mut *transaction)
-                .await
-                .map_err(&failed)?;
-        }
-        let entry = Entry::of_user("remove_user");
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            for sql in mysql_tables::REMOVE_USER {
+                sqlx::query(sql)
+                    .bind(username.as_str().as_bytes())
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(&failed)?;
+            }
+            let entry = Entry::of_user("remove_user");
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
@@ -418,28 +413,27 @@ impl KeyAdmin for MySqlRepository {
         let failed = failed("adding a key");
         let now = self.clock.now();
         let fingerprint = key.key().fingerprint().as_str();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        self.check_not_there(&mut transaction, username, key).await?;
-        let add = self.bind_name(sqlx::query(self.sql.add_key.clone()), username.as_str());
-        let mut add = add.bind(key.text()).bind(key.comment());
-        if !self.schema.is_django() {
-            add = add.bind(fingerprint.as_bytes()).bind(now.as_millis());
-            add = add.bind(key.not_before().map(Timestamp::as_millis));
-            add = add.bind(key.expires_at().map(Timestamp::as_millis));
-        }
-        let added = add.execute(&mut *transaction).await;
-        if is_duplicate(&added) {
-            return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
-        }
-        let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
-        let entry = Entry::added_key(id, fingerprint);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
-        Ok(KeyRecord::new(id, key, created_at))
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            self.check_not_there(connection, username, key).await?;
+            let add = self.bind_name(sqlx::query(self.sql.add_key.clone()), username.as_str());
+            let mut add = add.bind(key.text()).bind(key.comment());
+            if !self.schema.is_django() {
+                add = add.bind(fingerprint.as_bytes()).bind(now.as_millis());
+                add = add.bind(key.not_before().map(Timestamp::as_millis));
+                add = add.bind(key.expires_at().map(Timestamp::as_millis));
+            }
+            let added = add.execute(&mut *connection).await;
+            if is_duplicate(&added) {
+                return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
+            }
+            let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
+            let entry = Entry::added_key(id, fingerprint);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+            Ok(KeyRecord::new(id, key, created_at))
+        })
+        .await
     }
 
     async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
@@ -473,25 +467,24 @@ impl KeyAdmin for MySqlRepository {
         self.schema.check_new_trust(url)?;
         let failed = failed("adding a trust");
         let now = self.clock.now();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let add = self.bind_name(sqlx::query(self.sql.add_trust.clone()), username.as_str());
-        let mut add = add.bind(url);
-        if !self.schema.is_django() {
-            add = add.bind(now.as_millis());
-        }
-        let added = add.execute(&mut *transaction).await;
-        if is_duplicate(&added) {
-            let trusts = self.list_trusts(&mut transaction, username).await.map_err(&failed)?;
-            return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
-        }
-        let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
-        let entry = Entry::added_trust(id, url);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(TrustRecord::new(id, url, None))
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            let add = self.bind_name(sqlx::query(self.sql.add_trust.clone()), username.as_str());
+            let mut add = add.bind(url);
+            if !self.schema.is_django() {
+                add = add.bind(now.as_millis());
+            }
+            let added = add.execute(&mut *connection).await;
+            if is_duplicate(&added) {
+                let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
+                return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
+            }
+            let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
+            let entry = Entry::added_trust(id, url);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(TrustRecord::new(id, url, None))
+        })
+        .await
     }
 
     async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {

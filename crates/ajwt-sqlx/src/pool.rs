@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use ajwt_server::RepositoryError;
 use sqlx::{Connection as _, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
 use tokio::sync::Mutex;
 
@@ -129,6 +130,21 @@ async fn read_once<DB: Database, T>(
     read: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
 ) -> Result<T, sqlx::Error> {
     Lease::of(pool).await?.run(read).await
+}
+
+/// Works in a transaction, and commits it. What ends it before, be it an error or that whoever asked is gone, closes
+/// the connection.
+pub(crate) async fn transaction<DB: Database, T, E: From<RepositoryError>>(
+    pool: &Pool<DB>,
+    failed: impl Fn(sqlx::Error) -> RepositoryError,
+    work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut lease = Lease::of(pool).await.map_err(&failed)?;
+    let mut transaction = lease.begin().await.map_err(&failed)?;
+    let worked = work(&mut transaction).await?;
+    transaction.commit().await.map_err(&failed)?;
+    lease.end();
+    Ok(worked)
 }
 
 /// Whether a statement failed because its connection had broken: others may have, too.

@@ -229,20 +229,21 @@ impl SqliteRepository {
 
     async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
         let failed = failed("changing a key or trust");
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
-        if let Some(argument) = change.argument {
-            query = query.bind(argument.map(Timestamp::as_millis));
-        }
-        let changed = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
-        if changed == 0 {
-            return Err(change.missing);
-        }
-        let now = self.clock.now();
-        self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
+            if let Some(argument) = change.argument {
+                query = query.bind(argument.map(Timestamp::as_millis));
+            }
+            let changed = query.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+            if changed == 0 {
+                return Err(change.missing);
+            }
+            let now = self.clock.now();
+            self.note(connection, username, now, &change.entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -289,17 +290,18 @@ impl TrustedUrls for SqliteRepository {
 impl UsageStore for SqliteRepository {
     async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
         let failed = failed("noting the use of keys");
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        for (source, at) in uses {
-            let (sql, id) = match source {
-                KeySource::Key(id) => (&self.sql.key_used, id),
-                KeySource::Trust(id) => (&self.sql.trust_used, id),
-            };
-            let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
-            update.execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            for (source, at) in uses {
+                let (sql, id) = match source {
+                    KeySource::Key(id) => (&self.sql.key_used, id),
+                    KeySource::Trust(id) => (&self.sql.trust_used, id),
+                };
+                let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
+                update.execute(&mut *connection).await.map_err(&failed)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -309,43 +311,46 @@ impl KeyAdmin for SqliteRepository {
         self.schema.check_add_user()?;
         let failed = failed("adding a user");
         let now = self.clock.now();
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        let add = sqlx::query(sqlite_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
-        let added = add.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
-        if added == 0 {
-            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
-        }
-        let entry = Entry::of_user("add_user");
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            let add = sqlx::query(sqlite_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
+            let added = add.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+            if added == 0 {
+                return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+            }
+            let entry = Entry::of_user("add_user");
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
         self.schema.check_set_user_active()?;
         let failed = failed("changing a user");
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
-        change.execute(&mut *transaction).await.map_err(&failed)?;
-        let entry = Entry::activation(active);
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
+            change.execute(&mut *connection).await.map_err(&failed)?;
+            let entry = Entry::activation(active);
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
         self.schema.check_remove_user()?;
         let failed = failed("removing a user");
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        for sql in sqlite_tables::REMOVE_USER {
-            sqlx::query(sql).bind(username.as_str()).execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        let entry = Entry::of_user("remove_user");
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            for sql in sqlite_tables::REMOVE_USER {
+                sqlx::query(sql).bind(username.as_str()).execute(&mut *connection).await.map_err(&failed)?;
+            }
+            let entry = Entry::of_user("remove_user");
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
@@ -363,26 +368,26 @@ impl KeyAdmin for SqliteRepository {
         let failed = failed("adding a key");
         let now = self.clock.now();
         let fingerprint = key.key().fingerprint().as_str();
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        self.check_not_there(&mut transaction, username, key).await?;
-        let mut add = sqlx::query_scalar(self.sql.add_key.clone())
-            .bind(username.as_str())
-            .bind(key.text())
-            .bind(key.comment());
-        if !self.schema.is_django() {
-            add = add.bind(fingerprint).bind(now.as_millis());
-            add = add.bind(key.not_before().map(Timestamp::as_millis));
-            add = add.bind(key.expires_at().map(Timestamp::as_millis));
-        }
-        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
-        let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
-        let entry = Entry::added_key(id, fingerprint);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
-        Ok(KeyRecord::new(id, key, created_at))
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            self.check_not_there(connection, username, key).await?;
+            let mut add = sqlx::query_scalar(self.sql.add_key.clone())
+                .bind(username.as_str())
+                .bind(key.text())
+                .bind(key.comment());
+            if !self.schema.is_django() {
+                add = add.bind(fingerprint).bind(now.as_millis());
+                add = add.bind(key.not_before().map(Timestamp::as_millis));
+                add = add.bind(key.expires_at().map(Timestamp::as_millis));
+            }
+            let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
+            let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
+            let entry = Entry::added_key(id, fingerprint);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+            Ok(KeyRecord::new(id, key, created_at))
+        })
+        .await
     }
 
     async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
@@ -416,22 +421,22 @@ impl KeyAdmin for SqliteRepository {
         self.schema.check_new_trust(url)?;
         let failed = failed("adding a trust");
         let now = self.clock.now();
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
-        if !self.schema.is_django() {
-            add = add.bind(now.as_millis());
-        }
-        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
-        let Some(id) = id else {
-            let trusts = self.list_trusts(&mut transaction, username).await.map_err(&failed)?;
-            return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
-        };
-        let entry = Entry::added_trust(id, url);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        Ok(TrustRecord::new(id, url, None))
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
+            if !self.schema.is_django() {
+                add = add.bind(now.as_millis());
+            }
+            let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
+            let Some(id) = id else {
+                let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
+                return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
+            };
+            let entry = Entry::added_trust(id, url);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(TrustRecord::new(id, url, None))
+        })
+        .await
     }
 
     async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
@@ -468,6 +473,19 @@ pub(crate) async fn writing(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>,
         }
         drop(connection.detach());
     }
+}
+
+/// Works in a transaction, which has the write lock from its beginning, and commits it.
+async fn transaction<T, E: From<RepositoryError>>(
+    pool: &SqlitePool,
+    failed: impl Fn(sqlx::Error) -> RepositoryError,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut connection = writing(pool).await.map_err(&failed)?;
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+    let worked = work(&mut transaction).await?;
+    transaction.commit().await.map_err(&failed)?;
+    Ok(worked)
 }
 
 /// Whether another connection has the write lock.
