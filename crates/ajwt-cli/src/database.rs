@@ -1,12 +1,12 @@
-use std::{path::Path, str::FromStr as _, sync::Arc};
+use std::{error::Error as _, path::Path, str::FromStr as _, sync::Arc};
 
 use ajwt_server::{
     BatchedUsage, CachedUserRepository, Freshness, KeyAdmin, NonceBackend, RepositoryError, TrustedUrls,
     User, UserCacheOptions, UserRepository,
 };
 use ajwt_sqlx::{
-    AuditRecord, ConnectError, MigrationError, MySqlNonceBackend, MySqlRepository, PostgresNonceBackend,
-    PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
+    AuditRecord, ConnectError, MigrationError, MissingTables, MySqlNonceBackend, MySqlRepository,
+    PostgresNonceBackend, PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
 };
 use clap::{Args, ValueEnum};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -143,9 +143,7 @@ fn unreachable(error: ConnectError) -> Failure {
 
 /// What to do about missing tables, in this program's words.
 fn told(error: RepositoryError) -> Failure {
-    let is_old = std::error::Error::source(&error)
-        .is_some_and(|source| source.to_string().ends_with("run the migrations"));
-    if is_old {
+    if error.source().is_some_and(|source| source.is::<MissingTables>()) {
         return Failure::new("the tables of ajwt are missing or of another version; run ajwt migrate");
     }
     error.into()

@@ -1,10 +1,14 @@
 use ajwt_server::RepositoryError;
 use thiserror::Error;
 
-/// What a failure is likely due to, in words of what to do, before the database's own.
+/// The tables of ajwt are missing or of another version.
+///
+/// It is the [source](std::error::Error::source) of a [`RepositoryError`] whose statement met a table, column or
+/// function that is not there, and so of an `AdminError` or a `NonceError` made of that one. Its own source is what
+/// the database says.
 #[derive(Debug, Error)]
 #[error("the tables of ajwt are missing or of another version; run the migrations")]
-struct MissingTables(#[source] sqlx::Error);
+pub struct MissingTables(#[source] sqlx::Error);
 
 /// Wraps a database's error for the engine.
 pub(crate) fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> RepositoryError {

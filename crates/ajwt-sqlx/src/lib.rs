@@ -79,6 +79,8 @@ mod sqlite_django;
 #[cfg(feature = "sqlite")]
 mod sqlite_nonce;
 #[cfg(feature = "sqlite")]
+mod sqlite_rows;
+#[cfg(feature = "sqlite")]
 mod sqlite_tables;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod user_rows;
@@ -88,6 +90,8 @@ mod user_table;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use audit::AuditRecord;
 pub use error::{ConnectError, MigrationError};
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use failure::MissingTables;
 #[cfg(feature = "mysql")]
 pub use mysql::MySqlRepository;
 #[cfg(feature = "mysql")]

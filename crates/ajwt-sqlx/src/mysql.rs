@@ -9,7 +9,7 @@ use ajwt_server::{
 use async_trait::async_trait;
 use sqlx::{
     Executor as _, MySql, MySqlConnection, MySqlPool, SqlStr,
-    mysql::{MySqlArguments, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult, MySqlRow},
+    mysql::{MySqlArguments, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult},
     query::Query,
 };
 
@@ -19,11 +19,10 @@ use crate::{
     error::{ConnectError, MigrationError},
     failure::failed,
     key_cache::KeyCache,
-    migrations::TRIGGERS,
     mysql_django, mysql_migrations,
     mysql_rows::{audit_record, get, key_record, text, time, user_record, user_row},
     mysql_tables,
-    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_unusable},
+    pool::{self, ACQUIRE_TIMEOUT, Reserved},
     schema::{self, Owner, REVISION, Schema, Statements},
     user_rows,
 };
@@ -132,7 +131,7 @@ impl MySqlRepository {
     /// [`migrate_without_triggers`](Self::migrate_without_triggers); other [`MigrationError`]s.
     /// Changes of tables are not transactional here: run it again, and it goes on from there.
     pub async fn migrate(&self) -> Result<(), MigrationError> {
-        mysql_migrations::run(&self.pool, &self.schema, None).await
+        mysql_migrations::run(&self.pool, &self.schema, false).await
     }
 
     /// As [`migrate`](Self::migrate), without the triggers that raise the revision, for servers that
@@ -143,7 +142,7 @@ impl MySqlRepository {
     /// # Errors
     /// As `migrate`.
     pub async fn migrate_without_triggers(&self) -> Result<(), MigrationError> {
-        mysql_migrations::run(&self.pool, &self.schema, Some(TRIGGERS - 1)).await
+        mysql_migrations::run(&self.pool, &self.schema, true).await
     }
 
     /// Notes uses of keys in these tables, each key at most once per 30 s.
@@ -168,24 +167,6 @@ impl MySqlRepository {
             .await
             .map_err(&failed)?;
         rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
-    }
-
-    async fn user_rows(&self, username: &str) -> Result<Vec<MySqlRow>, sqlx::Error> {
-        let read = async |connection: &mut MySqlConnection| {
-            let mut find = sqlx::query(self.sql.find_user.clone());
-            for _ in 0..3 {
-                find = self.bind_name(find, username);
-            }
-            if_storable(find.fetch_all(connection).await)
-        };
-        Lease::of(&self.pool).await?.run(read).await
-    }
-
-    async fn url_rows(&self) -> Result<Vec<MySqlRow>, sqlx::Error> {
-        let read = async |connection: &mut MySqlConnection| {
-            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
-        };
-        Lease::of(&self.pool).await?.run(read).await
     }
 
     async fn check_user(
@@ -272,23 +253,22 @@ impl MySqlRepository {
 
     async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
         let failed = failed("changing a key or trust");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let mut query = sqlx::query(change.sql);
-        if let Some(argument) = change.argument {
-            query = query.bind(argument.map(Timestamp::as_millis));
-        }
-        let query = self.bind_name(query, username.as_str()).bind(change.id);
-        let changed = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
-        if changed == 0 {
-            return Err(change.missing);
-        }
-        let now = self.clock.now();
-        self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            let mut query = sqlx::query(change.sql);
+            if let Some(argument) = change.argument {
+                query = query.bind(argument.map(Timestamp::as_millis));
+            }
+            let query = self.bind_name(query, username.as_str()).bind(change.id);
+            let changed = query.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+            if changed == 0 {
+                return Err(change.missing);
+            }
+            let now = self.clock.now();
+            self.note(connection, username, now, &change.entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -302,12 +282,14 @@ impl UserRepository for MySqlRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let mut rows = self.user_rows(username).await;
-        if is_unusable(&rows) {
-            drop_broken(&self.pool).await;
-            rows = self.user_rows(username).await;
-        }
-        let rows = rows.map_err(&failed)?;
+        let read = async |connection: &mut MySqlConnection| {
+            let mut find = sqlx::query(self.sql.find_user.clone());
+            for _ in 0..3 {
+                find = self.bind_name(find, username);
+            }
+            if_storable(find.fetch_all(connection).await)
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }
@@ -331,12 +313,10 @@ impl RevisionSource for MySqlRepository {
 impl TrustedUrls for MySqlRepository {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
         let failed = failed("listing trusted URLs");
-        let mut rows = self.url_rows().await;
-        if is_unusable(&rows) {
-            drop_broken(&self.pool).await;
-            rows = self.url_rows().await;
-        }
-        let rows = rows.map_err(&failed)?;
+        let read = async |connection: &mut MySqlConnection| {
+            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::trusted_urls(rows.iter().map(|row| get(row, 0))).map_err(failed)
     }
 }
@@ -348,19 +328,18 @@ impl UsageStore for MySqlRepository {
         let mut uses = uses.to_vec();
         // In one order in every process, or two of them may wait for each other.
         uses.sort_unstable();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        for (source, at) in uses {
-            let (sql, id) = match source {
-                KeySource::Key(id) => (&self.sql.key_used, id),
-                KeySource::Trust(id) => (&self.sql.trust_used, id),
-            };
-            let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
-            update.execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            for (source, at) in uses {
+                let (sql, id) = match source {
+                    KeySource::Key(id) => (&self.sql.key_used, id),
+                    KeySource::Trust(id) => (&self.sql.trust_used, id),
+                };
+                let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
+                update.execute(&mut *connection).await.map_err(&failed)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -370,56 +349,53 @@ impl KeyAdmin for MySqlRepository {
         self.schema.check_add_user()?;
         let failed = failed("adding a user");
         let now = self.clock.now();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        let add =
-            sqlx::query(mysql_tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
-        let added = add.execute(&mut *transaction).await;
-        if is_duplicate(&added) {
-            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
-        }
-        added.map_err(&failed)?;
-        let entry = Entry::of_user("add_user");
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            let add =
+                sqlx::query(mysql_tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
+            let added = add.execute(&mut *connection).await;
+            if is_duplicate(&added) {
+                return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+            }
+            added.map_err(&failed)?;
+            let entry = Entry::of_user("add_user");
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
         self.schema.check_set_user_active()?;
         let failed = failed("changing a user");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let change = sqlx::query(self.sql.set_user_active.clone()).bind(active);
-        let change = self.bind_name(change, username.as_str());
-        change.execute(&mut *transaction).await.map_err(&failed)?;
-        let entry = Entry::activation(active);
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            let change = sqlx::query(self.sql.set_user_active.clone()).bind(active);
+            let change = self.bind_name(change, username.as_str());
+            change.execute(&mut *connection).await.map_err(&failed)?;
+            let entry = Entry::activation(active);
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
         self.schema.check_remove_user()?;
         let failed = failed("removing a user");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        for sql in mysql_tables::REMOVE_USER {
-            sqlx::query(sql)
-                .bind(username.as_str().as_bytes())
-                .execute(&mut *transaction)
-                .await
-                .map_err(&failed)?;
-        }
-        let entry = Entry::of_user("remove_user");
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            for sql in mysql_tables::REMOVE_USER {
+                sqlx::query(sql)
+                    .bind(username.as_str().as_bytes())
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(&failed)?;
+            }
+            let entry = Entry::of_user("remove_user");
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
@@ -437,28 +413,27 @@ impl KeyAdmin for MySqlRepository {
         let failed = failed("adding a key");
         let now = self.clock.now();
         let fingerprint = key.key().fingerprint().as_str();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        self.check_not_there(&mut transaction, username, key).await?;
-        let add = self.bind_name(sqlx::query(self.sql.add_key.clone()), username.as_str());
-        let mut add = add.bind(key.text()).bind(key.comment());
-        if !self.schema.is_django() {
-            add = add.bind(fingerprint.as_bytes()).bind(now.as_millis());
-            add = add.bind(key.not_before().map(Timestamp::as_millis));
-            add = add.bind(key.expires_at().map(Timestamp::as_millis));
-        }
-        let added = add.execute(&mut *transaction).await;
-        if is_duplicate(&added) {
-            return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
-        }
-        let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
-        let entry = Entry::added_key(id, fingerprint);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
-        Ok(KeyRecord::new(id, key, created_at))
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            self.check_not_there(connection, username, key).await?;
+            let add = self.bind_name(sqlx::query(self.sql.add_key.clone()), username.as_str());
+            let mut add = add.bind(key.text()).bind(key.comment());
+            if !self.schema.is_django() {
+                add = add.bind(fingerprint.as_bytes()).bind(now.as_millis());
+                add = add.bind(key.not_before().map(Timestamp::as_millis));
+                add = add.bind(key.expires_at().map(Timestamp::as_millis));
+            }
+            let added = add.execute(&mut *connection).await;
+            if is_duplicate(&added) {
+                return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
+            }
+            let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
+            let entry = Entry::added_key(id, fingerprint);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+            Ok(KeyRecord::new(id, key, created_at))
+        })
+        .await
     }
 
     async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
@@ -492,25 +467,24 @@ impl KeyAdmin for MySqlRepository {
         self.schema.check_new_trust(url)?;
         let failed = failed("adding a trust");
         let now = self.clock.now();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        self.check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let add = self.bind_name(sqlx::query(self.sql.add_trust.clone()), username.as_str());
-        let mut add = add.bind(url);
-        if !self.schema.is_django() {
-            add = add.bind(now.as_millis());
-        }
-        let added = add.execute(&mut *transaction).await;
-        if is_duplicate(&added) {
-            let trusts = self.list_trusts(&mut transaction, username).await.map_err(&failed)?;
-            return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
-        }
-        let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
-        let entry = Entry::added_trust(id, url);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(TrustRecord::new(id, url, None))
+        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
+            self.check_user(connection, &self.sql.lock_user, username).await?;
+            let add = self.bind_name(sqlx::query(self.sql.add_trust.clone()), username.as_str());
+            let mut add = add.bind(url);
+            if !self.schema.is_django() {
+                add = add.bind(now.as_millis());
+            }
+            let added = add.execute(&mut *connection).await;
+            if is_duplicate(&added) {
+                let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
+                return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
+            }
+            let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
+            let entry = Entry::added_trust(id, url);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(TrustRecord::new(id, url, None))
+        })
+        .await
     }
 
     async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {

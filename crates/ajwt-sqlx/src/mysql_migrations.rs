@@ -21,8 +21,12 @@ const MIGRATIONS: migrations::Files = migrations::files!("mysql");
 /// What a server says that forbids triggers: `ER_BINLOG_CREATE_ROUTINE_NEED_SUPER`.
 const TRIGGERS_FORBIDDEN: u16 = 1419;
 
-/// All of them, or none after the `last`.
-pub(crate) async fn run(pool: &MySqlPool, schema: &Schema, last: Option<i64>) -> Result<(), MigrationError> {
+/// All of them, or those before the triggers.
+pub(crate) async fn run(
+    pool: &MySqlPool,
+    schema: &Schema,
+    without_triggers: bool,
+) -> Result<(), MigrationError> {
     let migrator = migrations::migrator(schema, &MIGRATIONS);
     let mut connection = pool.acquire().await?;
     // The lock is the session's, and ends with it whatever happens here.
@@ -44,9 +48,10 @@ pub(crate) async fn run(pool: &MySqlPool, schema: &Schema, last: Option<i64>) ->
         // No table: nothing has run yet.
         _ => {}
     }
-    let result = match last {
-        None => migrator.run(&mut *connection).await,
-        Some(last) => migrator.run_to(last, &mut *connection).await,
+    let result = if without_triggers {
+        migrator.run_to(TRIGGERS - 1, &mut *connection).await
+    } else {
+        migrator.run(&mut *connection).await
     };
     result.map_err(|error| match error {
         MigrateError::ExecuteMigration(error, TRIGGERS) if forbids_triggers(&error) => {

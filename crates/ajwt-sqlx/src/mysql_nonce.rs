@@ -4,11 +4,12 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::{Executor as _, MySqlConnection, MySqlPool, QueryBuilder, mysql::MySqlDatabaseError};
+use sqlx::{Executor as _, MySqlConnection, MySqlPool, QueryBuilder};
 
 use crate::{
+    mysql::mysql_number,
     nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
-    pool::{Lease, drop_broken, is_broken, is_unusable},
+    pool::{self, Lease, drop_broken, is_broken},
 };
 
 /// Adds a nonce while the row that says since when the table is whole stands as it was read. That
@@ -135,18 +136,16 @@ impl NonceTable for MySqlPool {
         match added {
             Ok(result) if result.rows_affected() == 1 => Ok(Added::Yes),
             Ok(_) => Ok(Added::WasThereOrEmptied),
-            Err(error) if is_duplicate(&error) => Ok(Added::WasThere),
+            Err(error) if mysql_number(&error) == Some(DUPLICATE) => Ok(Added::WasThere),
             Err(error) => Err(error),
         }
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
-        let mut since = read_since(self).await;
-        if is_unusable(&since) {
-            drop_broken(self).await;
-            since = read_since(self).await;
-        }
-        since
+        let read = async |connection: &mut MySqlConnection| {
+            sqlx::query_scalar(SINCE).fetch_optional(connection).await
+        };
+        pool::read(self, read).await
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
@@ -178,15 +177,4 @@ impl NonceTable for MySqlPool {
         };
         Lease::of(self).await?.run(remove).await
     }
-}
-
-async fn read_since(pool: &MySqlPool) -> Result<Option<i64>, sqlx::Error> {
-    let read =
-        async |connection: &mut MySqlConnection| sqlx::query_scalar(SINCE).fetch_optional(connection).await;
-    Lease::of(pool).await?.run(read).await
-}
-
-fn is_duplicate(error: &sqlx::Error) -> bool {
-    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
-    error.is_some_and(|error| error.number() == DUPLICATE)
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use ajwt_server::RepositoryError;
 use sqlx::{Connection as _, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
 use tokio::sync::Mutex;
 
@@ -108,6 +109,44 @@ impl<DB: Database> fmt::Debug for Reserved<DB> {
     }
 }
 
+/// Runs a read, and once more if its connection turned out to be unusable. A nonce is never consumed so: the second
+/// time it would meet its own row.
+// Not `AsyncFn`: of a closure that captures something, the compiler could not tell that its futures are `Send`
+// (rust-lang/rust#138207).
+pub(crate) async fn read<DB: Database, T>(
+    pool: &Pool<DB>,
+    read: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error> + Clone,
+) -> Result<T, sqlx::Error> {
+    let result = read_once(pool, read.clone()).await;
+    if !is_unusable(&result) {
+        return result;
+    }
+    drop_broken(pool).await;
+    read_once(pool, read).await
+}
+
+async fn read_once<DB: Database, T>(
+    pool: &Pool<DB>,
+    read: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    Lease::of(pool).await?.run(read).await
+}
+
+/// Works in a transaction, and commits it. What ends it before, be it an error or that whoever asked is gone, closes
+/// the connection.
+pub(crate) async fn transaction<DB: Database, T, E: From<RepositoryError>>(
+    pool: &Pool<DB>,
+    failed: impl Fn(sqlx::Error) -> RepositoryError,
+    work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut lease = Lease::of(pool).await.map_err(&failed)?;
+    let mut transaction = lease.begin().await.map_err(&failed)?;
+    let worked = work(&mut transaction).await?;
+    transaction.commit().await.map_err(&failed)?;
+    lease.end();
+    Ok(worked)
+}
+
 /// Whether a statement failed because its connection had broken: others may have, too.
 pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
     match result {
@@ -127,7 +166,7 @@ pub(crate) fn is_broken<T>(result: &Result<T, sqlx::Error>) -> bool {
 
 /// Whether a statement failed because of its connection, and may do better on another one: a read may be
 /// tried again then.
-pub(crate) fn is_unusable<T>(result: &Result<T, sqlx::Error>) -> bool {
+fn is_unusable<T>(result: &Result<T, sqlx::Error>) -> bool {
     let is_left_over = |error: &dyn DatabaseError| {
         // A transaction that another user of the pool has left open: in PostgreSQL one that has failed
         // (25P02), in MySQL any (its 1568). A server that became a standby under its connections (MySQL's

@@ -9,7 +9,7 @@ use ajwt_server::{
 use async_trait::async_trait;
 use sqlx::{
     Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlStr,
-    postgres::{PgListener, PgPoolOptions, PgRow},
+    postgres::{PgListener, PgPoolOptions},
 };
 use tokio::sync::Mutex;
 
@@ -20,7 +20,7 @@ use crate::{
     failure::failed,
     key_cache::KeyCache,
     migrations,
-    pool::{ACQUIRE_TIMEOUT, Lease, Reserved, drop_broken, is_unusable},
+    pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved},
     postgres_django,
     postgres_rows::{audit_record, get, key_record, time, user_record, user_row},
     postgres_tables,
@@ -183,20 +183,6 @@ impl PostgresRepository {
         rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
-    async fn user_rows(&self, username: &str) -> Result<Vec<PgRow>, sqlx::Error> {
-        let read = async |connection: &mut PgConnection| {
-            if_storable(sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await)
-        };
-        Lease::of(&self.pool).await?.run(read).await
-    }
-
-    async fn url_rows(&self) -> Result<Vec<PgRow>, sqlx::Error> {
-        let read = async |connection: &mut PgConnection| {
-            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
-        };
-        Lease::of(&self.pool).await?.run(read).await
-    }
-
     /// A connection that hears of changes, besides the pool's: it is held for good.
     async fn listen(&self) -> Result<PgListener, sqlx::Error> {
         let pool = PgPoolOptions::new()
@@ -272,22 +258,21 @@ impl PostgresRepository {
 
     async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
         let failed = failed("changing a key or trust");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
-        if let Some(argument) = change.argument {
-            query = query.bind(argument.map(Timestamp::as_millis));
-        }
-        let changed = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
-        if changed == 0 {
-            return Err(change.missing);
-        }
-        let now = self.clock.now();
-        self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
+            if let Some(argument) = change.argument {
+                query = query.bind(argument.map(Timestamp::as_millis));
+            }
+            let changed = query.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+            if changed == 0 {
+                return Err(change.missing);
+            }
+            let now = self.clock.now();
+            self.note(connection, username, now, &change.entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -312,12 +297,10 @@ impl UserRepository for PostgresRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let mut rows = self.user_rows(username).await;
-        if is_unusable(&rows) {
-            drop_broken(&self.pool).await;
-            rows = self.user_rows(username).await;
-        }
-        let rows = rows.map_err(&failed)?;
+        let read = async |connection: &mut PgConnection| {
+            if_storable(sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await)
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }
@@ -368,12 +351,10 @@ impl RevisionSource for PostgresRepository {
 impl TrustedUrls for PostgresRepository {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
         let failed = failed("listing trusted URLs");
-        let mut rows = self.url_rows().await;
-        if is_unusable(&rows) {
-            drop_broken(&self.pool).await;
-            rows = self.url_rows().await;
-        }
-        let rows = rows.map_err(&failed)?;
+        let read = async |connection: &mut PgConnection| {
+            sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::trusted_urls(rows.iter().map(|row| get::<&str>(row, 0).map(str::as_bytes))).map_err(failed)
     }
 }
@@ -385,19 +366,18 @@ impl UsageStore for PostgresRepository {
         let mut uses = uses.to_vec();
         // In one order in every process, or two of them may wait for each other.
         uses.sort_unstable();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        for (source, at) in uses {
-            let (sql, id) = match source {
-                KeySource::Key(id) => (&self.sql.key_used, id),
-                KeySource::Trust(id) => (&self.sql.trust_used, id),
-            };
-            let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
-            update.execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
+            for (source, at) in uses {
+                let (sql, id) = match source {
+                    KeySource::Key(id) => (&self.sql.key_used, id),
+                    KeySource::Trust(id) => (&self.sql.trust_used, id),
+                };
+                let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
+                update.execute(&mut *connection).await.map_err(&failed)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -407,49 +387,46 @@ impl KeyAdmin for PostgresRepository {
         self.schema.check_add_user()?;
         let failed = failed("adding a user");
         let now = self.clock.now();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        let add = sqlx::query(postgres_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
-        let added = add.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
-        if added == 0 {
-            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
-        }
-        let entry = Entry::of_user("add_user");
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
+            let add = sqlx::query(postgres_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
+            let added = add.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+            if added == 0 {
+                return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+            }
+            let entry = Entry::of_user("add_user");
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
         self.schema.check_set_user_active()?;
         let failed = failed("changing a user");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
-        change.execute(&mut *transaction).await.map_err(&failed)?;
-        let entry = Entry::activation(active);
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
+            change.execute(&mut *connection).await.map_err(&failed)?;
+            let entry = Entry::activation(active);
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
         self.schema.check_remove_user()?;
         let failed = failed("removing a user");
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        for sql in postgres_tables::REMOVE_USER {
-            sqlx::query(sql).bind(username.as_str()).execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        let entry = Entry::of_user("remove_user");
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(())
+        pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            for sql in postgres_tables::REMOVE_USER {
+                sqlx::query(sql).bind(username.as_str()).execute(&mut *connection).await.map_err(&failed)?;
+            }
+            let entry = Entry::of_user("remove_user");
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
@@ -467,27 +444,26 @@ impl KeyAdmin for PostgresRepository {
         let failed = failed("adding a key");
         let now = self.clock.now();
         let fingerprint = key.key().fingerprint().as_str();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        self.check_not_there(&mut transaction, username, key).await?;
-        let mut add = sqlx::query_scalar(self.sql.add_key.clone())
-            .bind(username.as_str())
-            .bind(key.text())
-            .bind(key.comment());
-        if !self.schema.is_django() {
-            add = add.bind(fingerprint).bind(now.as_millis());
-            add = add.bind(key.not_before().map(Timestamp::as_millis));
-            add = add.bind(key.expires_at().map(Timestamp::as_millis));
-        }
-        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
-        let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
-        let entry = Entry::added_key(id, fingerprint);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
-        Ok(KeyRecord::new(id, key, created_at))
+        pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            self.check_not_there(connection, username, key).await?;
+            let mut add = sqlx::query_scalar(self.sql.add_key.clone())
+                .bind(username.as_str())
+                .bind(key.text())
+                .bind(key.comment());
+            if !self.schema.is_django() {
+                add = add.bind(fingerprint).bind(now.as_millis());
+                add = add.bind(key.not_before().map(Timestamp::as_millis));
+                add = add.bind(key.expires_at().map(Timestamp::as_millis));
+            }
+            let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
+            let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
+            let entry = Entry::added_key(id, fingerprint);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+            Ok(KeyRecord::new(id, key, created_at))
+        })
+        .await
     }
 
     async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
@@ -521,23 +497,22 @@ impl KeyAdmin for PostgresRepository {
         self.schema.check_new_trust(url)?;
         let failed = failed("adding a trust");
         let now = self.clock.now();
-        let mut lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        let mut transaction = lease.begin().await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
-        if !self.schema.is_django() {
-            add = add.bind(now.as_millis());
-        }
-        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
-        let Some(id) = id else {
-            let trusts = self.list_trusts(&mut transaction, username).await.map_err(&failed)?;
-            return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
-        };
-        let entry = Entry::added_trust(id, url);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        lease.end();
-        Ok(TrustRecord::new(id, url, None))
+        pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
+            if !self.schema.is_django() {
+                add = add.bind(now.as_millis());
+            }
+            let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
+            let Some(id) = id else {
+                let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
+                return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
+            };
+            let entry = Entry::added_trust(id, url);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(TrustRecord::new(id, url, None))
+        })
+        .await
     }
 
     async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Row as _};
 
 use crate::{
     nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
-    pool::{Lease, drop_broken, is_broken, is_unusable},
+    pool::{self, Lease, drop_broken, is_broken},
 };
 
 /// Adds a nonce, if the statement commits it by itself; says whether it does. With a time: the nonce was
@@ -145,12 +145,9 @@ impl NonceTable for PgPool {
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
-        let mut since = read_since(self).await;
-        if is_unusable(&since) {
-            drop_broken(self).await;
-            since = read_since(self).await;
-        }
-        since
+        let read =
+            async |connection: &mut PgConnection| sqlx::query_scalar(SINCE).fetch_optional(connection).await;
+        pool::read(self, read).await
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
@@ -167,10 +164,4 @@ impl NonceTable for PgPool {
         };
         Lease::of(self).await?.run(remove).await
     }
-}
-
-async fn read_since(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {
-    let read =
-        async |connection: &mut PgConnection| sqlx::query_scalar(SINCE).fetch_optional(connection).await;
-    Lease::of(pool).await?.run(read).await
 }

@@ -8,9 +8,9 @@ use ajwt_server::{
 };
 use async_trait::async_trait;
 use sqlx::{
-    Connection as _, Row as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    Connection as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 
 use crate::{
@@ -20,8 +20,9 @@ use crate::{
     key_cache::KeyCache,
     migrations,
     schema::{self, REVISION, Schema, Statements},
-    sqlite_django, sqlite_tables,
-    user_rows::{self, UserRow},
+    sqlite_django,
+    sqlite_rows::{audit_record, get, key_record, time, user_record, user_row},
+    sqlite_tables, user_rows,
 };
 
 /// How long a statement waits for another process's write: less than the engine waits for a store by
@@ -228,20 +229,21 @@ impl SqliteRepository {
 
     async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
         let failed = failed("changing a key or trust");
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
-        if let Some(argument) = change.argument {
-            query = query.bind(argument.map(Timestamp::as_millis));
-        }
-        let changed = query.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
-        if changed == 0 {
-            return Err(change.missing);
-        }
-        let now = self.clock.now();
-        self.note(&mut transaction, username, now, &change.entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
+            if let Some(argument) = change.argument {
+                query = query.bind(argument.map(Timestamp::as_millis));
+            }
+            let changed = query.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+            if changed == 0 {
+                return Err(change.missing);
+            }
+            let now = self.clock.now();
+            self.note(connection, username, now, &change.entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -288,17 +290,18 @@ impl TrustedUrls for SqliteRepository {
 impl UsageStore for SqliteRepository {
     async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
         let failed = failed("noting the use of keys");
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        for (source, at) in uses {
-            let (sql, id) = match source {
-                KeySource::Key(id) => (&self.sql.key_used, id),
-                KeySource::Trust(id) => (&self.sql.trust_used, id),
-            };
-            let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
-            update.execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            for (source, at) in uses {
+                let (sql, id) = match source {
+                    KeySource::Key(id) => (&self.sql.key_used, id),
+                    KeySource::Trust(id) => (&self.sql.trust_used, id),
+                };
+                let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
+                update.execute(&mut *connection).await.map_err(&failed)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -308,43 +311,46 @@ impl KeyAdmin for SqliteRepository {
         self.schema.check_add_user()?;
         let failed = failed("adding a user");
         let now = self.clock.now();
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        let add = sqlx::query(sqlite_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
-        let added = add.execute(&mut *transaction).await.map_err(&failed)?.rows_affected();
-        if added == 0 {
-            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
-        }
-        let entry = Entry::of_user("add_user");
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            let add = sqlx::query(sqlite_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
+            let added = add.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+            if added == 0 {
+                return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+            }
+            let entry = Entry::of_user("add_user");
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
         self.schema.check_set_user_active()?;
         let failed = failed("changing a user");
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
-        change.execute(&mut *transaction).await.map_err(&failed)?;
-        let entry = Entry::activation(active);
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
+            change.execute(&mut *connection).await.map_err(&failed)?;
+            let entry = Entry::activation(active);
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
         self.schema.check_remove_user()?;
         let failed = failed("removing a user");
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        for sql in sqlite_tables::REMOVE_USER {
-            sqlx::query(sql).bind(username.as_str()).execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        let entry = Entry::of_user("remove_user");
-        self.note(&mut transaction, username, self.clock.now(), &entry).await.map_err(&failed)?;
-        Ok(transaction.commit().await.map_err(&failed)?)
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            for sql in sqlite_tables::REMOVE_USER {
+                sqlx::query(sql).bind(username.as_str()).execute(&mut *connection).await.map_err(&failed)?;
+            }
+            let entry = Entry::of_user("remove_user");
+            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+            Ok(())
+        })
+        .await
     }
 
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
@@ -362,26 +368,26 @@ impl KeyAdmin for SqliteRepository {
         let failed = failed("adding a key");
         let now = self.clock.now();
         let fingerprint = key.key().fingerprint().as_str();
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        self.check_not_there(&mut transaction, username, key).await?;
-        let mut add = sqlx::query_scalar(self.sql.add_key.clone())
-            .bind(username.as_str())
-            .bind(key.text())
-            .bind(key.comment());
-        if !self.schema.is_django() {
-            add = add.bind(fingerprint).bind(now.as_millis());
-            add = add.bind(key.not_before().map(Timestamp::as_millis));
-            add = add.bind(key.expires_at().map(Timestamp::as_millis));
-        }
-        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
-        let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
-        let entry = Entry::added_key(id, fingerprint);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
-        Ok(KeyRecord::new(id, key, created_at))
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            self.check_not_there(connection, username, key).await?;
+            let mut add = sqlx::query_scalar(self.sql.add_key.clone())
+                .bind(username.as_str())
+                .bind(key.text())
+                .bind(key.comment());
+            if !self.schema.is_django() {
+                add = add.bind(fingerprint).bind(now.as_millis());
+                add = add.bind(key.not_before().map(Timestamp::as_millis));
+                add = add.bind(key.expires_at().map(Timestamp::as_millis));
+            }
+            let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
+            let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
+            let entry = Entry::added_key(id, fingerprint);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+            Ok(KeyRecord::new(id, key, created_at))
+        })
+        .await
     }
 
     async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
@@ -415,22 +421,22 @@ impl KeyAdmin for SqliteRepository {
         self.schema.check_new_trust(url)?;
         let failed = failed("adding a trust");
         let now = self.clock.now();
-        let mut connection = writing(&self.pool).await.map_err(&failed)?;
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
-        check_user(&mut transaction, &self.sql.lock_user, username).await?;
-        let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
-        if !self.schema.is_django() {
-            add = add.bind(now.as_millis());
-        }
-        let id: Option<i64> = add.fetch_optional(&mut *transaction).await.map_err(&failed)?;
-        let Some(id) = id else {
-            let trusts = self.list_trusts(&mut transaction, username).await.map_err(&failed)?;
-            return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
-        };
-        let entry = Entry::added_trust(id, url);
-        self.note(&mut transaction, username, now, &entry).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        Ok(TrustRecord::new(id, url, None))
+        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
+            check_user(connection, &self.sql.lock_user, username).await?;
+            let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
+            if !self.schema.is_django() {
+                add = add.bind(now.as_millis());
+            }
+            let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
+            let Some(id) = id else {
+                let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
+                return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
+            };
+            let entry = Entry::added_trust(id, url);
+            self.note(connection, username, now, &entry).await.map_err(&failed)?;
+            Ok(TrustRecord::new(id, url, None))
+        })
+        .await
     }
 
     async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
@@ -469,6 +475,19 @@ pub(crate) async fn writing(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>,
     }
 }
 
+/// Works in a transaction, which has the write lock from its beginning, and commits it.
+async fn transaction<T, E: From<RepositoryError>>(
+    pool: &SqlitePool,
+    failed: impl Fn(sqlx::Error) -> RepositoryError,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut connection = writing(pool).await.map_err(&failed)?;
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(&failed)?;
+    let worked = work(&mut transaction).await?;
+    transaction.commit().await.map_err(&failed)?;
+    Ok(worked)
+}
+
 /// Whether another connection has the write lock.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_BUSY))
@@ -493,56 +512,4 @@ async fn check_user(
         Some(_) => Ok(()),
         None => Err(AdminError::unknown_user(username)),
     }
-}
-
-fn user_row(row: &SqliteRow) -> Result<UserRow<'_>, sqlx::Error> {
-    Ok(UserRow {
-        kind: get(row, 0)?,
-        id: get(row, 1)?,
-        text: get(row, 2)?,
-        active: get(row, 3)?,
-        not_before: get(row, 4)?,
-        expires_at: get(row, 5)?,
-        revision: get(row, 6)?,
-    })
-}
-
-fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
-    // As in a request: a state that is not known is not an active one.
-    let active: Option<bool> = get(row, 1)?;
-    Ok(UserRecord::new(get::<String>(row, 0)?, active == Some(true)))
-}
-
-fn key_record(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {
-    let created_at = Timestamp::from_millis(get(row, 4)?);
-    let mut record = KeyRecord::of_text(get(row, 0)?, get::<String>(row, 1)?, created_at);
-    record.fingerprint = get(row, 2)?;
-    record.comment = get(row, 3)?;
-    record.not_before = time(row, 5)?;
-    record.expires_at = time(row, 6)?;
-    record.revoked_at = time(row, 7)?;
-    record.last_used_on = time(row, 8)?;
-    Ok(record)
-}
-
-fn audit_record(row: &SqliteRow) -> Result<AuditRecord, sqlx::Error> {
-    Ok(AuditRecord {
-        id: get(row, 0)?,
-        at: Timestamp::from_millis(get(row, 1)?),
-        actor: get(row, 2)?,
-        action: get(row, 3)?,
-        username: get(row, 4)?,
-        detail: get(row, 5)?,
-    })
-}
-
-fn get<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T, sqlx::Error>
-where
-    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-{
-    row.try_get(column)
-}
-
-fn time(row: &SqliteRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
-    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }
