@@ -7,7 +7,7 @@ use crate::{
     error::MigrationError,
     migrations::{self, TRIGGERS},
     mysql::mysql_number,
-    schema::Schema,
+    schema::{Owner, Schema},
 };
 
 const WAIT_TO_MIGRATE: &str = "SET innodb_lock_wait_timeout = 60, lock_wait_timeout = 600";
@@ -48,7 +48,8 @@ pub(crate) async fn run(
         // No table: nothing has run yet.
         _ => {}
     }
-    let result = if without_triggers {
+    // Beside the tables of others there are none.
+    let result = if without_triggers && matches!(schema.owner(), Owner::Ajwt) {
         migrator.run_to(TRIGGERS - 1, &mut *connection).await
     } else {
         migrator.run(&mut *connection).await

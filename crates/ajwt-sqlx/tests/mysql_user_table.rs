@@ -42,6 +42,17 @@ async fn who_is_active_is_told_by_any_number_and_by_no_text() {
     }
 }
 
+#[tokio::test]
+async fn without_triggers_nothing_else_is_left_out() {
+    let (_database, store) = user_table::database::<MySqlRepository>(MySqlRepository::IDS[0]).await;
+    store.execute("DROP TABLE ajwt_nonce, ajwt_audit, ajwt_beside_migrations").await;
+    store.migrate_without_triggers().await.expect("migrated");
+    let tables = store.texts(MySqlRepository::TABLES).await;
+    for table in ["ajwt_nonce", "ajwt_audit"] {
+        assert!(tables.iter().any(|made| made == table), "{tables:?}");
+    }
+}
+
 impl user_table::Application for MySqlRepository {
     const KEYS_AND_TRUSTS: &'static str = include_str!("../migrations/mysql/beside/keys_and_trusts.sql");
     const USER_ID: &'static str = "user_id BIGINT NOT NULL";
