@@ -21,7 +21,7 @@ pub use self::{
     fingerprint::Fingerprint,
     rsa::{MAX_RSA_BITS, MIN_RSA_BITS, RsaKeySize},
 };
-use crate::{Algorithm, GenerateError, Jwk, JwkError, KeyError, SignError};
+use crate::{Algorithm, ExportError, GenerateError, Jwk, JwkError, KeyError, SignError};
 
 /// Bytes that the text of a public key may have, text around it included.
 pub const MAX_PUBLIC_KEY_LEN: usize = 16 * 1024;
@@ -387,16 +387,16 @@ impl PrivateKey {
     /// The PKCS#8 PEM text, not encrypted, wiped when dropped.
     ///
     /// # Errors
-    /// [`SignError`] if the cryptographic library fails to export the key.
-    pub fn to_pem(&self) -> Result<Zeroizing<String>, SignError> {
+    /// [`ExportError`] if the cryptographic library fails to export the key.
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, ExportError> {
         Ok(Zeroizing::new(pem::encode("PRIVATE KEY", &self.to_pkcs8_der()?)))
     }
 
     /// The PKCS#8 PEM text encrypted by PBES2 (scrypt, AES-256-CBC).
     ///
     /// # Errors
-    /// [`SignError`] if the cryptographic library fails.
-    pub fn to_encrypted_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, SignError> {
+    /// [`ExportError`] if the cryptographic library fails.
+    pub fn to_encrypted_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, ExportError> {
         let encrypted = der::encrypt_pkcs8(&self.to_pkcs8_der()?, password)?;
         Ok(Zeroizing::new(pem::encode("ENCRYPTED PRIVATE KEY", &encrypted)))
     }
@@ -404,24 +404,24 @@ impl PrivateKey {
     /// The OpenSSH private key file, not encrypted, wiped when dropped. The comment is cut to 16 KiB.
     ///
     /// # Errors
-    /// [`SignError`] if the cryptographic library fails to export the key.
-    pub fn to_openssh(&self, comment: &str) -> Result<Zeroizing<String>, SignError> {
+    /// [`ExportError`] if the cryptographic library fails to export the key.
+    pub fn to_openssh(&self, comment: &str) -> Result<Zeroizing<String>, ExportError> {
         openssh::private_to_file(self, comment, None)
     }
 
     /// The OpenSSH private key file, encrypted (bcrypt, AES-256-CTR). The comment is cut to 16 KiB.
     ///
     /// # Errors
-    /// [`SignError`] if the cryptographic library fails.
+    /// [`ExportError`] if the cryptographic library fails.
     pub fn to_encrypted_openssh(
         &self,
         comment: &str,
         password: &[u8],
-    ) -> Result<Zeroizing<String>, SignError> {
+    ) -> Result<Zeroizing<String>, ExportError> {
         openssh::private_to_file(self, comment, Some(password))
     }
 
-    fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, SignError> {
+    fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, ExportError> {
         match &self.material {
             PrivateMaterial::Rsa(key) => key.to_pkcs8_der(),
             PrivateMaterial::Ed25519(key) => key.to_pkcs8_der(),
@@ -431,7 +431,8 @@ impl PrivateKey {
     /// Signs a message. For tokens use [`Token::sign`](crate::Token::sign).
     ///
     /// # Errors
-    /// [`SignError`] if the algorithm is not one of the key, or the cryptographic library fails.
+    /// [`SignError::KeyAlgorithm`] if the algorithm is not one of the key, [`SignError::Library`] if the
+    /// cryptographic library fails.
     pub fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, SignError> {
         match &self.material {
             PrivateMaterial::Rsa(key) => key.sign(algorithm, message),

@@ -4,8 +4,8 @@ use std::{convert::Infallible, sync::LazyLock, time::Duration};
 
 use ajwt_core::{
     Algorithm, ClaimError, Claims, JwkSet, KeyError, MAX_NONCE_LEN, MAX_PUBLIC_KEY_LEN, MAX_USERNAME_CHARS,
-    Nonce, PrivateKey, PublicKey, RsaKeySize, Timestamp, Token, TokenError, UnsignedToken, UntrustedToken,
-    Username, Validation,
+    Nonce, PrivateKey, PublicKey, RsaKeySize, SignError, Timestamp, Token, TokenError, UnsignedToken,
+    UntrustedToken, Username, Validation,
 };
 use base64::{
     Engine as _,
@@ -484,9 +484,20 @@ fn a_signature_made_elsewhere_is_checked() {
     let token = unsigned().verified_with(&sign(&key)).expect("its own signature");
     assert_eq!(token.as_str(), Token::sign(&claims(), &key).expect("signed").as_str());
     for wrong in [sign(&other), vec![], vec![0; 64], sign(&key)[1..].to_vec()] {
-        assert!(unsigned().verified_with(&wrong).is_err());
+        assert_eq!(unsigned().verified_with(&wrong).map(drop), Err(SignError::Signature));
     }
     assert!(!format!("{:?}", unsigned()).contains("ey"), "nothing of the token is printed");
+}
+
+#[test]
+fn a_key_signs_with_its_own_algorithms_only() {
+    for key in [&*ED25519, &*RSA] {
+        for algorithm in Algorithm::ALL {
+            let is_own = key.public_key().algorithms().contains(&algorithm);
+            let due = if is_own { Ok(()) } else { Err(SignError::KeyAlgorithm(algorithm)) };
+            assert_eq!(key.sign(algorithm, b"message").map(drop), due, "{algorithm}");
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use rand_core::{TryCryptoRng, TryRng};
 use zeroize::Zeroizing;
 
 use super::{PrivateKey, PublicKey, ed25519::Ed25519Private, pem::Half, rsa::RsaPrivate};
-use crate::{KeyError, SignError};
+use crate::{ExportError, KeyError};
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
@@ -134,9 +134,9 @@ pub(super) fn private_from_encrypted_pkcs8(
     private_from_pkcs8(plain.as_bytes())
 }
 
-pub(super) fn encrypt_pkcs8(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, SignError> {
-    let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(|_| SignError)?;
-    let encrypted = info.encrypt_with_rng(&mut AwsLcRng, password).map_err(|_| SignError)?;
+pub(super) fn encrypt_pkcs8(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, ExportError> {
+    let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(ExportError::new)?;
+    let encrypted = info.encrypt_with_rng(&mut AwsLcRng, password).map_err(ExportError::new)?;
     Ok(Zeroizing::new(encrypted.as_bytes().to_vec()))
 }
 

@@ -14,7 +14,7 @@ use super::{
     pem::{self, Half},
     rsa::{OpenSshNumbers, RsaPrivate, RsaPublic},
 };
-use crate::{KeyError, SignError, error::shown};
+use crate::{ExportError, KeyError, error::shown};
 
 const PUBLIC: &str = "OpenSSH public key";
 const PRIVATE: &str = "OpenSSH private key";
@@ -209,11 +209,11 @@ pub(super) fn private_to_file(
     key: &PrivateKey,
     comment: &str,
     password: Option<&[u8]>,
-) -> Result<Zeroizing<String>, SignError> {
+) -> Result<Zeroizing<String>, ExportError> {
     let data = match &key.material {
         PrivateMaterial::Ed25519(private) => {
-            let public =
-                key.public.ed25519_bytes().and_then(|bytes| bytes.try_into().ok()).ok_or(SignError)?;
+            let public = key.public.ed25519_bytes().and_then(|bytes| bytes.try_into().ok());
+            let public = public.ok_or_else(ExportError::without_source)?;
             let seed = private.seed()?;
             KeypairData::Ed25519(Ed25519Keypair {
                 public: Ed25519PublicKey(public),
@@ -230,27 +230,27 @@ pub(super) fn private_to_file(
         }
         file.to_openssh(LineEnding::LF)
     };
-    write().map_err(|_| SignError)
+    write().map_err(ExportError::new)
 }
 
-fn rsa_pair(private: &RsaPrivate) -> Result<RsaKeypair, SignError> {
+fn rsa_pair(private: &RsaPrivate) -> Result<RsaKeypair, ExportError> {
     use pkcs8::der::Decode as _;
 
     let pkcs8 = private.to_pkcs8_der()?;
-    let info = pkcs8::PrivateKeyInfoRef::from_der(&pkcs8).map_err(|_| SignError)?;
-    let key = pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| SignError)?;
+    let info = pkcs8::PrivateKeyInfoRef::from_der(&pkcs8).map_err(ExportError::new)?;
+    let key = pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(ExportError::new)?;
     let mpint = |number: pkcs1::der::asn1::UintRef<'_>| Mpint::from_positive_bytes(number.as_bytes());
-    let public = RsaPublicKey::new(mpint(key.public_exponent), mpint(key.modulus));
-    let private = RsaPrivateKey::new(
-        mpint(key.private_exponent),
-        mpint(key.coefficient),
-        mpint(key.prime1),
-        mpint(key.prime2),
-    );
-    match (public, private) {
-        (Ok(public), Ok(private)) => RsaKeypair::new(public, private).map_err(|_| SignError),
-        _ => Err(SignError),
-    }
+    let pair = || {
+        let public = RsaPublicKey::new(mpint(key.public_exponent), mpint(key.modulus))?;
+        let private = RsaPrivateKey::new(
+            mpint(key.private_exponent),
+            mpint(key.coefficient),
+            mpint(key.prime1),
+            mpint(key.prime2),
+        )?;
+        RsaKeypair::new(public, private)
+    };
+    pair().map_err(ExportError::new)
 }
 
 /// The error may repeat a name that the file holds.

@@ -17,7 +17,7 @@ use pkcs1::{
 use zeroize::Zeroizing;
 
 use super::der;
-use crate::{Algorithm, GenerateError, KeyError, SignError};
+use crate::{Algorithm, ExportError, GenerateError, KeyError, SignError};
 
 /// Bits that the modulus must have at least.
 pub const MIN_RSA_BITS: usize = 2048;
@@ -201,15 +201,16 @@ impl RsaPrivate {
             Algorithm::Rs512 => &RSA_PKCS1_SHA512,
             Algorithm::Rs384 => &RSA_PKCS1_SHA384,
             Algorithm::Rs256 => &RSA_PKCS1_SHA256,
-            Algorithm::EdDsa => return Err(SignError),
+            Algorithm::EdDsa => return Err(SignError::KeyAlgorithm(algorithm)),
         };
         let mut signature = vec![0; self.0.public_modulus_len()];
-        self.0.sign(padding, &SystemRandom::new(), message, &mut signature).map_err(|_| SignError)?;
+        let signed = self.0.sign(padding, &SystemRandom::new(), message, &mut signature);
+        signed.map_err(|_| SignError::Library)?;
         Ok(signature)
     }
 
-    pub(super) fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, SignError> {
-        let der: Pkcs8V1Der<'_> = self.0.as_der().map_err(|_| SignError)?;
+    pub(super) fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, ExportError> {
+        let der: Pkcs8V1Der<'_> = self.0.as_der().map_err(ExportError::new)?;
         Ok(Zeroizing::new(der.as_ref().to_vec()))
     }
 }
