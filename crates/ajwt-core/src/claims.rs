@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, de::MapAccess};
@@ -102,10 +102,10 @@ impl AsRef<str> for Username {
     }
 }
 
-impl TryFrom<&str> for Username {
-    type Error = ClaimError;
+impl FromStr for Username {
+    type Err = ClaimError;
 
-    fn try_from(name: &str) -> Result<Self, ClaimError> {
+    fn from_str(name: &str) -> Result<Self, ClaimError> {
         Self::new(name)
     }
 }

@@ -8,7 +8,11 @@ mod openssh;
 mod pem;
 mod rsa;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use zeroize::Zeroizing;
 
@@ -39,6 +43,16 @@ pub enum KeyType {
     },
     /// Ed25519 (RFC 8032).
     Ed25519,
+}
+
+impl fmt::Display for KeyType {
+    /// `Ed25519`, or `RSA` and its bits, as in `RSA 3072`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa { bits } => write!(f, "RSA {bits}"),
+            Self::Ed25519 => f.write_str("Ed25519"),
+        }
+    }
 }
 
 /// A public key, checked when it was loaded and ready to verify. Cheap to clone.
@@ -275,6 +289,12 @@ impl PartialEq for PublicKey {
 }
 
 impl Eq for PublicKey {}
+
+impl Hash for PublicKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.fingerprint.hash(state);
+    }
+}
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
