@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 use thiserror::Error;
 
@@ -142,6 +142,12 @@ pub enum KeyError {
         /// The cap.
         max: &'static str,
     },
+}
+
+impl KeyError {
+    pub(crate) fn malformed(format: &'static str, detail: impl fmt::Display) -> Self {
+        Self::Malformed { format, detail: detail.to_string() }
+    }
 }
 
 /// What a text says of itself, as an error tells it: at most 64 characters, none of which a terminal or a

@@ -69,6 +69,17 @@ enum PublicMaterial {
     Ed25519(Ed25519Public),
 }
 
+impl PublicMaterial {
+    /// The SPKI PEM text, which the fingerprint is made of.
+    fn to_pem(&self) -> String {
+        let spki = match self {
+            Self::Rsa(key) => key.to_spki_der(),
+            Self::Ed25519(key) => key.to_spki_der(),
+        };
+        pem::encode("PUBLIC KEY", &spki)
+    }
+}
+
 impl PublicKey {
     /// Loads a key from PEM or from one OpenSSH line, whichever the text is, and returns the
     /// OpenSSH comment too. The text has at most 16 KiB and holds exactly one key.
@@ -152,22 +163,14 @@ impl PublicKey {
     }
 
     fn new(material: PublicMaterial) -> Self {
-        let spki = match &material {
-            PublicMaterial::Rsa(key) => key.to_spki_der(),
-            PublicMaterial::Ed25519(key) => key.to_spki_der(),
-        };
-        let fingerprint = Fingerprint::of_pem(&pem::encode("PUBLIC KEY", &spki));
+        let fingerprint = Fingerprint::of_pem(&material.to_pem());
         Self(Arc::new(PublicInner { material, fingerprint }))
     }
 
     /// The SPKI PEM text: 64 columns, LF, a final LF.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        let spki = match &self.0.material {
-            PublicMaterial::Rsa(key) => key.to_spki_der(),
-            PublicMaterial::Ed25519(key) => key.to_spki_der(),
-        };
-        pem::encode("PUBLIC KEY", &spki)
+        self.0.material.to_pem()
     }
 
     /// One OpenSSH line without a line end. Control characters in the comment become spaces; it is cut where

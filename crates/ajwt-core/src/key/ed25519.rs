@@ -86,7 +86,7 @@ impl Ed25519Private {
     pub(super) fn new(seed: &[u8], public: Option<&[u8]>) -> Result<(Self, Ed25519Public), KeyError> {
         if seed.len() != KEY_LEN {
             let detail = format!("the private key has {} bytes; 32 are due", seed.len());
-            return Err(KeyError::Malformed { format: "Ed25519 private key", detail });
+            return Err(KeyError::malformed("Ed25519 private key", detail));
         }
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| KeyError::Mismatch)?;
         if public.is_some_and(|public| public != pair.public_key().as_ref()) {

@@ -37,7 +37,7 @@ pub(super) fn public_from_line(text: &[u8]) -> Result<(PublicKey, Option<String>
     if line.lines().count() > 1 {
         return Err(match line.lines().filter(|line| is_key_type(first_word(line))).count() {
             0 => pem::not_pem(text, Half::Public),
-            1 => malformed(PUBLIC, "the key must be one line, without others before or after it"),
+            1 => KeyError::malformed(PUBLIC, "the key must be one line, without others before or after it"),
             count => KeyError::SeveralKeys { count },
         });
     }
@@ -46,10 +46,11 @@ pub(super) fn public_from_line(text: &[u8]) -> Result<(PublicKey, Option<String>
     let rest = rest.trim_start();
     let (base64, comment) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
 
-    let bytes = STANDARD.decode(base64).map_err(|_| malformed(PUBLIC, "the second field is not base64"))?;
+    let bytes =
+        STANDARD.decode(base64).map_err(|_| KeyError::malformed(PUBLIC, "the second field is not base64"))?;
     let data = ssh_key::PublicKey::from_bytes(&bytes).map_err(|error| unread(PUBLIC, &error))?;
     if data.algorithm().as_str() != key_type {
-        return Err(malformed(PUBLIC, "the key within is of another type than the line says"));
+        return Err(KeyError::malformed(PUBLIC, "the key within is of another type than the line says"));
     }
     let key = public_from_data(data.key_data())?;
     let comment = comment.trim();
@@ -88,7 +89,7 @@ fn public_from_data(data: &KeyData) -> Result<PublicKey, KeyError> {
 }
 
 fn positive(number: &Mpint) -> Result<&[u8], KeyError> {
-    number.as_positive_bytes().ok_or_else(|| malformed("RSA key", "a number is negative"))
+    number.as_positive_bytes().ok_or_else(|| KeyError::malformed("RSA key", "a number is negative"))
 }
 
 /// Loads the decoded body of an `OPENSSH PRIVATE KEY` block.
@@ -104,11 +105,11 @@ pub(super) fn private_from_bytes(bytes: &[u8], password: Option<&[u8]>) -> Resul
     }
     match file.kdf() {
         Kdf::Bcrypt { rounds: 1..=MAX_BCRYPT_ROUNDS, .. } => {}
-        Kdf::Bcrypt { rounds: 0, .. } => return Err(malformed(PRIVATE, "bcrypt with 0 rounds")),
+        Kdf::Bcrypt { rounds: 0, .. } => return Err(KeyError::malformed(PRIVATE, "bcrypt with 0 rounds")),
         Kdf::Bcrypt { rounds, .. } => {
             return Err(der::too_costly("bcrypt", format!("{rounds} rounds"), "1024 rounds"));
         }
-        _ => return Err(malformed(PRIVATE, "encrypted, but without a key derivation")),
+        _ => return Err(KeyError::malformed(PRIVATE, "encrypted, but without a key derivation")),
     }
     let password = password.ok_or(KeyError::PasswordMissing)?;
     let decrypted = file.decrypt(password).map_err(|error| match error {
@@ -165,7 +166,7 @@ fn private_from_data(data: &KeypairData) -> Result<PrivateKey, KeyError> {
             })?;
             PrivateKey::from_rsa(private, public)
         }
-        _ => Err(malformed(PRIVATE, "the private part is of another type than the public part")),
+        _ => Err(KeyError::malformed(PRIVATE, "the private part is of another type than the public part")),
     }
 }
 
@@ -255,9 +256,5 @@ fn rsa_pair(private: &RsaPrivate) -> Result<RsaKeypair, ExportError> {
 
 /// The error may repeat a name that the file holds.
 fn unread(format: &'static str, error: &ssh_key::Error) -> KeyError {
-    malformed(format, &shown(&error.to_string()))
-}
-
-fn malformed(format: &'static str, detail: &str) -> KeyError {
-    KeyError::Malformed { format, detail: detail.to_owned() }
+    KeyError::malformed(format, shown(&error.to_string()))
 }

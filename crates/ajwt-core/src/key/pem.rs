@@ -134,14 +134,14 @@ pub(super) fn not_pem(text: &[u8], due: Half) -> KeyError {
             Half::Public => "this is JSON: a JWK is read as such, not as PEM or OpenSSH text",
             Half::Private => "this is JSON: private keys are read from PEM and OpenSSH files only",
         };
-        KeyError::Malformed { format: "key", detail: detail.to_owned() }
+        KeyError::malformed("key", detail)
     } else {
         KeyError::NotAKey
     }
 }
 
 fn foreign(format: &'static str, hint: &str) -> KeyError {
-    KeyError::Malformed { format: "key", detail: format!("this is {format}; convert it: {hint}") }
+    KeyError::malformed("key", format_args!("this is {format}; convert it: {hint}"))
 }
 
 /// Why a block of this label is not a key.
