@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc};
 
+use base64::Engine as _;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -7,7 +8,6 @@ use crate::{
     Algorithm, Claims, Nonce, PrivateKey, PublicKey, SignError, Timestamp, TokenError, Username, Validation,
     claims::ReceivedClaims, header::Header, jws,
 };
-use base64::Engine as _;
 
 /// Bytes that a compact token may have: the 8 KiB of a header value.
 pub const MAX_TOKEN_LEN: usize = 8192;

@@ -170,7 +170,7 @@ pub(super) fn refuse(bytes: &[u8], due: Half) -> KeyError {
             hint: "take the key out: openssl x509 -inform DER -in FILE -noout -pubkey",
         },
         _ if is_public => KeyError::Der { hint: "openssl pkey -pubin -inform DER -in FILE" },
-        // Others would write it without a password.
+        // `openssl pkey` would write the key unencrypted.
         _ if is_encrypted => KeyError::Der { hint: "openssl pkcs8 -topk8 -v2 aes256 -inform DER -in FILE" },
         _ => KeyError::Der { hint: "openssl pkey -inform DER -in FILE (with -pubin for a public key)" },
     }

@@ -119,8 +119,8 @@ pub(super) fn private_from_bytes(bytes: &[u8], password: Option<&[u8]>) -> Resul
     private_from_data(decrypted.key_data())
 }
 
-/// How many keys a file holds and of what type, as far as it can be read: the library reads the types that are
-/// used, and has no better name for all others.
+/// Refuses several keys, and types that are not used, by name: ssh-key reads some of these, and of the others
+/// only says that it cannot.
 fn check_file(bytes: &[u8]) -> Result<(), KeyError> {
     let Some((count, key_type)) = count_and_type(bytes) else { return Ok(()) };
     if count > 1 {
