@@ -220,7 +220,9 @@ fn claim(name: &str, value: &Value, now: Timestamp, validation: &Validation) -> 
 }
 
 fn relative(at: Timestamp, now: Timestamp) -> String {
-    let millis = i128::from(at.as_millis()).saturating_sub(i128::from(now.as_millis()));
-    let length = time::duration(u64::try_from(millis.unsigned_abs()).unwrap_or(u64::MAX));
-    if millis > 0 { format!("in {length}") } else { format!("{length} ago") }
+    if at > now {
+        format!("in {}", time::duration(at.saturating_duration_since(now)))
+    } else {
+        format!("{} ago", time::duration(now.saturating_duration_since(at)))
+    }
 }

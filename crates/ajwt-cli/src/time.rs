@@ -1,5 +1,7 @@
 //! Times as people write and read them, in UTC.
 
+use std::time::Duration;
+
 use ajwt_core::Timestamp;
 use jiff::{civil::Date, tz::TimeZone};
 use serde_json::Value;
@@ -35,8 +37,9 @@ pub(crate) fn parse_or_seconds(text: &str) -> Result<Timestamp, String> {
     text.parse::<i64>().map(Timestamp::from_secs).or_else(|_| parse(text))
 }
 
-/// A length of time in milliseconds, to the second where there is one.
-pub(crate) fn duration(millis: u64) -> String {
+/// A length of time, to the millisecond where it is short.
+pub(crate) fn duration(length: Duration) -> String {
+    let millis = length.as_millis();
     match millis {
         0..10_000 => format!("{}.{:03} s", millis / 1000, millis % 1000),
         10_000..600_000 => format!("{} s", millis / 1000),

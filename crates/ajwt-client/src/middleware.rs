@@ -145,8 +145,7 @@ fn retry_after(headers: &HeaderMap) -> Duration {
     }
     let Some(then) = date(asked) else { return Duration::ZERO };
     let now = header(DATE).and_then(date).unwrap_or_else(clock::now);
-    let wait = then.as_millis().saturating_sub(now.as_millis());
-    Duration::from_millis(u64::try_from(wait).unwrap_or(0))
+    then.saturating_duration_since(now)
 }
 
 #[cfg(test)]

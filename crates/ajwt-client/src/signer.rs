@@ -151,7 +151,7 @@ pub enum SigningError {
     /// The operating system gave no random bytes.
     #[error(transparent)]
     Nonce(#[from] NonceGenerationError),
-    /// The cryptographic library failed.
+    /// The key did not sign.
     #[error(transparent)]
     Sign(#[from] SignError),
     /// The ssh-agent did not sign.

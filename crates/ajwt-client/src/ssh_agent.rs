@@ -123,7 +123,7 @@ impl AgentKey {
         // Some agents leave leading zeros out (RFC 4253 section 6.6); JWS has the full length.
         let missing = self.public.signature_len().saturating_sub(signature.len());
         let signature = [vec![0; missing], signature].concat();
-        unsigned.verified_with(&signature).map_err(|SignError { .. }| AgentError::WrongSignature.into())
+        unsigned.verified_with(&signature).map_err(|_: SignError| AgentError::WrongSignature.into())
     }
 }
 

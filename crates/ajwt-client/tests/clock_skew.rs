@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use ajwt_axum::{AuthLayer, Authenticated};
@@ -57,9 +57,9 @@ fn on_clock(signer: &RequestSigner, clock: Arc<SkewedClock>, seen: &Seen) -> Rou
 /// Dates its answers by this clock.
 fn dated(app: Router, clock: Arc<SkewedClock>) -> Router {
     app.layer(map_response(move |mut response: Response| {
-        let now = Duration::from_millis(clock.now().as_millis().unsigned_abs());
+        let now = clock.now().to_system_time().expect("a time");
         async move {
-            let date = HeaderValue::from_str(&httpdate::fmt_http_date(UNIX_EPOCH + now));
+            let date = HeaderValue::from_str(&httpdate::fmt_http_date(now));
             response.headers_mut().insert(DATE, date.expect("a date"));
             response
         }

@@ -1,5 +1,6 @@
-use std::fmt;
+use std::{fmt, str::FromStr};
 
+use base64::Engine as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, de::MapAccess};
 
@@ -8,7 +9,6 @@ use crate::{
     json::{self, Members, Text, Value, Walked},
     jws::BASE64URL,
 };
-use base64::Engine as _;
 
 /// Unicode scalar values that a username may have.
 pub const MAX_USERNAME_CHARS: usize = 150;
@@ -102,10 +102,10 @@ impl AsRef<str> for Username {
     }
 }
 
-impl TryFrom<&str> for Username {
-    type Error = ClaimError;
+impl FromStr for Username {
+    type Err = ClaimError;
 
-    fn try_from(name: &str) -> Result<Self, ClaimError> {
+    fn from_str(name: &str) -> Result<Self, ClaimError> {
         Self::new(name)
     }
 }

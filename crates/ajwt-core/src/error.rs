@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{error::Error as StdError, fmt, time::Duration};
 
 use thiserror::Error;
 
@@ -142,6 +142,12 @@ pub enum KeyError {
         /// The cap.
         max: &'static str,
     },
+}
+
+impl KeyError {
+    pub(crate) fn malformed(format: &'static str, detail: impl fmt::Display) -> Self {
+        Self::Malformed { format, detail: detail.to_string() }
+    }
 }
 
 /// What a text says of itself, as an error tells it: at most 64 characters, none of which a terminal or a
@@ -349,11 +355,42 @@ pub enum TokenError {
     Signature,
 }
 
-/// The cryptographic library failed to sign.
+/// Why nothing is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-#[error("signing failed in the cryptographic library")]
-pub struct SignError;
+pub enum SignError {
+    /// The key is not one for this algorithm.
+    #[error("the key is not one for {0}")]
+    KeyAlgorithm(Algorithm),
+    /// The claims cannot be written as JSON.
+    #[error("the claims cannot be written as JSON")]
+    Claims,
+    /// A signature that was made elsewhere is not one of the key over this token.
+    #[error("the signature does not verify")]
+    Signature,
+    /// The cryptographic library failed.
+    #[error("signing failed in the cryptographic library")]
+    Library,
+}
+
+/// Why a private key is not written: the cryptographic library failed, or the one that writes the format.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[error("the private key cannot be written")]
+pub struct ExportError {
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl ExportError {
+    pub(crate) fn new(source: impl StdError + Send + Sync + 'static) -> Self {
+        Self { source: Some(Box::new(source)) }
+    }
+
+    /// No library failed, but what it made is not of the form that is due.
+    pub(crate) const fn without_source() -> Self {
+        Self { source: None }
+    }
+}
 
 /// The cryptographic library failed to make a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -378,4 +415,17 @@ pub enum ValidationError {
     /// An audience is the empty string.
     #[error("an audience must not be empty")]
     EmptyAudience,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_not_written_tells_why() {
+        let error = ExportError::new(KeyError::Mismatch);
+        assert_eq!(error.to_string(), "the private key cannot be written");
+        assert_eq!(error.source().map(ToString::to_string), Some(KeyError::Mismatch.to_string()));
+        assert!(ExportError::without_source().source().is_none());
+    }
 }

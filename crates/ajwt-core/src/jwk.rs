@@ -97,7 +97,8 @@ impl JwkSet {
 
     /// Reads a document as strictly as a token: UTF-8, RFC 8259, no duplicate names at top level,
     /// at most 127 open brackets, 1 MiB and 100 entries. Entries that cannot be used are skipped
-    /// one by one, each with its reason; two different usable keys under one `kid` are both.
+    /// one by one, each with its reason; two different usable keys under one `kid` are both
+    /// skipped.
     ///
     /// # Errors
     /// [`JwkSetError`] if the document as a whole is no such set. `{"keys":[]}` is one.

@@ -8,7 +8,11 @@ mod openssh;
 mod pem;
 mod rsa;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use zeroize::Zeroizing;
 
@@ -21,7 +25,7 @@ pub use self::{
     fingerprint::Fingerprint,
     rsa::{MAX_RSA_BITS, MIN_RSA_BITS, RsaKeySize},
 };
-use crate::{Algorithm, GenerateError, Jwk, JwkError, KeyError, SignError};
+use crate::{Algorithm, ExportError, GenerateError, Jwk, JwkError, KeyError, SignError};
 
 /// Bytes that the text of a public key may have, text around it included.
 pub const MAX_PUBLIC_KEY_LEN: usize = 16 * 1024;
@@ -41,6 +45,16 @@ pub enum KeyType {
     Ed25519,
 }
 
+impl fmt::Display for KeyType {
+    /// `Ed25519`, or `RSA` and its bits, as in `RSA 3072`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa { bits } => write!(f, "RSA {bits}"),
+            Self::Ed25519 => f.write_str("Ed25519"),
+        }
+    }
+}
+
 /// A public key, checked when it was loaded and ready to verify. Cheap to clone.
 #[derive(Clone)]
 pub struct PublicKey(Arc<PublicInner>);
@@ -53,6 +67,17 @@ struct PublicInner {
 enum PublicMaterial {
     Rsa(RsaPublic),
     Ed25519(Ed25519Public),
+}
+
+impl PublicMaterial {
+    /// The SPKI PEM text, which the fingerprint is made of.
+    fn to_pem(&self) -> String {
+        let spki = match self {
+            Self::Rsa(key) => key.to_spki_der(),
+            Self::Ed25519(key) => key.to_spki_der(),
+        };
+        pem::encode("PUBLIC KEY", &spki)
+    }
 }
 
 impl PublicKey {
@@ -138,22 +163,14 @@ impl PublicKey {
     }
 
     fn new(material: PublicMaterial) -> Self {
-        let spki = match &material {
-            PublicMaterial::Rsa(key) => key.to_spki_der(),
-            PublicMaterial::Ed25519(key) => key.to_spki_der(),
-        };
-        let fingerprint = Fingerprint::of_pem(&pem::encode("PUBLIC KEY", &spki));
+        let fingerprint = Fingerprint::of_pem(&material.to_pem());
         Self(Arc::new(PublicInner { material, fingerprint }))
     }
 
     /// The SPKI PEM text: 64 columns, LF, a final LF.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        let spki = match &self.0.material {
-            PublicMaterial::Rsa(key) => key.to_spki_der(),
-            PublicMaterial::Ed25519(key) => key.to_spki_der(),
-        };
-        pem::encode("PUBLIC KEY", &spki)
+        self.0.material.to_pem()
     }
 
     /// One OpenSSH line without a line end. Control characters in the comment become spaces; it is cut where
@@ -276,6 +293,12 @@ impl PartialEq for PublicKey {
 
 impl Eq for PublicKey {}
 
+impl Hash for PublicKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.fingerprint.hash(state);
+    }
+}
+
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fingerprint = self.fingerprint().as_str();
@@ -387,16 +410,16 @@ impl PrivateKey {
     /// The PKCS#8 PEM text, not encrypted, wiped when dropped.
     ///
     /// # Errors
-    /// [`SignError`] if the cryptographic library fails to export the key.
-    pub fn to_pem(&self) -> Result<Zeroizing<String>, SignError> {
+    /// [`ExportError`] if the cryptographic library fails to export the key.
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, ExportError> {
         Ok(Zeroizing::new(pem::encode("PRIVATE KEY", &self.to_pkcs8_der()?)))
     }
 
     /// The PKCS#8 PEM text encrypted by PBES2 (scrypt, AES-256-CBC).
     ///
     /// # Errors
-    /// [`SignError`] if the cryptographic library fails.
-    pub fn to_encrypted_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, SignError> {
+    /// [`ExportError`] if the cryptographic library fails.
+    pub fn to_encrypted_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, ExportError> {
         let encrypted = der::encrypt_pkcs8(&self.to_pkcs8_der()?, password)?;
         Ok(Zeroizing::new(pem::encode("ENCRYPTED PRIVATE KEY", &encrypted)))
     }
@@ -404,24 +427,24 @@ impl PrivateKey {
     /// The OpenSSH private key file, not encrypted, wiped when dropped. The comment is cut to 16 KiB.
     ///
     /// # Errors
-    /// [`SignError`] if the cryptographic library fails to export the key.
-    pub fn to_openssh(&self, comment: &str) -> Result<Zeroizing<String>, SignError> {
+    /// [`ExportError`] if the cryptographic library fails to export the key.
+    pub fn to_openssh(&self, comment: &str) -> Result<Zeroizing<String>, ExportError> {
         openssh::private_to_file(self, comment, None)
     }
 
     /// The OpenSSH private key file, encrypted (bcrypt, AES-256-CTR). The comment is cut to 16 KiB.
     ///
     /// # Errors
-    /// [`SignError`] if the cryptographic library fails.
+    /// [`ExportError`] if the cryptographic library fails.
     pub fn to_encrypted_openssh(
         &self,
         comment: &str,
         password: &[u8],
-    ) -> Result<Zeroizing<String>, SignError> {
+    ) -> Result<Zeroizing<String>, ExportError> {
         openssh::private_to_file(self, comment, Some(password))
     }
 
-    fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, SignError> {
+    fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, ExportError> {
         match &self.material {
             PrivateMaterial::Rsa(key) => key.to_pkcs8_der(),
             PrivateMaterial::Ed25519(key) => key.to_pkcs8_der(),
@@ -431,7 +454,8 @@ impl PrivateKey {
     /// Signs a message. For tokens use [`Token::sign`](crate::Token::sign).
     ///
     /// # Errors
-    /// [`SignError`] if the algorithm is not one of the key, or the cryptographic library fails.
+    /// [`SignError::KeyAlgorithm`] if the algorithm is not one of the key, [`SignError::Library`] if the
+    /// cryptographic library fails.
     pub fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, SignError> {
         match &self.material {
             PrivateMaterial::Rsa(key) => key.sign(algorithm, message),

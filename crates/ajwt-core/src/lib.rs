@@ -48,8 +48,8 @@ mod validation;
 pub use algorithm::Algorithm;
 pub use claims::{Claims, MAX_NONCE_LEN, MAX_USERNAME_CHARS, Nonce, Username};
 pub use error::{
-    ClaimError, GenerateError, JwkError, JwkSetError, KeyError, NonceGenerationError, SignError, TokenError,
-    ValidationError,
+    ClaimError, ExportError, GenerateError, JwkError, JwkSetError, KeyError, NonceGenerationError, SignError,
+    TokenError, ValidationError,
 };
 pub use jwk::{Jwk, JwkSet, MAX_JWK_SET_LEN, MAX_JWKS, SkippedJwk};
 pub use key::{

@@ -46,6 +46,20 @@ impl Timestamp {
     pub fn saturating_sub(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(millis(by)))
     }
+
+    /// How much later this is than `earlier`; zero if it is not.
+    #[must_use]
+    pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
+        if self.0 > earlier.0 { Duration::from_millis(self.0.abs_diff(earlier.0)) } else { Duration::ZERO }
+    }
+
+    /// As the standard library's type; `None` where that does not reach so far, which depends on the
+    /// system.
+    #[must_use]
+    pub fn to_system_time(self) -> Option<SystemTime> {
+        let from_epoch = Duration::from_millis(self.0.unsigned_abs());
+        if self.0 < 0 { UNIX_EPOCH.checked_sub(from_epoch) } else { UNIX_EPOCH.checked_add(from_epoch) }
+    }
 }
 
 impl From<SystemTime> for Timestamp {
@@ -88,6 +102,27 @@ mod tests {
         assert_eq!(Timestamp::from(UNIX_EPOCH - half).as_millis(), -2);
         assert_eq!(Timestamp::from(UNIX_EPOCH).as_millis(), 0);
         assert_eq!(Timestamp::from(UNIX_EPOCH - Duration::from_millis(7)).as_millis(), -7);
+    }
+
+    #[test]
+    fn system_times_are_the_same_moments() {
+        let early = Timestamp::from_millis(-1500).to_system_time();
+        assert_eq!(early, Some(UNIX_EPOCH - Duration::from_millis(1500)));
+        for millis in [0, 1, -1, 1_790_000_000_250, i64::MAX, -i64::MAX] {
+            let at = Timestamp::from_millis(millis);
+            // Some systems have no time at the ends.
+            assert!(at.to_system_time().is_none_or(|time| Timestamp::from(time) == at), "{at}");
+        }
+        let _ = Timestamp::from_millis(i64::MIN).to_system_time();
+    }
+
+    #[test]
+    fn what_is_not_later_is_later_by_nothing() {
+        let at = Timestamp::from_millis;
+        assert_eq!(at(1500).saturating_duration_since(at(-500)), Duration::from_secs(2));
+        assert_eq!(at(-500).saturating_duration_since(at(1500)), Duration::ZERO);
+        let longest = at(i64::MAX).saturating_duration_since(at(i64::MIN));
+        assert_eq!(longest, Duration::from_millis(u64::MAX));
     }
 
     #[test]

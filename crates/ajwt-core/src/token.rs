@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc};
 
+use base64::Engine as _;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -7,7 +8,6 @@ use crate::{
     Algorithm, Claims, Nonce, PrivateKey, PublicKey, SignError, Timestamp, TokenError, Username, Validation,
     claims::ReceivedClaims, header::Header, jws,
 };
-use base64::Engine as _;
 
 /// Bytes that a compact token may have: the 8 KiB of a header value.
 pub const MAX_TOKEN_LEN: usize = 8192;
@@ -210,7 +210,7 @@ impl UnsignedToken {
     /// Of claims, to be signed with the most preferred algorithm of the key's private half.
     ///
     /// # Errors
-    /// [`SignError`] if the claims cannot be written.
+    /// [`SignError::Claims`] if the claims cannot be written.
     pub fn new(claims: &Claims, key: &PublicKey) -> Result<Self, SignError> {
         let algorithm = key.preferred_algorithm();
         let header = HeaderOut { typ: "JWT", alg: algorithm.name(), kid: key.fingerprint().as_str() };
@@ -242,12 +242,12 @@ impl UnsignedToken {
     /// The token with a signature that was made elsewhere, once it verifies with the key.
     ///
     /// # Errors
-    /// [`SignError`] if it does not.
+    /// [`SignError::Signature`] if it does not.
     pub fn verified_with(self, signature: &[u8]) -> Result<SignedToken, SignError> {
         if self.key.verify(self.algorithm, self.signing_input(), signature) {
             Ok(self.with_signature(signature))
         } else {
-            Err(SignError)
+            Err(SignError::Signature)
         }
     }
 
@@ -299,7 +299,7 @@ struct ClaimsOut<'a> {
 }
 
 fn encode_segment(value: &impl Serialize, into: &mut String) -> Result<(), SignError> {
-    let json = Zeroizing::new(serde_json::to_vec(value).map_err(|_| SignError)?);
+    let json = Zeroizing::new(serde_json::to_vec(value).map_err(|_| SignError::Claims)?);
     jws::BASE64URL.encode_string(json.as_slice(), into);
     Ok(())
 }

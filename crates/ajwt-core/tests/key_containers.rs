@@ -249,6 +249,32 @@ fn spellings_of_a_text() {
     assert!(told.contains("iconv -f UTF-16"), "{told}");
 }
 
+/// A text holds one key. Where one of two is on one line, nobody says that the other is meant.
+#[test]
+fn a_squeezed_block_beside_a_whole_one() {
+    let (public, other_public) =
+        (include_str!("fixtures/ed25519.spki.public"), include_str!("fixtures/rsa.spki.public"));
+    let (private, other_private) = (RSA, include_str!("fixtures/ed25519.pkcs8.private"));
+    let legacy = include_str!("fixtures/rsa.pkcs1-aes128-encrypted.private");
+    let own_lines = KeyError::Pem("the BEGIN and END lines must each stand on a line of their own");
+    for (between, end) in [("\\n", ""), ("\\n", "\\n"), (" ", ""), ("\r", "")] {
+        for one in [public, private, legacy] {
+            let squeezed = one.trim_end().replace('\n', between) + end;
+            for whole in [other_public, other_private] {
+                let within = whole.replacen("-----\n", &format!("-----\n{squeezed}\n"), 1);
+                for text in [format!("{squeezed}\n{whole}"), format!("{whole}{squeezed}\n"), within] {
+                    assert_eq!(refused(&text), own_lines, "{text}");
+                    assert_eq!(PublicKey::from_text(&text), Err(own_lines.clone()), "{text}");
+                    assert_eq!(PublicKey::from_pem(&text), Err(own_lines.clone()), "{text}");
+                }
+            }
+        }
+    }
+    // What only speaks of such lines is text around the block.
+    let told = format!("all from -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY-----:\n{public}");
+    assert_eq!(PublicKey::from_text(told), PublicKey::from_text(public));
+}
+
 /// The half that is not due is told to be that, and never how to make it readable.
 #[test]
 fn texts_of_other_tools() {

@@ -1,11 +1,11 @@
 //! Properties over random values: the time window, one spelling per token, round trips, no panic.
 
-use std::{convert::Infallible, sync::LazyLock, time::Duration};
+use std::{collections::HashSet, convert::Infallible, sync::LazyLock, time::Duration};
 
 use ajwt_core::{
     Algorithm, ClaimError, Claims, JwkSet, KeyError, MAX_NONCE_LEN, MAX_PUBLIC_KEY_LEN, MAX_USERNAME_CHARS,
-    Nonce, PrivateKey, PublicKey, RsaKeySize, Timestamp, Token, TokenError, UnsignedToken, UntrustedToken,
-    Username, Validation,
+    Nonce, PrivateKey, PublicKey, RsaKeySize, SignError, Timestamp, Token, TokenError, UnsignedToken,
+    UntrustedToken, Username, Validation,
 };
 use base64::{
     Engine as _,
@@ -212,6 +212,7 @@ proptest! {
             Ok(text.clone())
         };
         let name = Username::new(text.as_str());
+        prop_assert_eq!(text.parse::<Username>(), name.clone());
         prop_assert_eq!(name.as_ref().map(AsRef::<str>::as_ref).ok(), due.as_deref().ok());
         prop_assert_eq!(name.map(|name| name.as_str().to_owned()), due);
         let len = text.len();
@@ -484,9 +485,36 @@ fn a_signature_made_elsewhere_is_checked() {
     let token = unsigned().verified_with(&sign(&key)).expect("its own signature");
     assert_eq!(token.as_str(), Token::sign(&claims(), &key).expect("signed").as_str());
     for wrong in [sign(&other), vec![], vec![0; 64], sign(&key)[1..].to_vec()] {
-        assert!(unsigned().verified_with(&wrong).is_err());
+        assert_eq!(unsigned().verified_with(&wrong).map(drop), Err(SignError::Signature));
     }
     assert!(!format!("{:?}", unsigned()).contains("ey"), "nothing of the token is printed");
+}
+
+#[test]
+fn a_key_is_found_in_a_set_in_whatever_way_it_was_made() {
+    let keys = HashSet::from([&*ED25519, &*RSA].map(|key| key.public_key().clone()));
+    for key in &keys {
+        assert!(keys.contains(&PublicKey::from_pem(key.to_pem()).expect("PEM")), "{key:?}");
+    }
+    assert!(keys.contains(&ED25519.public_key().precomputed().expect("a table")));
+    assert!(!keys.contains(PrivateKey::generate_ed25519().expect("a key").public_key()));
+}
+
+#[test]
+fn types_of_keys_are_named() {
+    let name = |key: &PrivateKey| key.public_key().key_type().to_string();
+    assert_eq!((name(&ED25519).as_str(), name(&RSA).as_str()), ("Ed25519", "RSA 2048"));
+}
+
+#[test]
+fn a_key_signs_with_its_own_algorithms_only() {
+    for key in [&*ED25519, &*RSA] {
+        for algorithm in Algorithm::ALL {
+            let is_own = key.public_key().algorithms().contains(&algorithm);
+            let due = if is_own { Ok(()) } else { Err(SignError::KeyAlgorithm(algorithm)) };
+            assert_eq!(key.sign(algorithm, b"message").map(drop), due, "{algorithm}");
+        }
+    }
 }
 
 #[test]

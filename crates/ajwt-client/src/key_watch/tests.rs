@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
 };
 
 use ajwt_core::{PrivateKey, PublicKey};
@@ -57,8 +56,7 @@ fn write_key(path: &Path) -> PublicKey {
 
 fn date(path: &Path, date: Timestamp) {
     let file = File::options().write(true).open(path).expect("a file");
-    let since_epoch = Duration::from_millis(date.as_millis().unsigned_abs());
-    file.set_modified(UNIX_EPOCH + since_epoch).expect("dated");
+    file.set_modified(date.to_system_time().expect("a date")).expect("dated");
 }
 
 /// Looks at the files when it is told to only.

@@ -16,7 +16,7 @@ use rand_core::{TryCryptoRng, TryRng};
 use zeroize::Zeroizing;
 
 use super::{PrivateKey, PublicKey, ed25519::Ed25519Private, pem::Half, rsa::RsaPrivate};
-use crate::{KeyError, SignError};
+use crate::{ExportError, KeyError};
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
@@ -71,11 +71,12 @@ pub(super) fn public_from_spki(bytes: &[u8]) -> Result<PublicKey, KeyError> {
     if PrivateKeyInfoRef::from_der(bytes).is_ok() {
         return Err(KeyError::PrivateKey);
     }
-    let spki = SubjectPublicKeyInfoRef::from_der(bytes).map_err(|error| malformed("SPKI", &error))?;
+    let spki =
+        SubjectPublicKeyInfoRef::from_der(bytes).map_err(|error| KeyError::malformed("SPKI", error))?;
     let key = spki
         .subject_public_key
         .as_bytes()
-        .ok_or_else(|| detailed("SPKI", "the key is not a whole number of bytes"))?;
+        .ok_or_else(|| KeyError::malformed("SPKI", "the key is not a whole number of bytes"))?;
     check_algorithm(&spki.algorithm, "SPKI")?;
     if spki.algorithm.oid == RSA { public_from_pkcs1(key) } else { PublicKey::from_ed25519_bytes(key) }
 }
@@ -84,12 +85,14 @@ pub(super) fn public_from_pkcs1(bytes: &[u8]) -> Result<PublicKey, KeyError> {
     if RsaPrivateKeyRef::from_der(bytes).is_ok() {
         return Err(KeyError::PrivateKey);
     }
-    let key = RsaPublicKeyRef::from_der(bytes).map_err(|error| malformed("PKCS#1 public key", &error))?;
+    let key =
+        RsaPublicKeyRef::from_der(bytes).map_err(|error| KeyError::malformed("PKCS#1 public key", error))?;
     PublicKey::from_rsa_components(key.modulus.as_bytes(), key.public_exponent.as_bytes())
 }
 
 pub(super) fn private_from_pkcs1(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
-    let key = RsaPrivateKeyRef::from_der(bytes).map_err(|error| malformed("PKCS#1 private key", &error))?;
+    let key = RsaPrivateKeyRef::from_der(bytes)
+        .map_err(|error| KeyError::malformed("PKCS#1 private key", error))?;
     let (private, public) = RsaPrivate::new(&key)?;
     PrivateKey::from_rsa(private, public)
 }
@@ -102,7 +105,7 @@ pub(super) fn private_from_decrypted_pkcs1(bytes: &[u8]) -> Result<PrivateKey, K
 
 pub(super) fn private_from_pkcs8(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
     const FORMAT: &str = "PKCS#8 private key";
-    let info = PrivateKeyInfoRef::from_der(bytes).map_err(|error| malformed(FORMAT, &error))?;
+    let info = PrivateKeyInfoRef::from_der(bytes).map_err(|error| KeyError::malformed(FORMAT, error))?;
     check_algorithm(&info.algorithm, FORMAT)?;
     let public = match &info.public_key {
         Some(bits) => Some(bits.as_bytes().ok_or(KeyError::Mismatch)?),
@@ -118,7 +121,7 @@ pub(super) fn private_from_pkcs8(bytes: &[u8]) -> Result<PrivateKey, KeyError> {
     }
     // CurvePrivateKey is an OCTET STRING within the OCTET STRING (RFC 8410 section 7).
     let seed = <&OctetStringRef>::from_der(info.private_key.as_bytes())
-        .map_err(|error| malformed(FORMAT, &error))?;
+        .map_err(|error| KeyError::malformed(FORMAT, error))?;
     let (private, public) = Ed25519Private::new(seed.as_bytes(), public)?;
     PrivateKey::from_ed25519(private, public)
 }
@@ -128,15 +131,16 @@ pub(super) fn private_from_encrypted_pkcs8(
     password: Option<&[u8]>,
 ) -> Result<PrivateKey, KeyError> {
     check_encryption(bytes)?;
-    let info = EncryptedPrivateKeyInfoRef::from_der(bytes).map_err(|error| malformed(ENCRYPTED, &error))?;
+    let info =
+        EncryptedPrivateKeyInfoRef::from_der(bytes).map_err(|error| KeyError::malformed(ENCRYPTED, error))?;
     let password = password.ok_or(KeyError::PasswordMissing)?;
     let plain = info.decrypt(password).map_err(|_| KeyError::PasswordWrong)?;
     private_from_pkcs8(plain.as_bytes())
 }
 
-pub(super) fn encrypt_pkcs8(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, SignError> {
-    let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(|_| SignError)?;
-    let encrypted = info.encrypt_with_rng(&mut AwsLcRng, password).map_err(|_| SignError)?;
+pub(super) fn encrypt_pkcs8(pkcs8: &[u8], password: &[u8]) -> Result<Zeroizing<Vec<u8>>, ExportError> {
+    let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(ExportError::new)?;
+    let encrypted = info.encrypt_with_rng(&mut AwsLcRng, password).map_err(ExportError::new)?;
     Ok(Zeroizing::new(encrypted.as_bytes().to_vec()))
 }
 
@@ -166,7 +170,7 @@ pub(super) fn refuse(bytes: &[u8], due: Half) -> KeyError {
             hint: "take the key out: openssl x509 -inform DER -in FILE -noout -pubkey",
         },
         _ if is_public => KeyError::Der { hint: "openssl pkey -pubin -inform DER -in FILE" },
-        // Others would write it without a password.
+        // `openssl pkey` would write the key unencrypted.
         _ if is_encrypted => KeyError::Der { hint: "openssl pkcs8 -topk8 -v2 aes256 -inform DER -in FILE" },
         _ => KeyError::Der { hint: "openssl pkey -inform DER -in FILE (with -pubin for a public key)" },
     }
@@ -192,7 +196,11 @@ fn check_algorithm(algorithm: &AlgorithmIdentifierRef<'_>, format: &'static str)
             return Err(KeyError::UnsupportedType { found });
         }
     };
-    if fits { Ok(()) } else { Err(detailed(format, "the algorithm identifier has wrong parameters")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(KeyError::malformed(format, "the algorithm identifier has wrong parameters"))
+    }
 }
 
 /// Reads cipher and key derivation with its cost from the file, before a password is asked for and anything is
@@ -214,7 +222,7 @@ fn check_encryption(bytes: &[u8]) -> Result<(), KeyError> {
         })?;
         Ok(Encryption::Pbes2 { kdf, cipher })
     };
-    match read().map_err(|error| malformed(ENCRYPTED, &error))? {
+    match read().map_err(|error| KeyError::malformed(ENCRYPTED, error))? {
         Encryption::OtherScheme(oid) => Err(unsupported_encryption(format!("the scheme {oid}"))),
         Encryption::Pbes2 { kdf, cipher } => check_kdf(&kdf, check_cipher(&cipher)?),
     }
@@ -234,70 +242,70 @@ fn check_cipher(cipher: &AlgorithmIdentifierRef<'_>) -> Result<u64, KeyError> {
         })
     })?;
     let iv = any(cipher.parameters).and_then(|iv| iv.decode_as::<&OctetStringRef>());
-    let iv = iv.map_err(|error| malformed(ENCRYPTED, &error))?;
+    let iv = iv.map_err(|error| KeyError::malformed(ENCRYPTED, error))?;
     if iv.as_bytes().len() == *iv_len {
         Ok(*key_len)
     } else {
-        Err(detailed(ENCRYPTED, "the cipher's initialization vector has a wrong length"))
+        Err(KeyError::malformed(ENCRYPTED, "the cipher's initialization vector has a wrong length"))
     }
-}
-
-/// The parameters of a key derivation (RFC 8018 appendix A.2, RFC 7914 section 7).
-struct Kdf<'a> {
-    salt_len: usize,
-    costs: Vec<u64>,
-    key_len: Option<u64>,
-    prf: Option<AlgorithmIdentifierRef<'a>>,
 }
 
 fn check_kdf(kdf: &AlgorithmIdentifierRef<'_>, cipher_key_len: u64) -> Result<(), KeyError> {
-    let read = |costs: usize| -> Result<Kdf<'_>, KeyError> {
-        let read = any(kdf.parameters).and_then(|parameters| {
-            parameters.sequence(|inner| {
-                let salt_len = <&OctetStringRef>::decode(inner)?.as_bytes().len();
-                let cost = |_| UintRef::decode(inner).map(saturating);
-                let costs = (0..costs).map(cost).collect::<der::Result<_>>()?;
-                let key_len = Option::<UintRef<'_>>::decode(inner)?.map(saturating);
-                Ok::<_, der::Error>(Kdf { salt_len, costs, key_len, prf: Option::decode(inner)? })
-            })
-        });
-        let kdf = read.map_err(|error| malformed(ENCRYPTED, &error))?;
-        if kdf.salt_len > MAX_SALT {
-            return Err(unsupported_encryption(format!("a salt of {} bytes", kdf.salt_len)));
-        }
-        if kdf.key_len.is_some_and(|len| len != cipher_key_len) {
-            return Err(detailed(ENCRYPTED, "the derived key is not as long as the cipher's"));
-        }
-        Ok(kdf)
-    };
     match kdf.oid {
         pbes2::PBKDF2_OID => {
-            let kdf = read(1)?;
-            if let Some(prf) = kdf.prf.filter(|prf| !PRFS.contains(&prf.oid)) {
-                return Err(unsupported_encryption(format!("PBKDF2 by the function {}", prf.oid)));
+            let ([rounds], prf) = read_kdf::<1>(kdf, cipher_key_len)?;
+            if let Some(prf) = prf.filter(|prf| !PRFS.contains(prf)) {
+                return Err(unsupported_encryption(format!("PBKDF2 by the function {prf}")));
             }
-            match kdf.costs.as_slice() {
-                [1..=MAX_PBKDF2_ROUNDS] => Ok(()),
-                [0] => Err(detailed(ENCRYPTED, "PBKDF2 with 0 rounds")),
-                other => Err(too_costly("PBKDF2", format!("{other:?} rounds"), "10,000,000 rounds")),
+            match rounds {
+                0 => Err(KeyError::malformed(ENCRYPTED, "PBKDF2 with 0 rounds")),
+                1..=MAX_PBKDF2_ROUNDS => Ok(()),
+                _ => Err(too_costly("PBKDF2", format!("{rounds} rounds"), "10,000,000 rounds")),
             }
         }
-        pbes2::SCRYPT_OID => match read(3)?.costs.as_slice() {
-            [n, r, p] if *n < 2 || *r == 0 || *p == 0 || !n.is_power_of_two() => {
-                Err(detailed(ENCRYPTED, "scrypt parameters that are not valid"))
+        pbes2::SCRYPT_OID => {
+            let (costs, _) = read_kdf::<3>(kdf, cipher_key_len)?;
+            let [n, r, p] = costs;
+            if n < 2 || r == 0 || p == 0 || !n.is_power_of_two() {
+                return Err(KeyError::malformed(ENCRYPTED, "scrypt parameters that are not valid"));
             }
-            [n, r, p]
-                // What N and r cost, and what r and p do (RFC 7914 section 6).
-                if n.saturating_mul(*r).saturating_mul(128) <= MAX_SCRYPT_MEMORY
-                    && p.saturating_mul(*r).saturating_mul(128) <= MAX_SCRYPT_MEMORY
-                    && *p <= MAX_SCRYPT_PARALLELIZATION =>
-            {
-                Ok(())
+            // What N and r cost, or what r and p do (RFC 7914 section 6).
+            let memory = n.max(p).saturating_mul(r).saturating_mul(128);
+            if memory <= MAX_SCRYPT_MEMORY && p <= MAX_SCRYPT_PARALLELIZATION {
+                return Ok(());
             }
-            other => Err(too_costly("scrypt", format!("N, r, p = {other:?}"), "128 N r = 64 MiB and p = 16")),
-        },
+            Err(too_costly("scrypt", format!("N, r, p = {costs:?}"), "128 N r = 64 MiB and p = 16"))
+        }
         oid => Err(unsupported_encryption(format!("the key derivation {oid}"))),
     }
+}
+
+/// The costs of a key derivation and PBKDF2's function, from its parameters (RFC 8018 appendix A.2, RFC 7914
+/// section 7), of which the others are checked.
+fn read_kdf<const N: usize>(
+    kdf: &AlgorithmIdentifierRef<'_>,
+    cipher_key_len: u64,
+) -> Result<([u64; N], Option<ObjectIdentifier>), KeyError> {
+    let read = any(kdf.parameters).and_then(|parameters| {
+        parameters.sequence(|inner| {
+            let salt_len = <&OctetStringRef>::decode(inner)?.as_bytes().len();
+            let mut costs = [0; N];
+            for cost in &mut costs {
+                *cost = saturating(UintRef::decode(inner)?);
+            }
+            let key_len = Option::<UintRef<'_>>::decode(inner)?.map(saturating);
+            let prf = Option::<AlgorithmIdentifierRef<'_>>::decode(inner)?.map(|prf| prf.oid);
+            Ok::<_, der::Error>((salt_len, costs, key_len, prf))
+        })
+    });
+    let (salt_len, costs, key_len, prf) = read.map_err(|error| KeyError::malformed(ENCRYPTED, error))?;
+    if salt_len > MAX_SALT {
+        return Err(unsupported_encryption(format!("a salt of {salt_len} bytes")));
+    }
+    if key_len.is_some_and(|len| len != cipher_key_len) {
+        return Err(KeyError::malformed(ENCRYPTED, "the derived key is not as long as the cipher's"));
+    }
+    Ok((costs, prf))
 }
 
 /// Larger than u64 counts as u64's largest.
@@ -310,14 +318,6 @@ fn saturating(number: UintRef<'_>) -> u64 {
 
 fn any(parameters: Option<AnyRef<'_>>) -> der::Result<AnyRef<'_>> {
     parameters.ok_or_else(|| der::Tag::Sequence.value_error().into())
-}
-
-fn malformed(format: &'static str, error: &der::Error) -> KeyError {
-    KeyError::Malformed { format, detail: error.to_string() }
-}
-
-fn detailed(format: &'static str, detail: &str) -> KeyError {
-    KeyError::Malformed { format, detail: detail.to_owned() }
 }
 
 fn unsupported_encryption(found: String) -> KeyError {

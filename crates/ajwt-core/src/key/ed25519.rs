@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKe
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use zeroize::Zeroizing;
 
-use crate::{Algorithm, GenerateError, KeyError, SignError};
+use crate::{Algorithm, ExportError, GenerateError, KeyError, SignError};
 
 /// Bytes of a public key and of a seed.
 pub(super) const KEY_LEN: usize = 32;
@@ -86,7 +86,7 @@ impl Ed25519Private {
     pub(super) fn new(seed: &[u8], public: Option<&[u8]>) -> Result<(Self, Ed25519Public), KeyError> {
         if seed.len() != KEY_LEN {
             let detail = format!("the private key has {} bytes; 32 are due", seed.len());
-            return Err(KeyError::Malformed { format: "Ed25519 private key", detail });
+            return Err(KeyError::malformed("Ed25519 private key", detail));
         }
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| KeyError::Mismatch)?;
         if public.is_some_and(|public| public != pair.public_key().as_ref()) {
@@ -98,22 +98,22 @@ impl Ed25519Private {
 
     pub(super) fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, SignError> {
         if algorithm != Algorithm::EdDsa {
-            return Err(SignError);
+            return Err(SignError::KeyAlgorithm(algorithm));
         }
-        let signature = self.0.try_sign(message).map_err(|_| SignError)?;
+        let signature = self.0.try_sign(message).map_err(|_| SignError::Library)?;
         Ok(signature.as_ref().to_vec())
     }
 
-    pub(super) fn seed(&self) -> Result<Zeroizing<[u8; KEY_LEN]>, SignError> {
+    pub(super) fn seed(&self) -> Result<Zeroizing<[u8; KEY_LEN]>, ExportError> {
         // Not by aws-lc's `seed`, which leaves a copy behind that nobody wipes.
         let pkcs8 = self.to_pkcs8_der()?;
         let seed = pkcs8.strip_prefix(&PKCS8_PREFIX).and_then(|seed| seed.try_into().ok());
-        Ok(Zeroizing::new(seed.ok_or(SignError)?))
+        Ok(Zeroizing::new(seed.ok_or_else(ExportError::without_source)?))
     }
 
     /// PKCS#8 v1, which every other library reads; v2 is not.
-    pub(super) fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, SignError> {
-        let document = self.0.to_pkcs8v1().map_err(|_| SignError)?;
+    pub(super) fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, ExportError> {
+        let document = self.0.to_pkcs8v1().map_err(ExportError::new)?;
         Ok(Zeroizing::new(document.as_ref().to_vec()))
     }
 }

@@ -14,7 +14,7 @@ use super::{
     pem::{self, Half},
     rsa::{OpenSshNumbers, RsaPrivate, RsaPublic},
 };
-use crate::{KeyError, SignError, error::shown};
+use crate::{ExportError, KeyError, error::shown};
 
 const PUBLIC: &str = "OpenSSH public key";
 const PRIVATE: &str = "OpenSSH private key";
@@ -37,7 +37,7 @@ pub(super) fn public_from_line(text: &[u8]) -> Result<(PublicKey, Option<String>
     if line.lines().count() > 1 {
         return Err(match line.lines().filter(|line| is_key_type(first_word(line))).count() {
             0 => pem::not_pem(text, Half::Public),
-            1 => malformed(PUBLIC, "the key must be one line, without others before or after it"),
+            1 => KeyError::malformed(PUBLIC, "the key must be one line, without others before or after it"),
             count => KeyError::SeveralKeys { count },
         });
     }
@@ -46,10 +46,11 @@ pub(super) fn public_from_line(text: &[u8]) -> Result<(PublicKey, Option<String>
     let rest = rest.trim_start();
     let (base64, comment) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
 
-    let bytes = STANDARD.decode(base64).map_err(|_| malformed(PUBLIC, "the second field is not base64"))?;
+    let bytes =
+        STANDARD.decode(base64).map_err(|_| KeyError::malformed(PUBLIC, "the second field is not base64"))?;
     let data = ssh_key::PublicKey::from_bytes(&bytes).map_err(|error| unread(PUBLIC, &error))?;
     if data.algorithm().as_str() != key_type {
-        return Err(malformed(PUBLIC, "the key within is of another type than the line says"));
+        return Err(KeyError::malformed(PUBLIC, "the key within is of another type than the line says"));
     }
     let key = public_from_data(data.key_data())?;
     let comment = comment.trim();
@@ -88,7 +89,7 @@ fn public_from_data(data: &KeyData) -> Result<PublicKey, KeyError> {
 }
 
 fn positive(number: &Mpint) -> Result<&[u8], KeyError> {
-    number.as_positive_bytes().ok_or_else(|| malformed("RSA key", "a number is negative"))
+    number.as_positive_bytes().ok_or_else(|| KeyError::malformed("RSA key", "a number is negative"))
 }
 
 /// Loads the decoded body of an `OPENSSH PRIVATE KEY` block.
@@ -104,11 +105,11 @@ pub(super) fn private_from_bytes(bytes: &[u8], password: Option<&[u8]>) -> Resul
     }
     match file.kdf() {
         Kdf::Bcrypt { rounds: 1..=MAX_BCRYPT_ROUNDS, .. } => {}
-        Kdf::Bcrypt { rounds: 0, .. } => return Err(malformed(PRIVATE, "bcrypt with 0 rounds")),
+        Kdf::Bcrypt { rounds: 0, .. } => return Err(KeyError::malformed(PRIVATE, "bcrypt with 0 rounds")),
         Kdf::Bcrypt { rounds, .. } => {
             return Err(der::too_costly("bcrypt", format!("{rounds} rounds"), "1024 rounds"));
         }
-        _ => return Err(malformed(PRIVATE, "encrypted, but without a key derivation")),
+        _ => return Err(KeyError::malformed(PRIVATE, "encrypted, but without a key derivation")),
     }
     let password = password.ok_or(KeyError::PasswordMissing)?;
     let decrypted = file.decrypt(password).map_err(|error| match error {
@@ -118,8 +119,8 @@ pub(super) fn private_from_bytes(bytes: &[u8], password: Option<&[u8]>) -> Resul
     private_from_data(decrypted.key_data())
 }
 
-/// How many keys a file holds and of what type, as far as it can be read: the library reads the types that are
-/// used, and has no better name for all others.
+/// Refuses several keys, and types that are not used, by name: ssh-key reads some of these, and of the others
+/// only says that it cannot.
 fn check_file(bytes: &[u8]) -> Result<(), KeyError> {
     let Some((count, key_type)) = count_and_type(bytes) else { return Ok(()) };
     if count > 1 {
@@ -165,7 +166,7 @@ fn private_from_data(data: &KeypairData) -> Result<PrivateKey, KeyError> {
             })?;
             PrivateKey::from_rsa(private, public)
         }
-        _ => Err(malformed(PRIVATE, "the private part is of another type than the public part")),
+        _ => Err(KeyError::malformed(PRIVATE, "the private part is of another type than the public part")),
     }
 }
 
@@ -209,11 +210,11 @@ pub(super) fn private_to_file(
     key: &PrivateKey,
     comment: &str,
     password: Option<&[u8]>,
-) -> Result<Zeroizing<String>, SignError> {
+) -> Result<Zeroizing<String>, ExportError> {
     let data = match &key.material {
         PrivateMaterial::Ed25519(private) => {
-            let public =
-                key.public.ed25519_bytes().and_then(|bytes| bytes.try_into().ok()).ok_or(SignError)?;
+            let public = key.public.ed25519_bytes().and_then(|bytes| bytes.try_into().ok());
+            let public = public.ok_or_else(ExportError::without_source)?;
             let seed = private.seed()?;
             KeypairData::Ed25519(Ed25519Keypair {
                 public: Ed25519PublicKey(public),
@@ -230,34 +231,30 @@ pub(super) fn private_to_file(
         }
         file.to_openssh(LineEnding::LF)
     };
-    write().map_err(|_| SignError)
+    write().map_err(ExportError::new)
 }
 
-fn rsa_pair(private: &RsaPrivate) -> Result<RsaKeypair, SignError> {
+fn rsa_pair(private: &RsaPrivate) -> Result<RsaKeypair, ExportError> {
     use pkcs8::der::Decode as _;
 
     let pkcs8 = private.to_pkcs8_der()?;
-    let info = pkcs8::PrivateKeyInfoRef::from_der(&pkcs8).map_err(|_| SignError)?;
-    let key = pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| SignError)?;
+    let info = pkcs8::PrivateKeyInfoRef::from_der(&pkcs8).map_err(ExportError::new)?;
+    let key = pkcs1::RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(ExportError::new)?;
     let mpint = |number: pkcs1::der::asn1::UintRef<'_>| Mpint::from_positive_bytes(number.as_bytes());
-    let public = RsaPublicKey::new(mpint(key.public_exponent), mpint(key.modulus));
-    let private = RsaPrivateKey::new(
-        mpint(key.private_exponent),
-        mpint(key.coefficient),
-        mpint(key.prime1),
-        mpint(key.prime2),
-    );
-    match (public, private) {
-        (Ok(public), Ok(private)) => RsaKeypair::new(public, private).map_err(|_| SignError),
-        _ => Err(SignError),
-    }
+    let pair = || {
+        let public = RsaPublicKey::new(mpint(key.public_exponent), mpint(key.modulus))?;
+        let private = RsaPrivateKey::new(
+            mpint(key.private_exponent),
+            mpint(key.coefficient),
+            mpint(key.prime1),
+            mpint(key.prime2),
+        )?;
+        RsaKeypair::new(public, private)
+    };
+    pair().map_err(ExportError::new)
 }
 
 /// The error may repeat a name that the file holds.
 fn unread(format: &'static str, error: &ssh_key::Error) -> KeyError {
-    malformed(format, &shown(&error.to_string()))
-}
-
-fn malformed(format: &'static str, detail: &str) -> KeyError {
-    KeyError::Malformed { format, detail: detail.to_owned() }
+    KeyError::malformed(format, shown(&error.to_string()))
 }

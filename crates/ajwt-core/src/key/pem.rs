@@ -10,6 +10,8 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
+const OWN_LINES: &str = "the BEGIN and END lines must each stand on a line of their own";
+
 /// A PEM block, its base64 decoded.
 pub(super) struct Block {
     pub(super) label: String,
@@ -46,9 +48,7 @@ pub(super) fn single_block(text: &[u8], due: Half) -> Result<Block, KeyError> {
         (Some(only), 0, _) => decode(only),
         (Some(_), others, _) => Err(KeyError::SeveralKeys { count: others.saturating_add(1) }),
         (None, _, Some(parameters)) => Err(refuse_label(parameters.label)),
-        (None, _, None) => {
-            Err(KeyError::Pem("the BEGIN and END lines must each stand on a line of their own"))
-        }
+        (None, _, None) => Err(KeyError::Pem(OWN_LINES)),
     }
 }
 
@@ -76,6 +76,8 @@ fn blocks(text: &[u8]) -> Result<Vec<RawBlock<'_>>, KeyError> {
                 Some(_) if open => return Err(KeyError::Pem("the BEGIN and END lines differ")),
                 _ => return Err(KeyError::Pem("an END line stands where a BEGIN line is due")),
             }
+        } else if is_squeezed(line) {
+            return Err(KeyError::Pem(OWN_LINES));
         } else if let Some(block) = blocks.last_mut().filter(|_| open) {
             block.lines.push(line);
         }
@@ -86,6 +88,12 @@ fn blocks(text: &[u8]) -> Result<Vec<RawBlock<'_>>, KeyError> {
 /// The label of a BEGIN or END line. A block that stands on one line has none.
 fn between_dashes<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
     line.strip_prefix(prefix)?.strip_suffix(DASHES).filter(|label| !label.contains(DASHES))
+}
+
+/// Whether a line that is no BEGIN line begins a block all the same. To skip it as text around a block would be
+/// to take another block for the only one.
+fn is_squeezed(line: &str) -> bool {
+    line.strip_prefix(BEGIN).is_some_and(|rest| rest.contains(DASHES))
 }
 
 fn decode(block: RawBlock<'_>) -> Result<Block, KeyError> {
@@ -134,14 +142,14 @@ pub(super) fn not_pem(text: &[u8], due: Half) -> KeyError {
             Half::Public => "this is JSON: a JWK is read as such, not as PEM or OpenSSH text",
             Half::Private => "this is JSON: private keys are read from PEM and OpenSSH files only",
         };
-        KeyError::Malformed { format: "key", detail: detail.to_owned() }
+        KeyError::malformed("key", detail)
     } else {
         KeyError::NotAKey
     }
 }
 
 fn foreign(format: &'static str, hint: &str) -> KeyError {
-    KeyError::Malformed { format: "key", detail: format!("this is {format}; convert it: {hint}") }
+    KeyError::malformed("key", format_args!("this is {format}; convert it: {hint}"))
 }
 
 /// Why a block of this label is not a key.

@@ -17,7 +17,9 @@ use pkcs1::{
 use zeroize::Zeroizing;
 
 use super::der;
-use crate::{Algorithm, GenerateError, KeyError, SignError};
+use crate::{Algorithm, ExportError, GenerateError, KeyError, SignError};
+
+const FORMAT: &str = "RSA key";
 
 /// Bits that the modulus must have at least.
 pub const MIN_RSA_BITS: usize = 2048;
@@ -79,7 +81,7 @@ impl RsaPublic {
         let spki = spki_der(modulus, exponent)?;
         let parse = |algorithm| {
             ParsedPublicKey::new(algorithm, &spki)
-                .map_err(|_| malformed("the cryptographic library refuses the key".into()))
+                .map_err(|_| KeyError::malformed(FORMAT, "the cryptographic library refuses the key"))
         };
         Ok(Self {
             modulus: modulus.into(),
@@ -168,7 +170,7 @@ impl RsaPrivate {
         {
             return Err(KeyError::Mismatch);
         }
-        let der = Zeroizing::new(key.to_der().map_err(|error| malformed(error.to_string()))?);
+        let der = Zeroizing::new(key.to_der().map_err(|error| KeyError::malformed(FORMAT, error))?);
         // aws-lc checks that the numbers belong together.
         let pair = RsaKeyPair::from_der(&der).map_err(|_| KeyError::Mismatch)?;
         Ok((Self(pair), public))
@@ -182,7 +184,7 @@ impl RsaPrivate {
         }
         let exponent1 = reduce(numbers.private_exponent, numbers.prime1)?;
         let exponent2 = reduce(numbers.private_exponent, numbers.prime2)?;
-        let uint = |bytes| UintRef::new(bytes).map_err(|error| malformed(error.to_string()));
+        let uint = |bytes| UintRef::new(bytes).map_err(|error| KeyError::malformed(FORMAT, error));
         Self::new(&RsaPrivateKeyRef {
             modulus: uint(numbers.modulus)?,
             public_exponent: uint(numbers.exponent)?,
@@ -201,15 +203,16 @@ impl RsaPrivate {
             Algorithm::Rs512 => &RSA_PKCS1_SHA512,
             Algorithm::Rs384 => &RSA_PKCS1_SHA384,
             Algorithm::Rs256 => &RSA_PKCS1_SHA256,
-            Algorithm::EdDsa => return Err(SignError),
+            Algorithm::EdDsa => return Err(SignError::KeyAlgorithm(algorithm)),
         };
         let mut signature = vec![0; self.0.public_modulus_len()];
-        self.0.sign(padding, &SystemRandom::new(), message, &mut signature).map_err(|_| SignError)?;
+        let signed = self.0.sign(padding, &SystemRandom::new(), message, &mut signature);
+        signed.map_err(|_| SignError::Library)?;
         Ok(signature)
     }
 
-    pub(super) fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, SignError> {
-        let der: Pkcs8V1Der<'_> = self.0.as_der().map_err(|_| SignError)?;
+    pub(super) fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, ExportError> {
+        let der: Pkcs8V1Der<'_> = self.0.as_der().map_err(ExportError::new)?;
         Ok(Zeroizing::new(der.as_ref().to_vec()))
     }
 }
@@ -222,7 +225,7 @@ fn spki_der(modulus: &[u8], exponent: &[u8]) -> Result<Vec<u8>, KeyError> {
             RsaPublicKeyRef { modulus: UintRef::new(modulus)?, public_exponent: UintRef::new(exponent)? };
         der::rsa_spki(&key.to_der()?)
     };
-    to_der().map_err(|error: pkcs1::der::Error| malformed(error.to_string()))
+    to_der().map_err(|error: pkcs1::der::Error| KeyError::malformed(FORMAT, error))
 }
 
 fn check_exponent(exponent: &[u8]) -> Result<(), KeyError> {
@@ -265,10 +268,6 @@ fn bit_len(number: &[u8]) -> usize {
 
 fn is_even(number: &[u8]) -> bool {
     number.last().is_none_or(|last| last % 2 == 0)
-}
-
-fn malformed(detail: String) -> KeyError {
-    KeyError::Malformed { format: "RSA key", detail }
 }
 
 #[cfg(test)]
