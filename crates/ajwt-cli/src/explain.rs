@@ -115,7 +115,7 @@ impl Signature {
         let (input, signature) = token.rsplit_once('.').unwrap_or_default();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
         match keys.iter().find(|key| key.verify(algorithm, input.as_bytes(), &signature)) {
-            Some(key) => Self::Of(format!("{} {}", input::type_of(key), key.fingerprint())),
+            Some(key) => Self::Of(format!("{} {}", key.key_type(), key.fingerprint())),
             None => Self::OfNone,
         }
     }

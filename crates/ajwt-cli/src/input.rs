@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use ajwt_core::{JwkSet, KeyError, KeyType, MAX_JWK_SET_LEN, MAX_PUBLIC_KEY_LEN, PublicKey};
+use ajwt_core::{JwkSet, KeyError, MAX_JWK_SET_LEN, MAX_PUBLIC_KEY_LEN, PublicKey};
 use ajwt_server::NewKey;
 use zeroize::Zeroizing;
 
@@ -87,12 +87,4 @@ fn of_json(text: &[u8]) -> Result<Vec<PublicKey>, Failure> {
         ));
     }
     Ok(set.keys().iter().map(|jwk| jwk.key().clone()).collect())
-}
-
-/// `Ed25519`, or `RSA` and its bits.
-pub(crate) fn type_of(key: &PublicKey) -> String {
-    match key.key_type() {
-        KeyType::Ed25519 => "Ed25519".to_owned(),
-        KeyType::Rsa { bits } => format!("RSA {bits}"),
-    }
 }

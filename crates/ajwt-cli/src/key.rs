@@ -12,7 +12,6 @@ use crate::{
     input,
     output::{self, Format, Row},
     time,
-    user::username,
 };
 
 mod show;
@@ -36,7 +35,6 @@ enum Action {
     Show(Show),
     /// Adds a public key to a user
     Add {
-        #[arg(value_parser = username)]
         user: Username,
         /// The public key: PEM, OpenSSH or JWK; - is standard input
         file: PathBuf,
@@ -53,7 +51,6 @@ enum Action {
     },
     /// Adds the keys of an authorized_keys file to a user
     Import {
-        #[arg(value_parser = username)]
         user: Username,
         /// The file; - is standard input
         #[arg(long, value_name = "FILE")]
@@ -65,7 +62,6 @@ enum Action {
     },
     /// Lists the keys of a user, newest first
     List {
-        #[arg(value_parser = username)]
         user: Username,
         #[command(flatten)]
         format: Format,
@@ -88,7 +84,6 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct OfUser {
-    #[arg(value_parser = username)]
     user: Username,
     /// The key's id, as ajwt key list tells it
     id: i64,
@@ -206,7 +201,7 @@ async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Resul
 }
 
 fn row(record: &KeyRecord) -> Row {
-    let key_type = ajwt_core::PublicKey::from_text(&record.text).map(|(key, _)| input::type_of(&key));
+    let key_type = ajwt_core::PublicKey::from_text(&record.text).map(|(key, _)| key.key_type().to_string());
     vec![
         ("id", record.id.into()),
         // A row that another program wrote may hold anything.

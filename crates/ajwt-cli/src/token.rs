@@ -2,7 +2,7 @@ use ajwt_client::RequestSigner;
 use ajwt_core::Username;
 use clap::Args;
 
-use crate::{failure::Failure, output, private_key::SigningKey, user::username};
+use crate::{failure::Failure, output, private_key::SigningKey};
 
 /// Makes a token, which works once, within seconds.
 #[derive(Args, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Token {
 #[derive(Args, Debug)]
 pub(crate) struct Signer {
     /// The user that the server knows the key of
-    #[arg(long, env = "AJWT_USERNAME", value_name = "NAME", value_parser = username)]
+    #[arg(long, env = "AJWT_USERNAME", value_name = "NAME")]
     username: Username,
     #[command(flatten)]
     key: SigningKey,

@@ -6,11 +6,9 @@ use clap::{Args, Subcommand};
 use crate::{
     database::AdminOptions,
     failure::Failure,
-    input,
     jwks::JwksOptions,
     output::{self, Format, Row},
     time,
-    user::username,
 };
 
 const KEY_COLUMNS: [&str; 3] = ["kid", "type", "fingerprint"];
@@ -38,7 +36,6 @@ enum Action {
     },
     /// Lists the URLs that are trusted for a user
     List {
-        #[arg(value_parser = username)]
         user: Username,
         #[command(flatten)]
         format: Format,
@@ -51,7 +48,6 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct OfUser {
-    #[arg(value_parser = username)]
     user: Username,
     /// The URL of a JWK Set
     url: String,
@@ -116,7 +112,7 @@ async fn fetch(url: &str, jwks: &JwksOptions) -> Result<Vec<Row>, Failure> {
         let fingerprint = key.fingerprint().as_str();
         vec![
             ("kid", jwk.key_id().into()),
-            ("type", input::type_of(key).into()),
+            ("type", key.key_type().to_string().into()),
             ("fingerprint", fingerprint.into()),
         ]
     };

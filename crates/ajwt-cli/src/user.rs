@@ -1,4 +1,5 @@
 use ajwt_core::Username;
+use ajwt_server::{AdminError, KeyAdmin, UserRecord};
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -36,54 +37,54 @@ enum Action {
 #[derive(Args, Debug)]
 struct Named {
     /// The user's name
-    #[arg(value_parser = username)]
     name: Username,
     #[command(flatten)]
     admin: AdminOptions,
 }
 
-/// Reads a name from the command line.
-pub(crate) fn username(text: &str) -> Result<Username, ajwt_core::ClaimError> {
-    Username::new(text)
-}
-
 impl User {
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        let (Action::Add(Named { name, admin })
-        | Action::Disable(Named { name, admin })
-        | Action::Enable(Named { name, admin })
-        | Action::Remove(Named { name, admin })) = &self.action
-        else {
-            return self.list().await;
+        let done = match &self.action {
+            Action::List { format, admin } => return list(format, admin).await,
+            Action::Add(user) => {
+                let name = user.change(async |users, name| users.add_user(name).await).await?;
+                format!("added the user {name}; ajwt key add {name} FILE gives it a key")
+            }
+            Action::Disable(user) => {
+                let name = user.change(async |users, name| users.set_user_active(name, false).await).await?;
+                format!("disabled the user {name}")
+            }
+            Action::Enable(user) => {
+                let name = user.change(async |users, name| users.set_user_active(name, true).await).await?;
+                format!("enabled the user {name}")
+            }
+            Action::Remove(user) => {
+                let name = user.change(async |users, name| users.remove_user(name).await).await?;
+                format!("removed the user {name}")
+            }
         };
-        let database = admin.open().await?;
-        let users = database.admin();
-        match &self.action {
-            Action::Add(_) => users.add_user(name).await?,
-            Action::Disable(_) => users.set_user_active(name, false).await?,
-            Action::Enable(_) => users.set_user_active(name, true).await?,
-            Action::Remove(_) => users.remove_user(name).await?,
-            Action::List { .. } => {}
-        }
-        database.close().await;
-        let name = output::printable(name.as_str());
-        output::note(&match &self.action {
-            Action::Add(_) => format!("added the user {name}; ajwt key add {name} FILE gives it a key"),
-            Action::Disable(_) => format!("disabled the user {name}"),
-            Action::Enable(_) => format!("enabled the user {name}"),
-            Action::Remove(_) | Action::List { .. } => format!("removed the user {name}"),
-        });
+        output::note(&done);
         Ok(())
     }
+}
 
-    async fn list(&self) -> Result<(), Failure> {
-        let Action::List { format, admin } = &self.action else { return Ok(()) };
-        let database = admin.open().await?;
-        let users = database.admin().users().await?;
+impl Named {
+    /// Makes a change of this user, whose name it returns as it can be shown.
+    async fn change(
+        &self,
+        change: impl AsyncFnOnce(&dyn KeyAdmin, &Username) -> Result<(), AdminError>,
+    ) -> Result<String, Failure> {
+        let database = self.admin.open().await?;
+        change(database.admin(), &self.name).await?;
         database.close().await;
-        let row = |user: ajwt_server::UserRecord| {
-            vec![("username", user.username.into()), ("active", user.active.into())]
-        };
-        format.write(&["username", "active"], users.into_iter().map(row).collect())
+        Ok(output::printable(self.name.as_str()).to_string())
     }
+}
+
+async fn list(format: &Format, admin: &AdminOptions) -> Result<(), Failure> {
+    let database = admin.open().await?;
+    let users = database.admin().users().await?;
+    database.close().await;
+    let row = |user: UserRecord| vec![("username", user.username.into()), ("active", user.active.into())];
+    format.write(&["username", "active"], users.into_iter().map(row).collect())
 }
