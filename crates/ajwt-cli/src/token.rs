@@ -33,9 +33,9 @@ pub(crate) struct Signer {
 impl Signer {
     pub(crate) fn read(&self) -> Result<RequestSigner, Failure> {
         let signer = RequestSigner::new(self.username.as_str(), self.key.read()?)?;
-        let signer = signer.with_scheme(self.scheme.as_str());
+        let signer = signer.with_scheme(self.scheme.as_str())?;
         Ok(match self.audience.as_deref() {
-            Some(audience) => signer.with_audience(audience),
+            Some(audience) => signer.with_audience(audience)?,
             None => signer,
         })
     }

@@ -87,7 +87,7 @@ pub use origin::OriginError;
 pub use origin_signer::{ClockSkewError, OriginSigner};
 #[cfg(feature = "reqwest")]
 pub use request_builder::RequestBuilderExt;
-pub use signer::{RequestSigner, SigningError};
+pub use signer::{RequestSigner, SignerError, SigningError};
 pub use signing_key::SigningKey;
 #[cfg(all(unix, feature = "ssh-agent"))]
 pub use ssh_agent::{AgentError, AgentKey, SshAgent};

@@ -24,8 +24,8 @@ impl RequestSigner {
     /// [`PrivateKey`](ajwt_core::PrivateKey), or with the newest of a [`KeyRing`].
     ///
     /// # Errors
-    /// [`ClaimError`] if this cannot be a username.
-    pub fn new(username: impl Into<Box<str>>, keys: impl Into<KeyRing>) -> Result<Self, ClaimError> {
+    /// [`SignerError::Username`].
+    pub fn new(username: impl Into<Box<str>>, keys: impl Into<KeyRing>) -> Result<Self, SignerError> {
         let username = Username::new(username)?;
         Ok(Self { username, keys: keys.into(), audience: None, scheme: DEFAULT_SCHEME.into() })
     }
@@ -33,17 +33,29 @@ impl RequestSigner {
     /// Names the service that the tokens are for in the claim `aud`, so that no other service that
     /// trusts the key accepts them. The service must have the same audience configured; the Python
     /// library's server refuses tokens that name one.
-    #[must_use]
-    pub fn with_audience(mut self, audience: impl Into<Box<str>>) -> Self {
-        self.audience = Some(audience.into());
-        self
+    ///
+    /// # Errors
+    /// [`SignerError::EmptyAudience`].
+    pub fn with_audience(mut self, audience: impl Into<Box<str>>) -> Result<Self, SignerError> {
+        let audience: Box<str> = audience.into();
+        if audience.is_empty() {
+            return Err(SignerError::EmptyAudience);
+        }
+        self.audience = Some(audience);
+        Ok(self)
     }
 
-    /// Uses this authentication scheme instead of `JWT`.
-    #[must_use]
-    pub fn with_scheme(mut self, scheme: impl Into<Box<str>>) -> Self {
-        self.scheme = scheme.into();
-        self
+    /// Uses this authentication scheme, a token of RFC 9110 section 5.6.2, instead of `JWT`.
+    ///
+    /// # Errors
+    /// [`SignerError::Scheme`].
+    pub fn with_scheme(mut self, scheme: impl Into<Box<str>>) -> Result<Self, SignerError> {
+        let scheme: Box<str> = scheme.into();
+        if !is_scheme(&scheme) {
+            return Err(SignerError::Scheme { found: scheme });
+        }
+        self.scheme = scheme;
+        Ok(self)
     }
 
     /// The keys that it signs with.
@@ -111,20 +123,15 @@ impl RequestSigner {
     }
 
     fn sign(&self, key: &SigningKey, now: Timestamp, asked: Instant) -> Result<HeaderValue, SigningError> {
-        let not_a_scheme = || SigningError::Scheme { found: self.scheme.clone() };
-        if self.scheme.is_empty() || self.scheme.contains(' ') {
-            return Err(not_a_scheme());
-        }
         let nonce = Nonce::generate(getrandom::fill)?;
         let mut claims = Claims::new(self.username.clone(), now, nonce);
-        match self.audience.as_deref() {
-            Some("") => return Err(SigningError::EmptyAudience),
-            Some(audience) => claims = claims.with_audience(audience),
-            None => {}
+        if let Some(audience) = self.audience.as_deref() {
+            claims = claims.with_audience(audience);
         }
         let token = key.sign(&claims, asked)?;
         let value = Zeroizing::new(format!("{} {}", self.scheme, token.as_str()));
-        let mut value = HeaderValue::from_str(&value).map_err(|_| not_a_scheme())?;
+        // What a scheme and base64url are made of may all stand in a header.
+        let mut value = HeaderValue::from_str(&value).map_err(|_| SignError::Library)?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -138,6 +145,30 @@ impl fmt::Debug for RequestSigner {
             .field("audience", &self.audience)
             .finish_non_exhaustive()
     }
+}
+
+/// A token of RFC 9110 section 5.6.2, the server's own rule: no server has a scheme that is refused here.
+fn is_scheme(scheme: &str) -> bool {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !scheme.is_empty() && scheme.bytes().all(is_tchar)
+}
+
+/// Why a signer cannot be as asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SignerError {
+    /// The username cannot be one.
+    #[error(transparent)]
+    Username(#[from] ClaimError),
+    /// The audience is the empty string, which no server has.
+    #[error("the audience is empty; name the service that the tokens are for")]
+    EmptyAudience,
+    /// The scheme is not one.
+    #[error("{found:?} is no authentication scheme: one word of letters, digits and !#$%&'*+-.^_`|~ is")]
+    Scheme {
+        /// The scheme asked for.
+        found: Box<str>,
+    },
 }
 
 /// Why a request is not signed.
@@ -161,13 +192,4 @@ pub enum SigningError {
     /// The runtime was shut down before the token was signed.
     #[error("the runtime was shut down before the token was signed")]
     Stopped,
-    /// The audience is the empty string, which no server has.
-    #[error("the audience is empty; name the service that the tokens are for")]
-    EmptyAudience,
-    /// The scheme cannot stand in a header.
-    #[error("{found:?} is no authentication scheme: one word is")]
-    Scheme {
-        /// The scheme.
-        found: Box<str>,
-    },
 }

@@ -1,9 +1,15 @@
 //! Signing requests.
 
-use std::{collections::HashSet, pin::pin, sync::mpsc, time::Duration};
+use std::{
+    collections::HashSet,
+    pin::pin,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
-use ajwt_client::{RequestBuilderExt as _, RequestSigner, SigningError};
+use ajwt_client::{RequestBuilderExt as _, RequestSigner, SignerError, SigningError};
 use ajwt_core::{ClaimError, PrivateKey, RsaKeySize, Timestamp, UntrustedToken, Validation};
+use ajwt_server::{Authenticator, MemoryNonceBackend, MemoryRepository};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, header::AUTHORIZATION};
 use tokio::runtime::Builder;
@@ -33,19 +39,45 @@ fn each_header_is_a_fresh_token_of_the_user_dated_now() {
 #[test]
 fn the_audience_and_the_scheme_are_the_ones_asked_for() {
     let now = Timestamp::from_secs(1_790_000_000);
-    let signer = signer().with_audience("https://api.example/").with_scheme("Token");
+    let signer = signer().with_audience("https://api.example/").expect("an audience");
+    let signer = signer.with_scheme("Token").expect("a scheme");
     let value = signer.authorization_at(now).expect("a token");
     let token = value.to_str().expect("ascii").strip_prefix("Token ").expect("the scheme").to_owned();
     let validation = Validation::default().with_audience("https://api.example/").expect("an audience");
     let token = UntrustedToken::parse(&token).expect("a token");
     assert!(token.verify(&signer.public_key(), &validation, now).is_ok());
     assert!(token.verify(&signer.public_key(), &Validation::default(), now).is_err());
-    for scheme in ["To\nken", "", "To ken"] {
-        let broken = signer.clone().with_scheme(scheme).authorization_at(now);
-        assert!(matches!(broken, Err(SigningError::Scheme { .. })), "{scheme:?}");
+}
+
+#[test]
+fn an_audience_or_a_scheme_that_no_server_has_is_refused_at_once() {
+    for scheme in ["", "JWT,", "a b", "a/b", " JWT", "JWT\r\n", "To\nken", "JW\u{2c6}"] {
+        let error = signer().with_scheme(scheme).expect_err(scheme);
+        assert_eq!(error, SignerError::Scheme { found: scheme.into() });
+        let told = format!("{scheme:?} is no authentication scheme");
+        assert!(error.to_string().starts_with(&told), "{error}");
     }
-    let broken = signer.with_audience("").authorization_at(now);
-    assert!(matches!(broken, Err(SigningError::EmptyAudience)), "no server has it");
+    let error = signer().with_audience("").expect_err("no audience");
+    assert_eq!(error, SignerError::EmptyAudience);
+    assert!(error.to_string().starts_with("the audience is empty"), "{error}");
+}
+
+/// By each character of it.
+#[test]
+fn a_scheme_is_what_the_server_takes_for_one() {
+    let users = Arc::new(MemoryRepository::new([]));
+    let nonces = Arc::new(MemoryNonceBackend::default());
+    let signer = signer();
+    for character in '\0'..='\u{ff}' {
+        let scheme = format!("J{character}");
+        let server = Authenticator::builder(users.clone(), nonces.clone()).scheme(scheme.as_str()).build();
+        let signer = signer.clone().with_scheme(scheme.as_str());
+        assert_eq!(signer.is_ok(), server.is_ok(), "{scheme:?}");
+        if let Ok(signer) = signer {
+            let value = signer.authorization().expect("a token");
+            assert!(value.to_str().expect("ascii").starts_with(&format!("{scheme} ey")), "{scheme}");
+        }
+    }
 }
 
 #[test]
@@ -64,8 +96,12 @@ fn a_request_gets_one_header_whatever_was_there() {
 #[test]
 fn bad_names_are_refused() {
     let key = || PrivateKey::generate_ed25519().expect("a key");
-    assert!(matches!(RequestSigner::new("", key()), Err(ClaimError::UsernameLength { chars: 0, .. })));
-    assert!(matches!(RequestSigner::new("a\nb", key()), Err(ClaimError::UsernameControl { found: 10 })));
+    let refused = |name: &str| match RequestSigner::new(name, key()) {
+        Err(SignerError::Username(error)) => error,
+        other => panic!("{name:?}: {other:?}"),
+    };
+    assert!(matches!(refused(""), ClaimError::UsernameLength { chars: 0, .. }));
+    assert_eq!(refused("a\nb"), ClaimError::UsernameControl { found: 10 });
 }
 
 #[test]

@@ -31,6 +31,8 @@ fn a_token_says_what_it_was_asked_to_say() {
     assert!(header.starts_with("Authorization: Bearer ey"), "{header}");
     let piped = folder.ajwt_with(&["explain", "-"], &header);
     assert_eq!(piped.code, Some(0), "{piped:?}");
+    let told = folder.bad("token --username guido --key a.key --scheme JWT,");
+    assert!(told.starts_with("\"JWT,\" is no authentication scheme"), "{told}");
 }
 
 #[test]
