@@ -156,10 +156,7 @@ impl OriginSigner {
     ) -> Option<ClockSkewError> {
         let known = &attempt.known;
         if !is_refusal(status, headers) {
-            // Once spent it is not renewed: an offset by which all else is refused would stay for good.
-            if known.is_dated_as(attempt) {
-                known.change_proof(UNPROVEN, PROVEN);
-            }
+            known.prove(attempt);
             return None;
         }
         let date = headers.get(DATE)?.to_str().ok()?;
@@ -168,23 +165,11 @@ impl OriginSigner {
         let Distance { offset_ms, error_ms } = attempt.measure(date, received);
         let is_beyond = |allowed: Duration| u128::from(error_ms) > allowed.as_millis();
         if !is_beyond(self.tolerance / 2) {
-            // A proxy may have written the Date, by a clock that is not the one that judges. What proves that
-            // the offset is right may have been an answer for which nobody looked at the token: so the proof
-            // holds for one refusal, which may be for another reason. An offset that was right after all is
-            // measured again.
-            if known.is_dated_as(attempt) && !known.change_proof(PROVEN, SPENT) {
-                let of = attempt.offset_ms;
-                let _ = known.offset_ms.compare_exchange(of, 0, Ordering::Relaxed, Ordering::Relaxed);
-            }
+            known.doubt(attempt);
             return None;
         }
 
-        let is_in_bounds = known.origin.is_https() && offset_ms.unsigned_abs() <= MAX_CORRECTION_MS;
-        let is_corrected = self.follows_clocks && is_in_bounds;
-        if is_corrected {
-            known.proof.store(UNPROVEN, Ordering::Relaxed);
-            known.offset_ms.store(offset_ms, Ordering::Relaxed);
-        }
+        let is_corrected = self.follows_clocks && known.correct(offset_ms);
         let error = ClockSkewError {
             origin: known.origin.to_string().into(),
             offset_ms,
@@ -238,6 +223,37 @@ fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
 }
 
 impl Known {
+    /// A token with this attempt's offset was not refused.
+    fn prove(&self, attempt: &Attempt) {
+        // Once spent it is not renewed: an offset by which all else is refused would stay for good.
+        if self.is_dated_as(attempt) {
+            self.change_proof(UNPROVEN, PROVEN);
+        }
+    }
+
+    /// A token with this attempt's offset was refused, and by the answer's Date it was dated rightly.
+    fn doubt(&self, attempt: &Attempt) {
+        // A proxy may have written the Date, by a clock that is not the one that judges. What proves that the
+        // offset is right may have been an answer for which nobody looked at the token: so the proof holds
+        // for one refusal, which may be for another reason. An offset that was right after all is measured
+        // again.
+        if self.is_dated_as(attempt) && !self.change_proof(PROVEN, SPENT) {
+            let of = attempt.offset_ms;
+            let _ = self.offset_ms.compare_exchange(of, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Dates later tokens by this offset, unless it is too large or the origin is not authenticated.
+    /// Returns whether it does.
+    fn correct(&self, offset_ms: i64) -> bool {
+        let may_have_it = self.origin.is_https() && offset_ms.unsigned_abs() <= MAX_CORRECTION_MS;
+        if may_have_it {
+            self.proof.store(UNPROVEN, Ordering::Relaxed);
+            self.offset_ms.store(offset_ms, Ordering::Relaxed);
+        }
+        may_have_it
+    }
+
     /// Whether the offset is still the one that this attempt's token had.
     fn is_dated_as(&self, attempt: &Attempt) -> bool {
         attempt.offset_ms == self.offset_ms.load(Ordering::Relaxed)
