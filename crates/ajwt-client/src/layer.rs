@@ -17,8 +17,9 @@ use crate::{OriginSigner, origin::Target};
 ///
 /// A request that may not be signed is not sent: the error is a
 /// [`SigningError`](crate::SigningError). A 401 of a server whose clock is apart from ours, or its
-/// `UNAUTHENTICATED` in gRPC, is a [`ClockSkewError`](crate::ClockSkewError); with clock correction the next request is dated by
-/// that clock, for this one's body is gone. Both are found by `downcast_ref`.
+/// `UNAUTHENTICATED` in gRPC, is a [`ClockSkewError`](crate::ClockSkewError); with clock correction
+/// the next request is dated by that clock, for this one's body is gone. Both are found by
+/// `downcast_ref`.
 ///
 /// A client of tonic is given the origin that the channel leads to: `GreeterClient::with_origin`.
 ///

@@ -34,8 +34,9 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Signs requests to certain origins only, and notices when their clocks are apart from ours.
 ///
 /// A request to any other origin is not sent: it is an [`OriginError`]. An `Authorization` header that
-/// is there is left alone; so is the one that reqwest makes of `https://user:password@host`. Origins are https, or http on this host (localhost, 127.0.0.0/8,
-/// \[::1]). Clones share what is known of the servers' clocks.
+/// is there is left alone; so is the one that reqwest makes of `https://user:password@host`. Origins
+/// are https, or http on this host (localhost, 127.0.0.0/8, \[::1]). Clones share what is known of the
+/// servers' clocks.
 ///
 /// ```
 /// use ajwt_client::{OriginSigner, RequestSigner};
@@ -276,8 +277,8 @@ impl Known {
     }
 }
 
-/// A server refused a request with 401, or `UNAUTHENTICATED` of gRPC, and by its `Date` header its clock is apart from ours by
-/// more than half of the tolerance.
+/// A server refused a request with 401, or `UNAUTHENTICATED` of gRPC, and by its `Date` header its
+/// clock is apart from ours by more than half of the tolerance.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "{origin} refused a request, and its clock is {} this host's, of {} s that are tolerated: synchronise both by NTP{}",
