@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     error::Error as StdError,
-    fs, mem,
+    fs, iter, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
@@ -280,7 +280,7 @@ impl Files {
     fn report(&mut self, failures: &[(PathBuf, KeyFileError)]) {
         let mut reported = HashMap::new();
         for (path, error) in failures {
-            let text = text_of(error);
+            let text = with_sources(error);
             if self.reported.get(path) != Some(&text) {
                 tracing::warn!(path = %path.display(), error = text, "a key file cannot be used; the keys read before stay");
             }
@@ -315,16 +315,10 @@ fn is_key_name(path: &Path) -> bool {
     name.ends_with(b".key") && !name.starts_with(b".")
 }
 
-/// An error with its sources.
-fn text_of(error: &KeyFileError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
+/// An error, and after it what it comes of.
+fn with_sources(error: &dyn StdError) -> String {
+    let sources = iter::successors(error.source(), |source| (*source).source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 #[cfg(test)]
