@@ -28,8 +28,9 @@ use crate::{
     FetchError, JwksClient, JwksResponse, Validators,
     report::Report,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, Ordering},
+        lock, read, write,
     },
 };
 
@@ -211,7 +212,7 @@ impl Shared {
     /// The keys of this id in the sets of these URLs. `None`: one of the URLs was not asked for before.
     fn find(&self, urls: &[TrustedUrl], key_id: &str) -> Option<Vec<StoredKey>> {
         let now = self.clock.monotonic();
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let places = read(&self.places);
         let mut found = Vec::new();
         for url in urls {
             let place = places.get(url.url())?;
@@ -226,33 +227,33 @@ impl Shared {
     /// The endpoint of a URL that is asked for, perhaps a new one.
     fn endpoint(&self, url: &str) -> Arc<Endpoint> {
         let now = self.clock.monotonic();
-        if let Some(place) = self.places.read().unwrap_or_else(PoisonError::into_inner).get(url) {
+        if let Some(place) = read(&self.places).get(url) {
             place.use_now(now);
             return Arc::clone(&place.endpoint);
         }
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let mut places = write(&self.places);
         Arc::clone(&places.entry(url.into()).or_insert_with(|| Place::new(url, now)).endpoint)
     }
 
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let places = read(&self.places);
         places.values().map(|place| Arc::clone(&place.endpoint)).collect()
     }
 
     /// Drops what nobody has asked for in a day.
     fn drop_unused(&self, now: Duration) {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let places = read(&self.places);
         let any = places.values().any(|place| place.is_unused(now));
         drop(places);
         if any {
-            let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+            let mut places = write(&self.places);
             places.retain(|_, place| !place.is_unused(now));
         }
     }
 
     /// Shows requests what they may use from now on, unless the endpoint was dropped.
     fn publish(&self, endpoint: &Arc<Endpoint>, keys: TrustedKeys) {
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let mut places = write(&self.places);
         let place = places.get_mut(&endpoint.url).filter(|place| Arc::ptr_eq(&place.endpoint, endpoint));
         if let Some(place) = place {
             place.keys = Some(keys);
@@ -350,9 +351,4 @@ impl fmt::Debug for JwksCacheBuilder {
             .field("warm_up_limit", &self.warm_up_limit)
             .finish_non_exhaustive()
     }
-}
-
-/// What is guarded is whole between any two statements, so a panic elsewhere leaves it usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,15 +3,12 @@
 
 use std::error::Error;
 #[cfg(feature = "metrics")]
-use std::{
-    collections::HashMap,
-    mem,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, mem, time::Duration};
 
 use ajwt_core::SkippedJwk;
 
+#[cfg(feature = "metrics")]
+use crate::sync::{Mutex, lock};
 use crate::{FetchError, SetSnapshot, WarmUp, cache::endpoint::Outcome};
 
 /// Entries of a set that are named: an endpoint may write a hundred.
@@ -27,16 +24,19 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn fetched(&self, url: &str, outcome: &Outcome) {
         match outcome {
-            Outcome::Fetched { set, reports_skips } => {
-                count("fetched");
-                tracing::debug!(url, keys = set.keys.len(), skipped = set.skipped.len(), "fetched a key set");
-                if *reports_skips {
-                    skipped(url, &set.skipped);
+            Outcome::Succeeded { set, is_modified, reports_skips } => {
+                if *is_modified {
+                    count("fetched");
+                    tracing::debug!(
+                        url,
+                        keys = set.keys.len(),
+                        skipped = set.skipped.len(),
+                        "fetched a key set"
+                    );
+                } else {
+                    count("not_modified");
+                    tracing::debug!(url, "a key set is as it was");
                 }
-            }
-            Outcome::NotModified { set, reports_skips } => {
-                count("not_modified");
-                tracing::debug!(url, "a key set is as it was");
                 if *reports_skips {
                     skipped(url, &set.skipped);
                 }
@@ -73,14 +73,14 @@ impl Report {
             *age = set.age.max(*age);
             *next_refresh = Some(next_refresh.map_or(set.next_refresh, |least| least.min(set.next_refresh)));
         }
-        let told = mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        let told = mem::take(&mut *lock(&self.told));
         for (url, before) in told.iter().filter(|(url, _)| !gauges.contains_key(*url)) {
             Gauges::default().set(url, *before);
         }
         for (url, now) in &gauges {
             now.set(url, told.get(url).copied().unwrap_or_default());
         }
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = gauges;
+        *lock(&self.told) = gauges;
     }
 
     #[cfg(not(feature = "metrics"))]

@@ -2,11 +2,22 @@
 //! shuttle does not have itself is one step, before which it may let others run.
 
 pub use real_tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-pub use shuttle::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic};
+pub use shuttle::sync::{Arc, Mutex, MutexGuard, RwLock, atomic};
+use shuttle::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// Waits for what is guarded, also where a panic has left it.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`].
+pub fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`].
+pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Another task may run here.

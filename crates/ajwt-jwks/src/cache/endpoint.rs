@@ -4,13 +4,12 @@ use tokio::sync::watch;
 
 use super::{
     key_set::{KeySet, TrustedKeys, is_trusted},
-    lock,
     snapshot::SetSnapshot,
 };
 use crate::{
     FetchError, JwksResponse, Validators,
     shown_url::shown_url,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, lock},
 };
 
 /// Between two fetches of a URL, at least.
@@ -98,14 +97,11 @@ pub(super) enum Health {
 /// What a fetch came to.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// A set, perhaps the same as before. `reports_skips`: its entries that are not used are to be reported.
-    Fetched {
+    /// There is a set. `is_modified`: it was sent, if perhaps the same as before; else it is the one from
+    /// before (304). `reports_skips`: its entries that are not used are to be reported.
+    Succeeded {
         set: Arc<KeySet>,
-        reports_skips: bool,
-    },
-    /// The set from before (304).
-    NotModified {
-        set: Arc<KeySet>,
+        is_modified: bool,
         reports_skips: bool,
     },
     Failed(Arc<FetchError>),
@@ -245,11 +241,8 @@ impl Endpoint {
         state.last_error = None;
         let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
         state.due_at = began_at.saturating_add(refresh_after);
-        if before.is_some_and(|before| Arc::ptr_eq(&before, &set)) {
-            Outcome::NotModified { set, reports_skips }
-        } else {
-            Outcome::Fetched { set, reports_skips }
-        }
+        let is_modified = before.is_none_or(|before| !Arc::ptr_eq(&before, &set));
+        Outcome::Succeeded { set, is_modified, reports_skips }
     }
 
     pub(super) fn snapshot(&self, now: Duration) -> SetSnapshot {
@@ -348,9 +341,7 @@ mod tests {
         ] {
             let response = JwksResponse { set, validators: Validators::default(), fresh_for: None };
             let is_reported = match endpoint.end(Ok(response), Duration::from_secs(at), 0.0, |_| {}) {
-                Outcome::Fetched { reports_skips, .. } | Outcome::NotModified { reports_skips, .. } => {
-                    reports_skips
-                }
+                Outcome::Succeeded { reports_skips, .. } => reports_skips,
                 Outcome::Failed(error) => panic!("{error}"),
             };
             assert_eq!(is_reported, is_due, "{at}");

@@ -44,9 +44,9 @@ fn beginning(key_id: &str) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-/// What requests read of a set. Among many sets a look-up is as slow as the places in memory are many that
-/// it reads one after the other: so this lies in the map of the cache, with the two keys that a set usually
-/// has (the one that signs and the one before or after it); more are one place further.
+/// What requests read of a set. With many sets, each separate allocation that a look-up follows costs a
+/// cache miss. So this lies inside the cache's map, with room for the two keys that a set usually has (the
+/// one that signs, and the one before or after it); more are in an allocation of their own.
 #[derive(Debug)]
 pub(super) struct TrustedKeys {
     keys: SmallVec<[ListedKey; 2]>,

@@ -10,11 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{
     Shared,
     endpoint::{Endpoint, Health},
-    lock,
 };
 use crate::{
     FetchError, JwksResponse,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, lock},
 };
 
 /// How exact the timer is.
@@ -24,7 +23,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const REPORTED_EVERY: u64 = 15;
 
 impl Shared {
-    /// Begins a fetch that is taken to be under way. Whether it begins at once: else it waits for others.
+    /// Starts a fetch whose endpoint is marked busy. Returns whether it starts at once: else it queues for a
+    /// permit.
     pub(super) fn begin(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> bool {
         let permit = Arc::clone(self.lane(&endpoint)).try_acquire_owned().ok();
         let is_at_once = permit.is_some();
