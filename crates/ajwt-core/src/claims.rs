@@ -271,17 +271,12 @@ struct Audience(Vec<Box<str>>);
 
 impl<'de> Deserialize<'de> for Audience {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let strings = match Value::deserialize(deserializer)? {
-            Value::Array(items) if !items.is_empty() => items.into_iter().map(string).collect(),
-            one => string(one).map(|one| vec![one]),
-        };
-        strings.map(Self).ok_or_else(|| serde::de::Error::custom("neither a string nor strings"))
-    }
-}
-
-fn string(value: Value<'_>) -> Option<Box<str>> {
-    match value {
-        Value::String(text) => Some(text.into()),
-        Value::Array(_) | Value::Object(_) | Value::Other => None,
+        match Value::deserialize(deserializer)? {
+            Value::String(one) => Ok(Self(vec![one.into()])),
+            Value::Strings(several) if !several.is_empty() => {
+                Ok(Self(several.into_iter().map(Into::into).collect()))
+            }
+            Value::Strings(_) | Value::Other => Err(serde::de::Error::custom("neither a string nor strings")),
+        }
     }
 }

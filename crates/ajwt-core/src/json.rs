@@ -4,7 +4,7 @@
 //! depth limit, lone surrogates and bad numbers pass in them, and arrays fill structs. Here every
 //! member is walked, read or not, and a duplicate name at top level is an error.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
@@ -25,16 +25,17 @@ pub(crate) struct Invalid;
 /// Reads a text that is exactly one JSON object: UTF-8, at most 127 open brackets (serde_json's
 /// own limit, which holds because no value is skipped), nothing after the end.
 pub(crate) fn read_object<'de, M: Members<'de>>(text: &'de [u8], members: &mut M) -> Result<(), Invalid> {
-    if read_members(text, members)? { Err(Invalid) } else { Ok(()) }
-}
-
-/// As [`read_object`], but tells whether a name occurs twice.
-pub(crate) fn read_members<'de, M: Members<'de>>(text: &'de [u8], members: &mut M) -> Result<bool, Invalid> {
     let text = std::str::from_utf8(text).map_err(|_| Invalid)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let mut names = deserializer.deserialize_map(ObjectVisitor(members)).map_err(|_| Invalid)?;
     deserializer.end().map_err(|_| Invalid)?;
-    Ok(has_duplicates(&mut names))
+    if has_duplicates(&mut names) { Err(Invalid) } else { Ok(()) }
+}
+
+/// Reads a text that is exactly one JSON value, within the bounds of [`read_object`].
+pub(crate) fn read_any<'de, T: FromAny<'de> + Deserialize<'de>>(text: &'de [u8]) -> Result<T, Invalid> {
+    let text = std::str::from_utf8(text).map_err(|_| Invalid)?;
+    serde_json::from_str(text).map_err(|_| Invalid)
 }
 
 /// Whether a name occurs twice. Sorts, so that many names cost no more than n log n.
@@ -87,125 +88,131 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-/// A value that is checked and not kept, however large it is.
-pub(crate) struct Walked;
+/// What is made of a value of any type. All of the value is checked; what an implementation does not ask for
+/// is not kept, however large it is.
+pub(crate) trait FromAny<'de>: Sized {
+    /// Null, a boolean, a number, or what is not kept.
+    const OTHER: Self;
 
-impl<'de> Deserialize<'de> for Walked {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WalkedVisitor)
+    fn of_borrowed_str(_: &'de str) -> Self {
+        Self::OTHER
+    }
+
+    fn of_str(_: &str) -> Self {
+        Self::OTHER
+    }
+
+    fn of_array<A: SeqAccess<'de>>(mut items: A) -> Result<Self, A::Error> {
+        while let Some(Walked) = items.next_element()? {}
+        Ok(Self::OTHER)
+    }
+
+    fn of_object<A: MapAccess<'de>>(mut members: A) -> Result<Self, A::Error> {
+        while let Some((Walked, Walked)) = members.next_entry()? {}
+        Ok(Self::OTHER)
     }
 }
 
-struct WalkedVisitor;
+/// For a [`Deserialize`] of what is [`FromAny`].
+pub(crate) fn deserialize<'de, T: FromAny<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_any(AnyVisitor(PhantomData))
+}
 
-impl<'de> Visitor<'de> for WalkedVisitor {
-    type Value = Walked;
+struct AnyVisitor<T>(PhantomData<T>);
+
+impl<'de, T: FromAny<'de>> Visitor<'de> for AnyVisitor<T> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Walked, E> {
-        Ok(Walked)
+    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
+        Ok(T::OTHER)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Walked, E> {
-        Ok(Walked)
+    fn visit_i64<E>(self, _: i64) -> Result<T, E> {
+        Ok(T::OTHER)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Walked, E> {
-        Ok(Walked)
+    fn visit_u64<E>(self, _: u64) -> Result<T, E> {
+        Ok(T::OTHER)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Walked, E> {
-        Ok(Walked)
+    fn visit_f64<E>(self, _: f64) -> Result<T, E> {
+        Ok(T::OTHER)
     }
 
-    fn visit_unit<E>(self) -> Result<Walked, E> {
-        Ok(Walked)
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::OTHER)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Walked, E> {
-        Ok(Walked)
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<T, E> {
+        Ok(T::of_borrowed_str(text))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Walked, A::Error> {
-        while let Some(Walked) = items.next_element()? {}
-        Ok(Walked)
+    fn visit_str<E>(self, text: &str) -> Result<T, E> {
+        Ok(T::of_str(text))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Walked, A::Error> {
-        while let Some((Walked, Walked)) = map.next_entry()? {}
-        Ok(Walked)
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<T, A::Error> {
+        T::of_array(items)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+        T::of_object(members)
+    }
+}
+
+/// A value that is checked and not kept.
+pub(crate) struct Walked;
+
+impl FromAny<'_> for Walked {
+    const OTHER: Self = Self;
+}
+
+impl<'de> Deserialize<'de> for Walked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer)
     }
 }
 
 /// A value of any type, as far as the readers of this crate tell values apart.
 pub(crate) enum Value<'de> {
     String(Cow<'de, str>),
-    Array(Vec<Value<'de>>),
-    /// Names may occur twice: see [`has_duplicates`].
-    Object(Vec<(Cow<'de, str>, Value<'de>)>),
-    /// Null, a boolean or a number.
+    /// An array of strings and nothing else.
+    Strings(Vec<Cow<'de, str>>),
+    /// All else, which is not kept.
     Other,
+}
+
+impl<'de> FromAny<'de> for Value<'de> {
+    const OTHER: Self = Self::Other;
+
+    fn of_borrowed_str(text: &'de str) -> Self {
+        Self::String(Cow::Borrowed(text))
+    }
+
+    fn of_str(text: &str) -> Self {
+        Self::String(Cow::Owned(text.to_owned()))
+    }
+
+    fn of_array<A: SeqAccess<'de>>(mut items: A) -> Result<Self, A::Error> {
+        let mut strings = Vec::new();
+        while let Some(item) = items.next_element::<Self>()? {
+            match item {
+                Self::String(text) => strings.push(text),
+                Self::Strings(_) | Self::Other => return Walked::of_array(items).map(|Walked| Self::Other),
+            }
+        }
+        Ok(Self::Strings(strings))
+    }
 }
 
 impl<'de> Deserialize<'de> for Value<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Value::String(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Value::String(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut array = Vec::new();
-        while let Some(item) = items.next_element()? {
-            array.push(item);
-        }
-        Ok(Value::Array(array))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some((Text(name), value)) = map.next_entry()? {
-            members.push((name, value));
-        }
-        Ok(Value::Object(members))
+        deserialize(deserializer)
     }
 }

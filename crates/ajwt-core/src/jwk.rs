@@ -3,11 +3,14 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use base64::Engine as _;
-use serde::{Serialize, de::MapAccess};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, SeqAccess},
+};
 
 use crate::{
     Algorithm, JwkError, JwkSetError, PublicKey,
-    json::{self, Members, Value, Walked},
+    json::{self, FromAny, Members, Text, Value, Walked},
     jws,
 };
 
@@ -109,7 +112,7 @@ impl JwkSet {
         }
         let mut document = Document::default();
         json::read_object(json, &mut document).map_err(|json::Invalid| JwkSetError::Json)?;
-        let Some(Value::Array(entries)) = document.keys else { return Err(JwkSetError::NoKeys) };
+        let Entries(Some(entries)) = document.keys else { return Err(JwkSetError::NoKeys) };
         if entries.len() > MAX_JWKS {
             return Err(JwkSetError::TooManyKeys { max: MAX_JWKS });
         }
@@ -117,13 +120,12 @@ impl JwkSet {
         let mut set = Self::default();
         let mut usable = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
-            let (key_id, jwk) = match Entry::new(entry) {
-                Ok(entry) => (entry.optional("kid").ok().flatten().map(reported_id), entry.to_jwk()),
-                Err(reason) => (None, Err(reason)),
-            };
-            match jwk {
+            match entry.to_jwk() {
                 Ok(jwk) => usable.push((index, jwk)),
-                Err(reason) => set.skipped.push(SkippedJwk { index, key_id, reason }),
+                Err(reason) => {
+                    let key_id = entry.optional("kid").ok().flatten().map(reported_id);
+                    set.skipped.push(SkippedJwk { index, key_id, reason });
+                }
             }
         }
         let ambiguous = ambiguous_ids(usable.iter().map(|(_, jwk)| jwk));
@@ -166,20 +168,8 @@ impl JwkSet {
 
 /// Reads one JWK; `kid` may be missing.
 pub(crate) fn public_from_json(json: &[u8]) -> Result<PublicKey, JwkError> {
-    let mut members = AllMembers::default();
-    // Duplicates are among the members, where they are found and told.
-    json::read_members(json, &mut members).map_err(|json::Invalid| JwkError::Json)?;
-    Entry(members.0).to_key().map(|(key, _)| key)
-}
-
-#[derive(Default)]
-struct AllMembers<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
-
-impl<'a> Members<'a> for AllMembers<'a> {
-    fn member<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        self.0.push((Cow::Owned(name.to_owned()), map.next_value()?));
-        Ok(())
-    }
+    let entry: Entry<'_> = json::read_any(json).map_err(|json::Invalid| JwkError::Json)?;
+    entry.to_key().map(|(key, _)| key)
 }
 
 /// Ids are the peer's text: what is reported of them is bounded.
@@ -200,13 +190,13 @@ fn ambiguous_ids<'a>(jwks: impl Iterator<Item = &'a Jwk>) -> HashMap<Box<str>, b
 
 #[derive(Default)]
 struct Document<'a> {
-    keys: Option<Value<'a>>,
+    keys: Entries<'a>,
 }
 
 impl<'a> Members<'a> for Document<'a> {
     fn member<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
-            "keys" => self.keys = Some(map.next_value()?),
+            "keys" => self.keys = map.next_value()?,
             _ => {
                 map.next_value::<Walked>()?;
             }
@@ -215,20 +205,58 @@ impl<'a> Members<'a> for Document<'a> {
     }
 }
 
+/// What may be a set. `None`: it is no array.
+#[derive(Default)]
+struct Entries<'a>(Option<Vec<Entry<'a>>>);
+
+impl<'a> FromAny<'a> for Entries<'a> {
+    const OTHER: Self = Self(None);
+
+    fn of_array<A: SeqAccess<'a>>(mut items: A) -> Result<Self, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = items.next_element()? {
+            // One too many tells that there are too many.
+            if entries.len() <= MAX_JWKS {
+                entries.push(entry);
+            }
+        }
+        Ok(Self(Some(entries)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::deserialize(deserializer)
+    }
+}
+
 /// Members of private and symmetric keys (RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// One JWK, its members not looked at yet.
-struct Entry<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+/// What may be a JWK, its members not looked at yet; names may occur twice. `None`: it is no object.
+///
+/// What no key is made of is walked, for nested values take many times the memory of their text.
+struct Entry<'a>(Option<Vec<(Cow<'a, str>, Value<'a>)>>);
+
+impl<'a> FromAny<'a> for Entry<'a> {
+    const OTHER: Self = Self(None);
+
+    fn of_object<A: MapAccess<'a>>(mut map: A) -> Result<Self, A::Error> {
+        let mut members = Vec::new();
+        while let Some((Text(name), value)) = map.next_entry()? {
+            members.push((name, value));
+        }
+        Ok(Self(Some(members)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::deserialize(deserializer)
+    }
+}
 
 impl<'a> Entry<'a> {
-    fn new(value: Value<'a>) -> Result<Self, JwkError> {
-        match value {
-            Value::Object(members) => Ok(Self(members)),
-            Value::String(_) | Value::Array(_) | Value::Other => Err(JwkError::Json),
-        }
-    }
-
     /// A key for a set: it must have an id.
     fn to_jwk(&self) -> Result<Jwk, JwkError> {
         let (key, algorithm) = self.to_key()?;
@@ -239,7 +267,8 @@ impl<'a> Entry<'a> {
     }
 
     fn to_key(&self) -> Result<(PublicKey, Option<Algorithm>), JwkError> {
-        let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_ref()).collect();
+        let members = self.0.as_ref().ok_or(JwkError::Json)?;
+        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
         if json::has_duplicates(&mut names) {
             return Err(JwkError::DuplicateMember);
         }
@@ -271,21 +300,18 @@ impl<'a> Entry<'a> {
             None | Some("sig") => {}
             Some(other) => return Err(JwkError::Use { found: shortened(other) }),
         }
-        let operations = match self.member("key_ops") {
-            None => return Ok(()),
-            Some(Value::Array(operations)) => operations,
-            Some(_) => return Err(JwkError::WrongType("key_ops")),
-        };
-        let mut verifies = false;
-        for operation in operations {
-            let Value::String(operation) = operation else { return Err(JwkError::WrongType("key_ops")) };
-            verifies |= operation == "verify";
+        match self.member("key_ops") {
+            None => Ok(()),
+            Some(Value::Strings(operations)) => {
+                let verifies = operations.iter().any(|operation| operation == "verify");
+                if verifies { Ok(()) } else { Err(JwkError::KeyOps) }
+            }
+            Some(Value::String(_) | Value::Other) => Err(JwkError::WrongType("key_ops")),
         }
-        if verifies { Ok(()) } else { Err(JwkError::KeyOps) }
     }
 
     fn member(&self, name: &str) -> Option<&Value<'a>> {
-        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+        self.0.iter().flatten().find(|(member, _)| member == name).map(|(_, value)| value)
     }
 
     fn optional(&self, name: &'static str) -> Result<Option<&str>, JwkError> {

@@ -5,7 +5,7 @@ mod jwk_rule;
 
 use std::collections::BTreeSet;
 
-use ajwt_core::{Algorithm, JwkSet, JwkSetError, MAX_JWK_SET_LEN, PrivateKey};
+use ajwt_core::{Algorithm, JwkError, JwkSet, JwkSetError, MAX_JWK_SET_LEN, PrivateKey, PublicKey};
 use ajwt_vectors::{Report, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -161,4 +161,82 @@ fn bounds_of_a_document() {
     let many = |count: usize| format!(r#"{{"keys":[{}]}}"#, vec!["null"; count].join(","));
     assert!(JwkSet::from_json(many(100)).is_ok_and(|set| set.skipped().len() == 100));
     assert_eq!(JwkSet::from_json(many(101)), Err(JwkSetError::TooManyKeys { max: 100 }));
+}
+
+/// What no key is made of changes nothing, unless it is no JSON.
+#[test]
+fn members_that_are_not_read() {
+    let key = PrivateKey::generate_ed25519().expect("a key").public_key().clone();
+    let (jwk, kid) = (key.to_jwk().to_json(), key.fingerprint());
+    let with = |member: &str| jwk.replacen('{', &format!("{{{member},"), 1);
+    let set = |member: &str| JwkSet::from_json(format!(r#"{{"keys":[{}]}}"#, with(member)));
+    // At most 127 are open, of which three are the set's, its array's and the entry's.
+    let brackets = |count: usize| format!(r#""deep":{}{}"#, "[".repeat(count), "]".repeat(count));
+
+    for member in [
+        r#""x5c":["a",["b"],{"c":[]},null]"#,
+        r#""oth\u0065r":{"a":{"a":1,"a":2},"b":"\u0041"}"#,
+        r#""":1.5e3"#,
+        &brackets(124),
+    ] {
+        let set = set(member).expect("a set");
+        assert!(set.find(kid.as_str()).any(|jwk| *jwk.key() == key), "{member}: {:?}", set.skipped());
+        assert_eq!(PublicKey::from_jwk(with(member)).as_ref(), Ok(&key), "{member}");
+    }
+    for (member, due) in [
+        (r#""a":1,"a":[[]]"#, JwkError::DuplicateMember),
+        (r#""a":[],"\u0061":{}"#, JwkError::DuplicateMember),
+        (r#""oth":[[{}]]"#, JwkError::PrivateMember("oth")),
+        (r#""k":null"#, JwkError::PrivateMember("k")),
+        (r#""key_ops":["sign"]"#, JwkError::KeyOps),
+        (r#""key_ops":[]"#, JwkError::KeyOps),
+        (r#""key_ops":["verify",["verify"]]"#, JwkError::WrongType("key_ops")),
+        (r#""key_ops":[{},"verify"]"#, JwkError::WrongType("key_ops")),
+        (r#""key_ops":{"verify":[]}"#, JwkError::WrongType("key_ops")),
+        (r#""key_ops":"verify""#, JwkError::WrongType("key_ops")),
+    ] {
+        let set = set(member).expect("a set");
+        let [skipped] = set.skipped() else { panic!("{member}: {set:?}") };
+        assert_eq!((skipped.index, skipped.key_id.as_deref()), (0, Some(kid.as_str())), "{member}");
+        assert_eq!(skipped.reason, due, "{member}");
+        assert_eq!(PublicKey::from_jwk(with(member)), Err(due), "{member}");
+    }
+    for member in [
+        r#""a":01"#,
+        r#""a":1e999"#,
+        r#""a":[1,]"#,
+        r#""a":[["b",{"c":nul}]]"#,
+        r#""a":{"\ud800":1}"#,
+        r#""key_ops":[1,"\ud800"]"#,
+        &brackets(125),
+    ] {
+        assert_eq!(set(member), Err(JwkSetError::Json), "{member}");
+    }
+}
+
+#[test]
+fn entries_that_are_no_keys() {
+    let set =
+        JwkSet::from_json(r#"{"keys":[null,"a",[{"kid":"a"}],{},{"kty":["RSA"]},{"kid":"b","kid":"c"}]}"#);
+    let set = set.expect("a set");
+    let found = set.skipped().iter().map(|skipped| (skipped.key_id.as_deref(), skipped.reason.clone()));
+    let due = [
+        (None, JwkError::Json),
+        (None, JwkError::Json),
+        (None, JwkError::Json),
+        (None, JwkError::Missing("kty")),
+        (None, JwkError::WrongType("kty")),
+        (Some("b"), JwkError::DuplicateMember),
+    ];
+    assert_eq!(found.collect::<Vec<_>>(), due);
+    for keys in [r#"{"a":[]}"#, r#""[]""#, "1"] {
+        assert_eq!(JwkSet::from_json(format!(r#"{{"keys":{keys}}}"#)), Err(JwkSetError::NoKeys), "{keys}");
+    }
+    // The last of too many is read too.
+    let many = |last: &str| format!(r#"{{"keys":[{}{last}]}}"#, "{},".repeat(1000));
+    assert_eq!(JwkSet::from_json(many("[]")), Err(JwkSetError::TooManyKeys { max: 100 }));
+    assert_eq!(JwkSet::from_json(many("nul")), Err(JwkSetError::Json));
+    for text in ["[]", "1", "null", r#""{}""#] {
+        assert_eq!(PublicKey::from_jwk(text), Err(JwkError::Json), "{text}");
+    }
 }
