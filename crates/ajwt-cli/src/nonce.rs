@@ -158,7 +158,7 @@ impl Nonce {
         };
         if !is_new {
             return Err(Failure::new(
-                "the store is in use, or only a part of it is marked: nothing was changed",
+                "the store is not new (in use, restarted, or marked in part), and no mark that was there was changed",
             ));
         }
         output::note("the store is marked as new");

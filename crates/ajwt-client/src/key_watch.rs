@@ -213,7 +213,8 @@ impl Files {
                     let earlier: Vec<_> = self.loaded.iter().filter(|earlier| earlier.path == path).collect();
                     match self.load(&path, &earlier, now) {
                         Ok(key) => {
-                            loaded.extend(replaced(&key, &earlier, self.announce, now).cloned());
+                            let signs_undue = self.loaded.first();
+                            loaded.extend(replaced(&key, &earlier, signs_undue, self.announce, now).cloned());
                             loaded.push(key);
                         }
                         Err(error) => {
@@ -292,9 +293,11 @@ impl Files {
 
 /// What is published beside a key that is read from the same file now: it signs until that one may, and after
 /// that its tokens are on their way, and signed where others look at the same file a little later.
+/// `oldest` of all keys signs while none is due.
 fn replaced<'a>(
     key: &Loaded,
     earlier: &[&'a Loaded],
+    oldest: Option<&'a Loaded>,
     announce: Duration,
     now: Timestamp,
 ) -> Option<&'a Loaded> {
@@ -306,8 +309,8 @@ fn replaced<'a>(
     }
     let is_other = |earlier: &&Loaded| earlier.digest != key.digest;
     let signing = earlier.iter().copied().rev().find(|earlier| is_other(earlier) && earlier.key.from <= now);
-    // Where none is due, the oldest signs. If that is this key, the one that had its place meanwhile never did.
-    signing.or_else(|| earlier.first().copied().filter(is_other))
+    // What is not due and is not the oldest never signed.
+    signing.or_else(|| oldest.filter(|oldest| oldest.path == key.path).filter(is_other))
 }
 
 fn is_key_name(path: &Path) -> bool {

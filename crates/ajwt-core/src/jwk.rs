@@ -235,7 +235,7 @@ const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"]
 
 /// What may be a JWK, its members not looked at yet; names may occur twice. `None`: it is no object.
 ///
-/// What no key is made of is walked, for nested values take many times the memory of their text.
+/// What is neither a string nor strings is walked, for nested values take many times the memory of their text.
 struct Entry<'a>(Option<Vec<(Cow<'a, str>, Value<'a>)>>);
 
 impl<'a> FromAny<'a> for Entry<'a> {

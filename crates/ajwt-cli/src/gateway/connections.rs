@@ -1,8 +1,8 @@
 //! Connections: how they are taken, and when they end.
 
-use std::{pin::pin, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
-use axum::{Router, serve::Listener};
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -16,12 +16,16 @@ use tokio::net::{TcpListener, TcpStream};
 /// proxy that lost power closes none.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// Before the next connection is taken where there is no room for one: no file, or no memory.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Answers requests until `stop` is ready, and finishes those that run then.
 ///
-/// A connection on which no whole head of a request comes within `idle_timeout` is closed. `axum::serve` sets no such
-/// limit, and hyper-util's server of both versions of HTTP can set none on the bytes by which it tells them apart.
+/// A connection on which no whole head of a request comes within `idle_timeout` is closed, as is one whose other side
+/// takes nothing of an answer for that long. `axum::serve` sets no such limit, and hyper-util's server of both versions
+/// of HTTP can set none on the bytes by which it tells them apart.
 pub(super) async fn serve(
-    mut listener: TcpListener,
+    listener: TcpListener,
     router: Router,
     idle_timeout: Duration,
     stop: impl Future<Output = ()>,
@@ -35,12 +39,11 @@ pub(super) async fn serve(
     let connections = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
-        let (connection, _) = tokio::select! {
-            // axum's, which waits where the process may open no more files.
-            accepted = Listener::accept(&mut listener) => accepted,
+        let connection = tokio::select! {
+            connection = accept(&listener) => connection,
             () = &mut stop => break,
         };
-        keep_alive(&connection);
+        end_when_gone(&connection, idle_timeout);
         let connection = http.serve_connection(TokioIo::new(connection), service.clone());
         let connection = connections.watch(connection);
         tokio::spawn(async move {
@@ -53,10 +56,31 @@ pub(super) async fn serve(
     connections.shutdown().await;
 }
 
-/// The kernel closes the connection when its other side has gone without a word.
-fn keep_alive(connection: &TcpStream) {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
-    if let Err(error) = SockRef::from(connection).set_tcp_keepalive(&keepalive) {
-        tracing::debug!(%error, "a connection has no keepalive");
+/// The next connection, however long there is none.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((connection, _)) => return connection,
+            // It was given up before it was taken.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be taken; trying again in a second");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The kernel closes the connection when its other side has gone without a word, and, on Linux, when it takes none of
+/// what is sent to it: hyper waits for that without a limit.
+fn end_when_gone(connection: &TcpStream, idle_timeout: Duration) {
+    let socket = SockRef::from(connection);
+    let set = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    #[cfg(target_os = "linux")]
+    let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(idle_timeout)));
+    #[cfg(not(target_os = "linux"))]
+    let _ = idle_timeout;
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection has no limits by the kernel");
     }
 }

@@ -532,6 +532,28 @@ async fn a_connection_without_a_request_is_closed() {
     ask();
 }
 
+/// It sends requests, and reads no answer.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_connection_that_takes_no_answers_is_closed() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, &format!("{SQL} --idle-timeout 5"));
+    let mut connection = TcpStream::connect(gateway.address()).expect("connected");
+    connection.set_nonblocking(true).expect("set");
+    let requests = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100).into_bytes();
+    let mut sent = 0;
+    eventually("its end", async || {
+        loop {
+            match connection.write(&requests[sent % requests.len()..]) {
+                Ok(len) => sent += len,
+                Err(error) => return error.kind() != ErrorKind::WouldBlock,
+            }
+        }
+    })
+    .await;
+    assert_eq!(gateway.text("/healthz").await, "ok\n");
+}
+
 /// Whether the other side has closed this connection, which does not block.
 fn is_closed(connection: &mut TcpStream) -> bool {
     loop {

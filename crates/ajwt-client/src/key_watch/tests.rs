@@ -194,6 +194,24 @@ fn a_key_that_comes_back_signs_at_once_only_if_it_is_still_published() {
     look_and_find(69, &[&one], &one);
 }
 
+/// Beside a key that signs it is published alone, and never signs.
+#[test]
+fn a_key_of_a_folder_that_is_replaced_before_it_is_due_is_dropped() {
+    let folder = Folder::new();
+    let at = |minute: u32| folder.now.saturating_add(minute * MINUTE);
+    let signing_key = folder.write_key("a.key", HOUR);
+    let wrong = folder.write_key("b.key", Duration::ZERO);
+    let keys = start(folder.folder.path(), 10 * MINUTE, at(0));
+    assert_eq!(keys.public_keys(), [signing_key.clone(), wrong]);
+    let right = write_key(&folder.at("b.key"));
+    date(&folder.at("b.key"), at(9));
+    for (minute, signs) in [(9, &signing_key), (10, &signing_key), (18, &signing_key), (19, &right)] {
+        look(&keys, at(minute)).expect("read");
+        assert_eq!(keys.public_keys(), [signing_key.clone(), right.clone()], "minute {minute}");
+        assert_eq!(signing(&keys, at(minute)), *signs, "minute {minute}");
+    }
+}
+
 /// A key that signs before it is due, for there is no other, gives way to one that is due.
 #[test]
 fn a_key_of_an_older_file_does_not_sign_before_it_is_due() {
