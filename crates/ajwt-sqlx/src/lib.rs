@@ -46,42 +46,16 @@ mod key_cache;
 mod migrations;
 #[cfg(feature = "mysql")]
 mod mysql;
-#[cfg(feature = "mysql")]
-mod mysql_django;
-#[cfg(feature = "mysql")]
-mod mysql_migrations;
-#[cfg(feature = "mysql")]
-mod mysql_nonce;
-#[cfg(feature = "mysql")]
-mod mysql_rows;
-#[cfg(feature = "mysql")]
-mod mysql_tables;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod nonce_table;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "postgres")]
-mod postgres_django;
-#[cfg(feature = "postgres")]
-mod postgres_nonce;
-#[cfg(feature = "postgres")]
-mod postgres_rows;
-#[cfg(feature = "postgres")]
-mod postgres_tables;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(feature = "sqlite")]
-mod sqlite_django;
-#[cfg(feature = "sqlite")]
-mod sqlite_nonce;
-#[cfg(feature = "sqlite")]
-mod sqlite_rows;
-#[cfg(feature = "sqlite")]
-mod sqlite_tables;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod user_rows;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
@@ -93,18 +67,12 @@ pub use error::{ConnectError, MigrationError};
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use failure::MissingTables;
 #[cfg(feature = "mysql")]
-pub use mysql::MySqlRepository;
-#[cfg(feature = "mysql")]
-pub use mysql_nonce::MySqlNonceBackend;
+pub use mysql::{MySqlNonceBackend, MySqlRepository};
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresRepository;
-#[cfg(feature = "postgres")]
-pub use postgres_nonce::PostgresNonceBackend;
+pub use postgres::{PostgresNonceBackend, PostgresRepository};
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use schema::Schema;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteRepository;
-#[cfg(feature = "sqlite")]
-pub use sqlite_nonce::SqliteNonceBackend;
+pub use sqlite::{SqliteNonceBackend, SqliteRepository};
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use user_table::UserTable;

@@ -17,15 +17,18 @@ pub(crate) struct Files {
     pub(crate) audit: &'static str,
 }
 
-/// Embeds a folder of migrations.
+/// Embeds a folder of migrations, by whole paths: a relative one would begin at the file that invokes this.
 macro_rules! files {
     ($database:literal) => {
         $crate::migrations::Files {
-            tables: include_str!(concat!("../migrations/", $database, "/0001_tables.sql")),
-            revision: include_str!(concat!("../migrations/", $database, "/0002_revision.sql")),
-            nonce: include_str!(concat!("../migrations/", $database, "/beside/0001_nonce.sql")),
-            audit: include_str!(concat!("../migrations/", $database, "/beside/0002_audit.sql")),
+            tables: $crate::migrations::files!($database, "0001_tables.sql"),
+            revision: $crate::migrations::files!($database, "0002_revision.sql"),
+            nonce: $crate::migrations::files!($database, "beside/0001_nonce.sql"),
+            audit: $crate::migrations::files!($database, "beside/0002_audit.sql"),
         }
+    };
+    ($database:literal, $file:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/", $database, "/", $file))
     };
 }
 

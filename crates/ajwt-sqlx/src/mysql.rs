@@ -1,3 +1,9 @@
+mod django;
+mod migrations;
+mod nonce;
+mod rows;
+mod tables;
+
 use std::sync::Arc;
 
 use ajwt_core::{Timestamp, Username};
@@ -13,15 +19,14 @@ use sqlx::{
     query::Query,
 };
 
+pub use self::nonce::MySqlNonceBackend;
+use self::rows::{audit_record, get, key_record, text, time, user_record, user_row};
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
     connect_url,
     error::{ConnectError, MigrationError},
     failure::failed,
     key_cache::KeyCache,
-    mysql_django, mysql_migrations,
-    mysql_rows::{audit_record, get, key_record, text, time, user_record, user_row},
-    mysql_tables,
     pool::{self, ACQUIRE_TIMEOUT, Reserved},
     schema::{self, Owner, REVISION, Schema, Statements},
     user_rows,
@@ -131,7 +136,7 @@ impl MySqlRepository {
     /// [`migrate_without_triggers`](Self::migrate_without_triggers); other [`MigrationError`]s.
     /// Changes of tables are not transactional here: run it again, and it goes on from there.
     pub async fn migrate(&self) -> Result<(), MigrationError> {
-        mysql_migrations::run(&self.pool, &self.schema, false).await
+        migrations::run(&self.pool, &self.schema, false).await
     }
 
     /// As [`migrate`](Self::migrate), without the triggers that raise the revision, for servers that
@@ -142,7 +147,7 @@ impl MySqlRepository {
     /// # Errors
     /// As `migrate`.
     pub async fn migrate_without_triggers(&self) -> Result<(), MigrationError> {
-        mysql_migrations::run(&self.pool, &self.schema, true).await
+        migrations::run(&self.pool, &self.schema, true).await
     }
 
     /// Notes uses of keys in these tables, each key at most once per 30 s.
@@ -161,11 +166,8 @@ impl MySqlRepository {
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
         self.schema.check_audit("reading the audit table")?;
         let failed = failed("reading the audit table");
-        let rows = sqlx::query(mysql_tables::AUDIT)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(&failed)?;
+        let rows =
+            sqlx::query(tables::AUDIT).bind(i64::from(limit)).fetch_all(&self.pool).await.map_err(&failed)?;
         rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
@@ -246,8 +248,7 @@ impl MySqlRepository {
         if self.schema.is_django() {
             return Ok(());
         }
-        let note =
-            sqlx::query(mysql_tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
+        let note = sqlx::query(tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
         note.bind(username.as_str().as_bytes()).bind(&entry.detail).execute(connection).await.map(drop)
     }
 
@@ -350,8 +351,7 @@ impl KeyAdmin for MySqlRepository {
         let failed = failed("adding a user");
         let now = self.clock.now();
         pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
-            let add =
-                sqlx::query(mysql_tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
+            let add = sqlx::query(tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
             let added = add.execute(&mut *connection).await;
             if is_duplicate(&added) {
                 return Err(AdminError::UserExists { username: username.as_str().to_owned() });
@@ -384,7 +384,7 @@ impl KeyAdmin for MySqlRepository {
         let failed = failed("removing a user");
         pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
             self.check_user(connection, &self.sql.lock_user, username).await?;
-            for sql in mysql_tables::REMOVE_USER {
+            for sql in tables::REMOVE_USER {
                 sqlx::query(sql)
                     .bind(username.as_str().as_bytes())
                     .execute(&mut *connection)
@@ -500,7 +500,7 @@ impl KeyAdmin for MySqlRepository {
 }
 
 fn statements(schema: &Schema) -> Arc<Statements> {
-    schema.statements(&mysql_tables::DIALECT, &mysql_tables::STATEMENTS, &mysql_django::STATEMENTS)
+    schema.statements(&tables::DIALECT, &tables::STATEMENTS, &django::STATEMENTS)
 }
 
 /// Whether a row was refused because there is one like it.
@@ -523,7 +523,7 @@ fn if_storable<T: Default>(found: Result<T, sqlx::Error>) -> Result<T, sqlx::Err
     }
 }
 
-pub(crate) fn mysql_number(error: &sqlx::Error) -> Option<u16> {
+fn mysql_number(error: &sqlx::Error) -> Option<u16> {
     let error = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
     Some(error.number())
 }

@@ -1,3 +1,8 @@
+mod django;
+mod nonce;
+mod rows;
+mod tables;
+
 use std::{sync::Arc, time::Duration};
 
 use ajwt_core::{Timestamp, Username};
@@ -13,6 +18,8 @@ use sqlx::{
 };
 use tokio::sync::Mutex;
 
+pub use self::nonce::PostgresNonceBackend;
+use self::rows::{audit_record, get, key_record, time, user_record, user_row};
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
     connect_url,
@@ -21,9 +28,6 @@ use crate::{
     key_cache::KeyCache,
     migrations,
     pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved},
-    postgres_django,
-    postgres_rows::{audit_record, get, key_record, time, user_record, user_row},
-    postgres_tables,
     schema::{self, REVISION, Schema, Statements},
     user_rows,
 };
@@ -175,11 +179,8 @@ impl PostgresRepository {
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
         self.schema.check_audit("reading the audit table")?;
         let failed = failed("reading the audit table");
-        let rows = sqlx::query(postgres_tables::AUDIT)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(&failed)?;
+        let rows =
+            sqlx::query(tables::AUDIT).bind(i64::from(limit)).fetch_all(&self.pool).await.map_err(&failed)?;
         rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
@@ -249,10 +250,7 @@ impl PostgresRepository {
         if self.schema.is_django() {
             return Ok(());
         }
-        let note = sqlx::query(postgres_tables::ADD_AUDIT)
-            .bind(at.as_millis())
-            .bind(&*self.actor)
-            .bind(entry.action);
+        let note = sqlx::query(tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
         note.bind(username.as_str()).bind(&entry.detail).execute(connection).await.map(drop)
     }
 
@@ -388,7 +386,7 @@ impl KeyAdmin for PostgresRepository {
         let failed = failed("adding a user");
         let now = self.clock.now();
         pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
-            let add = sqlx::query(postgres_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
+            let add = sqlx::query(tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
             let added = add.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
             if added == 0 {
                 return Err(AdminError::UserExists { username: username.as_str().to_owned() });
@@ -419,7 +417,7 @@ impl KeyAdmin for PostgresRepository {
         let failed = failed("removing a user");
         pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
             check_user(connection, &self.sql.lock_user, username).await?;
-            for sql in postgres_tables::REMOVE_USER {
+            for sql in tables::REMOVE_USER {
                 sqlx::query(sql).bind(username.as_str()).execute(&mut *connection).await.map_err(&failed)?;
             }
             let entry = Entry::of_user("remove_user");
@@ -528,7 +526,7 @@ impl KeyAdmin for PostgresRepository {
 }
 
 fn statements(schema: &Schema) -> Arc<Statements> {
-    schema.statements(&postgres_tables::DIALECT, &postgres_tables::STATEMENTS, &postgres_django::STATEMENTS)
+    schema.statements(&tables::DIALECT, &tables::STATEMENTS, &django::STATEMENTS)
 }
 
 async fn check_user(

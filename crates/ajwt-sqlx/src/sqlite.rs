@@ -1,3 +1,8 @@
+mod django;
+mod nonce;
+mod rows;
+mod tables;
+
 use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use ajwt_core::{Timestamp, Username};
@@ -13,6 +18,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 
+pub use self::nonce::SqliteNonceBackend;
+use self::rows::{audit_record, get, key_record, time, user_record, user_row};
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
     error::{ConnectError, MigrationError},
@@ -20,9 +27,7 @@ use crate::{
     key_cache::KeyCache,
     migrations,
     schema::{self, REVISION, Schema, Statements},
-    sqlite_django,
-    sqlite_rows::{audit_record, get, key_record, time, user_record, user_row},
-    sqlite_tables, user_rows,
+    user_rows,
 };
 
 /// How long a statement waits for another process's write: less than the engine waits for a store by
@@ -47,7 +52,7 @@ const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
 const MIGRATIONS: migrations::Files = migrations::files!("sqlite");
 
 /// Takes the write lock at once: nothing that was read in the transaction can change under it.
-pub(crate) const BEGIN: &str = "BEGIN IMMEDIATE";
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// Users, keys and trusts in SQLite. Cheap to clone; clones share the pool and the parsed keys.
 #[derive(Clone, Debug)]
@@ -167,8 +172,7 @@ impl SqliteRepository {
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
         self.schema.check_audit("reading the audit table")?;
         let failed = failed("reading the audit table");
-        let rows =
-            sqlx::query(sqlite_tables::AUDIT).bind(limit).fetch_all(&self.pool).await.map_err(&failed)?;
+        let rows = sqlx::query(tables::AUDIT).bind(limit).fetch_all(&self.pool).await.map_err(&failed)?;
         rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
@@ -222,8 +226,7 @@ impl SqliteRepository {
         if self.schema.is_django() {
             return Ok(());
         }
-        let note =
-            sqlx::query(sqlite_tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
+        let note = sqlx::query(tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
         note.bind(username.as_str()).bind(&entry.detail).execute(connection).await.map(drop)
     }
 
@@ -312,7 +315,7 @@ impl KeyAdmin for SqliteRepository {
         let failed = failed("adding a user");
         let now = self.clock.now();
         transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
-            let add = sqlx::query(sqlite_tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
+            let add = sqlx::query(tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
             let added = add.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
             if added == 0 {
                 return Err(AdminError::UserExists { username: username.as_str().to_owned() });
@@ -343,7 +346,7 @@ impl KeyAdmin for SqliteRepository {
         let failed = failed("removing a user");
         transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
             check_user(connection, &self.sql.lock_user, username).await?;
-            for sql in sqlite_tables::REMOVE_USER {
+            for sql in tables::REMOVE_USER {
                 sqlx::query(sql).bind(username.as_str()).execute(&mut *connection).await.map_err(&failed)?;
             }
             let entry = Entry::of_user("remove_user");
@@ -465,7 +468,7 @@ async fn open(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> 
 
 /// A connection that can begin a transaction. A full disk ends one by itself; sqlx takes no notice, and could
 /// begin none on that connection any more.
-pub(crate) async fn writing(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+async fn writing(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
     loop {
         let connection = pool.acquire().await?;
         if !connection.is_in_transaction() {
@@ -489,7 +492,7 @@ async fn transaction<T, E: From<RepositoryError>>(
 }
 
 /// Whether another connection has the write lock.
-pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
+fn is_busy(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_BUSY))
 }
 
@@ -499,7 +502,7 @@ fn is_recovering(error: &sqlx::Error) -> bool {
 }
 
 fn statements(schema: &Schema) -> Arc<Statements> {
-    schema.statements(&sqlite_tables::DIALECT, &sqlite_tables::STATEMENTS, &sqlite_django::STATEMENTS)
+    schema.statements(&tables::DIALECT, &tables::STATEMENTS, &django::STATEMENTS)
 }
 
 async fn check_user(

@@ -140,7 +140,7 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         plan
     };
     let explain = |source, name| AssertSqlSafe(format!("EXPLAIN {}", scale::statement(source, name)));
-    let sql = explain(include_str!("../src/mysql_tables.rs"), "FIND_USER");
+    let sql = explain(include_str!("../src/mysql/tables.rs"), "FIND_USER");
     let mut find = sqlx::query(sql);
     for _ in 0..6 {
         find = find.bind(b"user777".as_slice());
@@ -153,7 +153,7 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
     ] {
         assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
     }
-    let sql = explain(include_str!("../src/mysql_nonce.rs"), "CONSUME");
+    let sql = explain(include_str!("../src/mysql/nonce.rs"), "CONSUME");
     let consumed = plan(sqlx::query(sql).bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64)).await;
     assert!(consumed.iter().any(|step| step.contains("ajwt_nonce const PRIMARY")), "{consumed:#?}");
 }

@@ -263,12 +263,12 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         plan
     };
     let explain = |source, name| AssertSqlSafe(format!("EXPLAIN {}", scale::statement(source, name)));
-    let sql = explain(include_str!("../src/postgres_tables.rs"), "FIND_USER");
+    let sql = explain(include_str!("../src/postgres/tables.rs"), "FIND_USER");
     let found = plan(sqlx::query(sql).bind("user777")).await;
     for index in ["ajwt_user_username_key", "ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {
         assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
     }
-    let sql = explain(include_str!("../src/postgres_nonce.rs"), "CONSUME");
+    let sql = explain(include_str!("../src/postgres/nonce.rs"), "CONSUME");
     let consumed = plan(sqlx::query(sql).bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64)).await;
     assert!(consumed.iter().any(|step| step.contains("ajwt_nonce_pkey")), "{consumed:#?}");
 }

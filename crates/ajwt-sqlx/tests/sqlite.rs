@@ -88,11 +88,11 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:#?}");
         plan
     };
-    let found = plan(include_str!("../src/sqlite_tables.rs"), "FIND_USER", &["user777"]).await;
+    let found = plan(include_str!("../src/sqlite/tables.rs"), "FIND_USER", &["user777"]).await;
     for index in ["ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {
         assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
     }
-    let consumed = plan(include_str!("../src/sqlite_nonce.rs"), "CONSUME", &["key", "1", "0"]).await;
+    let consumed = plan(include_str!("../src/sqlite/nonce.rs"), "CONSUME", &["key", "1", "0"]).await;
     assert!(consumed.iter().any(|step| step.contains("SEARCH ajwt_nonce")), "{consumed:#?}");
 }
 

@@ -1,16 +1,16 @@
-//! What PostgreSQL's rows hold.
+//! What SQLite's rows hold.
 
 use ajwt_core::Timestamp;
 use ajwt_server::{KeyRecord, UserRecord};
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{Row as _, sqlite::SqliteRow};
 
 use crate::{audit::AuditRecord, user_rows::UserRow};
 
-pub(crate) fn user_row(row: &PgRow) -> Result<UserRow<'_>, sqlx::Error> {
+pub(super) fn user_row(row: &SqliteRow) -> Result<UserRow<'_>, sqlx::Error> {
     Ok(UserRow {
         kind: get(row, 0)?,
         id: get(row, 1)?,
-        text: get::<&str>(row, 2)?.as_bytes(),
+        text: get(row, 2)?,
         active: get(row, 3)?,
         not_before: get(row, 4)?,
         expires_at: get(row, 5)?,
@@ -18,13 +18,13 @@ pub(crate) fn user_row(row: &PgRow) -> Result<UserRow<'_>, sqlx::Error> {
     })
 }
 
-pub(crate) fn user_record(row: &PgRow) -> Result<UserRecord, sqlx::Error> {
+pub(super) fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
     // As in a request: a state that is not known is not an active one.
     let active: Option<bool> = get(row, 1)?;
     Ok(UserRecord::new(get::<String>(row, 0)?, active == Some(true)))
 }
 
-pub(crate) fn key_record(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {
+pub(super) fn key_record(row: &SqliteRow) -> Result<KeyRecord, sqlx::Error> {
     let created_at = Timestamp::from_millis(get(row, 4)?);
     let mut record = KeyRecord::of_text(get(row, 0)?, get::<String>(row, 1)?, created_at);
     record.fingerprint = get(row, 2)?;
@@ -36,7 +36,7 @@ pub(crate) fn key_record(row: &PgRow) -> Result<KeyRecord, sqlx::Error> {
     Ok(record)
 }
 
-pub(crate) fn audit_record(row: &PgRow) -> Result<AuditRecord, sqlx::Error> {
+pub(super) fn audit_record(row: &SqliteRow) -> Result<AuditRecord, sqlx::Error> {
     Ok(AuditRecord {
         id: get(row, 0)?,
         at: Timestamp::from_millis(get(row, 1)?),
@@ -47,13 +47,13 @@ pub(crate) fn audit_record(row: &PgRow) -> Result<AuditRecord, sqlx::Error> {
     })
 }
 
-pub(crate) fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T, sqlx::Error>
+pub(super) fn get<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T, sqlx::Error>
 where
-    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
 {
     row.try_get(column)
 }
 
-pub(crate) fn time(row: &PgRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+pub(super) fn time(row: &SqliteRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }

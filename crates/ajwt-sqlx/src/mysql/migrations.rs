@@ -22,7 +22,7 @@ const MIGRATIONS: migrations::Files = migrations::files!("mysql");
 const TRIGGERS_FORBIDDEN: u16 = 1419;
 
 /// All of them, or those before the triggers.
-pub(crate) async fn run(
+pub(super) async fn run(
     pool: &MySqlPool,
     schema: &Schema,
     without_triggers: bool,

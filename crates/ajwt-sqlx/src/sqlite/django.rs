@@ -2,9 +2,9 @@
 //! without a fraction where it is zero. Names are compared byte for byte, whatever the column's
 //! collation; the first comparison is the one that an index may serve.
 
-use crate::{schema::Statements, sqlite_tables};
+use crate::{schema::Statements, sqlite::tables};
 
-pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
+pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     find_user: FIND_USER,
     add_key: ADD_KEY,
     list_keys: LIST_KEYS,
@@ -17,7 +17,7 @@ pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
     remove_trust: REMOVE_TRUST,
     key_used: KEY_USED,
     trust_used: TRUST_USED,
-    ..sqlite_tables::STATEMENTS
+    ..tables::STATEMENTS
 };
 
 const FIND_USER: &str = "

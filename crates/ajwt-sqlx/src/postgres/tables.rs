@@ -2,11 +2,11 @@
 
 use crate::{schema::Statements, user_table::Dialect};
 
-pub(crate) const DIALECT: Dialect = Dialect { quote: '"', is_named: IS_NAMED };
+pub(super) const DIALECT: Dialect = Dialect { quote: '"', is_named: IS_NAMED };
 
 const IS_NAMED: &str = "{name} = $1 AND {name}::TEXT COLLATE \"C\" = $1";
 
-pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
+pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     find_user: FIND_USER,
     user_exists: USER_EXISTS,
     lock_user: LOCK_USER,
@@ -44,12 +44,12 @@ const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 /// Nothing that was read in the transaction can change under it. The weakest lock that does so: others may
 /// go on adding rows that refer to the user.
 const LOCK_USER: &str = "SELECT 1 FROM {users} WHERE {is_named} FOR NO KEY UPDATE";
-pub(crate) const ADD_USER: &str = "
+pub(super) const ADD_USER: &str = "
 INSERT INTO ajwt_user (username, active, created_at) VALUES ($1, TRUE, $2)
 ON CONFLICT (username) DO NOTHING";
 const LIST_USERS: &str = "SELECT {name}::TEXT, {active} FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = $2 WHERE {is_named}";
-pub(crate) const REMOVE_USER: [&str; 3] = [
+pub(super) const REMOVE_USER: [&str; 3] = [
     "DELETE FROM ajwt_public_key WHERE user_id = (SELECT id FROM ajwt_user WHERE username = $1)",
     "DELETE FROM ajwt_jwks_endpoint_trust WHERE user_id = (SELECT id FROM ajwt_user WHERE username = $1)",
     "DELETE FROM ajwt_user WHERE username = $1",
@@ -82,7 +82,7 @@ UPDATE ajwt_public_key SET last_used_on = greatest(last_used_on, $2) WHERE id = 
 const TRUST_USED: &str = "
 UPDATE ajwt_jwks_endpoint_trust SET last_used_on = greatest(last_used_on, $2) WHERE id = $1";
 
-pub(crate) const ADD_AUDIT: &str = "
+pub(super) const ADD_AUDIT: &str = "
 INSERT INTO ajwt_audit (at, actor, action, username, detail) VALUES ($1, $2, $3, $4, $5)";
-pub(crate) const AUDIT: &str = "
+pub(super) const AUDIT: &str = "
 SELECT id, at, actor, action, username, detail FROM ajwt_audit ORDER BY id DESC LIMIT $1";

@@ -1,9 +1,9 @@
 //! Django's tables in PostgreSQL. Names are compared byte for byte, whatever the column's type and
 //! collation; the first comparison is the one that an index may serve.
 
-use crate::{postgres_tables, schema::Statements};
+use crate::{postgres::tables, schema::Statements};
 
-pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
+pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     find_user: FIND_USER,
     add_key: ADD_KEY,
     list_keys: LIST_KEYS,
@@ -16,7 +16,7 @@ pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
     remove_trust: REMOVE_TRUST,
     key_used: KEY_USED,
     trust_used: TRUST_USED,
-    ..postgres_tables::STATEMENTS
+    ..tables::STATEMENTS
 };
 
 const FIND_USER: &str = "

@@ -3,11 +3,11 @@
 use crate::{schema::Statements, user_table::Dialect};
 
 /// In double quotes, which are SQL's own, a column that is not there would be a text that says its name.
-pub(crate) const DIALECT: Dialect = Dialect { quote: '`', is_named: IS_NAMED };
+pub(super) const DIALECT: Dialect = Dialect { quote: '`', is_named: IS_NAMED };
 
 const IS_NAMED: &str = "{name} = ?1 AND {name} = ?1 COLLATE BINARY";
 
-pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
+pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     find_user: FIND_USER,
     user_exists: USER_EXISTS,
     lock_user: USER_EXISTS,
@@ -43,13 +43,13 @@ SELECT * FROM (
     WHERE user_id = (SELECT id FROM found) ORDER BY id DESC LIMIT 32)";
 
 const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
-pub(crate) const ADD_USER: &str = "
+pub(super) const ADD_USER: &str = "
 INSERT INTO ajwt_user (username, active, created_at) VALUES (?1, 1, ?2)
 ON CONFLICT (username) DO NOTHING";
 const LIST_USERS: &str = "SELECT {name}, {active} FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = ?2 WHERE {is_named}";
 /// Not left to the cascade: a pool of the application's own may have foreign keys off.
-pub(crate) const REMOVE_USER: [&str; 3] = [
+pub(super) const REMOVE_USER: [&str; 3] = [
     "DELETE FROM ajwt_public_key WHERE user_id = (SELECT id FROM ajwt_user WHERE username = ?1)",
     "DELETE FROM ajwt_jwks_endpoint_trust WHERE user_id = (SELECT id FROM ajwt_user WHERE username = ?1)",
     "DELETE FROM ajwt_user WHERE username = ?1",
@@ -82,7 +82,7 @@ UPDATE ajwt_public_key SET last_used_on = max(coalesce(last_used_on, ?2), ?2) WH
 const TRUST_USED: &str = "
 UPDATE ajwt_jwks_endpoint_trust SET last_used_on = max(coalesce(last_used_on, ?2), ?2) WHERE id = ?1";
 
-pub(crate) const ADD_AUDIT: &str = "
+pub(super) const ADD_AUDIT: &str = "
 INSERT INTO ajwt_audit (at, actor, action, username, detail) VALUES (?1, ?2, ?3, ?4, ?5)";
-pub(crate) const AUDIT: &str = "
+pub(super) const AUDIT: &str = "
 SELECT id, at, actor, action, username, detail FROM ajwt_audit ORDER BY id DESC LIMIT ?1";

@@ -2,11 +2,11 @@
 
 use crate::{schema::Statements, user_table::Dialect};
 
-pub(crate) const DIALECT: Dialect = Dialect { quote: '`', is_named: IS_NAMED };
+pub(super) const DIALECT: Dialect = Dialect { quote: '`', is_named: IS_NAMED };
 
 const IS_NAMED: &str = "{name} = ? AND CAST(CONVERT({name} USING utf8mb4) AS BINARY) = ?";
 
-pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
+pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     find_user: FIND_USER,
     user_exists: USER_EXISTS,
     lock_user: LOCK_USER,
@@ -46,13 +46,13 @@ UNION ALL
 const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 /// Nothing that was read in the transaction can change under it.
 const LOCK_USER: &str = "SELECT 1 FROM {users} WHERE {is_named} FOR UPDATE";
-pub(crate) const ADD_USER: &str = "INSERT INTO ajwt_user (username, active, created_at) VALUES (?, TRUE, ?)";
+pub(super) const ADD_USER: &str = "INSERT INTO ajwt_user (username, active, created_at) VALUES (?, TRUE, ?)";
 const LIST_USERS: &str = "
 SELECT CAST(CONVERT({name} USING utf8mb4) AS BINARY), HEX({active}) = HEX({active} + 0) AND {active} <> 0
 FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = ? WHERE {is_named}";
 /// Not left to the cascade, which fires no triggers.
-pub(crate) const REMOVE_USER: [&str; 3] = [
+pub(super) const REMOVE_USER: [&str; 3] = [
     "DELETE FROM ajwt_public_key WHERE user_id = (SELECT id FROM ajwt_user WHERE username = ?)",
     "DELETE FROM ajwt_jwks_endpoint_trust WHERE user_id = (SELECT id FROM ajwt_user WHERE username = ?)",
     "DELETE FROM ajwt_user WHERE username = ?",
@@ -83,7 +83,7 @@ UPDATE ajwt_public_key SET last_used_on = greatest(coalesce(last_used_on, ?), ?)
 const TRUST_USED: &str = "
 UPDATE ajwt_jwks_endpoint_trust SET last_used_on = greatest(coalesce(last_used_on, ?), ?) WHERE id = ?";
 
-pub(crate) const ADD_AUDIT: &str = "
+pub(super) const ADD_AUDIT: &str = "
 INSERT INTO ajwt_audit (at, actor, action, username, detail) VALUES (?, ?, ?, ?, ?)";
-pub(crate) const AUDIT: &str = "
+pub(super) const AUDIT: &str = "
 SELECT id, at, actor, action, username, detail FROM ajwt_audit ORDER BY id DESC LIMIT ?";

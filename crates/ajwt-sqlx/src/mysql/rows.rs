@@ -8,7 +8,7 @@ use sqlx::{Row as _, mysql::MySqlRow};
 
 use crate::{audit::AuditRecord, user_rows::UserRow};
 
-pub(crate) fn user_row(row: &MySqlRow) -> Result<UserRow<'_>, sqlx::Error> {
+pub(super) fn user_row(row: &MySqlRow) -> Result<UserRow<'_>, sqlx::Error> {
     Ok(UserRow {
         kind: text(row, 0)?,
         id: get(row, 1)?,
@@ -20,13 +20,13 @@ pub(crate) fn user_row(row: &MySqlRow) -> Result<UserRow<'_>, sqlx::Error> {
     })
 }
 
-pub(crate) fn user_record(row: &MySqlRow) -> Result<UserRecord, sqlx::Error> {
+pub(super) fn user_record(row: &MySqlRow) -> Result<UserRecord, sqlx::Error> {
     // As in a request: a state that is not known is not an active one.
     let active = get::<Option<i64>>(row, 1)?.is_some_and(|active| active != 0);
     Ok(UserRecord::new(text(row, 0)?, active))
 }
 
-pub(crate) fn key_record(row: &MySqlRow) -> Result<KeyRecord, sqlx::Error> {
+pub(super) fn key_record(row: &MySqlRow) -> Result<KeyRecord, sqlx::Error> {
     let created_at = Timestamp::from_millis(get(row, 4)?);
     let mut record = KeyRecord::of_text(get(row, 0)?, text(row, 1)?, created_at);
     record.fingerprint = text(row, 2)?.to_owned();
@@ -38,7 +38,7 @@ pub(crate) fn key_record(row: &MySqlRow) -> Result<KeyRecord, sqlx::Error> {
     Ok(record)
 }
 
-pub(crate) fn audit_record(row: &MySqlRow) -> Result<AuditRecord, sqlx::Error> {
+pub(super) fn audit_record(row: &MySqlRow) -> Result<AuditRecord, sqlx::Error> {
     Ok(AuditRecord {
         id: get(row, 0)?,
         at: Timestamp::from_millis(get(row, 1)?),
@@ -49,18 +49,18 @@ pub(crate) fn audit_record(row: &MySqlRow) -> Result<AuditRecord, sqlx::Error> {
     })
 }
 
-pub(crate) fn get<'r, T>(row: &'r MySqlRow, column: usize) -> Result<T, sqlx::Error>
+pub(super) fn get<'r, T>(row: &'r MySqlRow, column: usize) -> Result<T, sqlx::Error>
 where
     T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
 {
     row.try_get(column)
 }
 
-pub(crate) fn time(row: &MySqlRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+pub(super) fn time(row: &MySqlRow, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }
 
 /// Names are bytes here, and a column of names and other texts is one of bytes.
-pub(crate) fn text(row: &MySqlRow, column: usize) -> Result<&str, sqlx::Error> {
+pub(super) fn text(row: &MySqlRow, column: usize) -> Result<&str, sqlx::Error> {
     str::from_utf8(get(row, column)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -2,9 +2,9 @@
 //! byte for byte, whatever the column's collation, which is blind to case by default; the first
 //! comparison, of texts, is the one that an index may serve.
 
-use crate::{mysql_tables, schema::Statements};
+use crate::{mysql::tables, schema::Statements};
 
-pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
+pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     find_user: FIND_USER,
     add_key: ADD_KEY,
     list_keys: LIST_KEYS,
@@ -17,7 +17,7 @@ pub(crate) const STATEMENTS: Statements<&'static str> = Statements {
     remove_trust: REMOVE_TRUST,
     key_used: KEY_USED,
     trust_used: TRUST_USED,
-    ..mysql_tables::STATEMENTS
+    ..tables::STATEMENTS
 };
 
 const FIND_USER: &str = "
