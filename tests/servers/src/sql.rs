@@ -21,6 +21,9 @@ use crate::redis::free_port;
 /// Of a disk that is to be filled.
 const SMALL_DISK_MIB: usize = 400;
 
+/// What PostgreSQL says while processes of one that was killed have not noticed it yet.
+const STILL_USED: &str = "pre-existing shared memory block";
+
 /// The URL of the server that `scripts/test` started, without a database.
 #[must_use]
 pub fn shared(variable: &str) -> String {
@@ -161,10 +164,19 @@ impl Server {
     /// Starts it, on the same port and data as before, and waits until it listens.
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs");
-        assert!(self.run(), "{:?} does not start again on port {}: {}", self.kind, self.port, self.log());
+        for _ in 0..600 {
+            if self.run() {
+                return;
+            }
+            if !self.log().contains(STILL_USED) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{:?} does not start again on port {}: {}", self.kind, self.port, self.log());
     }
 
-    /// Starts it, and waits until it listens. `false` if the port is taken by now.
+    /// Starts it, and waits until it listens. `false` if the port is taken by now, or the data still used.
     fn run(&mut self) -> bool {
         let log = fs::File::create(self.folder.path().join("log")).expect("a log");
         let mut command = match self.kind {
@@ -206,7 +218,8 @@ impl Server {
             if child.try_wait().expect("waited for").is_some() {
                 self.child = None;
                 let log = self.log();
-                assert!(log.contains("Address already in use"), "{:?} ended: {log}", self.kind);
+                let is_taken = ["Address already in use", STILL_USED].iter().any(|text| log.contains(text));
+                assert!(is_taken, "{:?} ended: {log}", self.kind);
                 return false;
             }
             let waited = clock.monotonic() - start;

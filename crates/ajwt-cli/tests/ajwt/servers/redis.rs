@@ -117,7 +117,7 @@ async fn a_store_in_use_is_not_new() {
     assert_eq!(gateway.status(&folder.authorization()).await, 503);
     assert_eq!(
         folder.bad(&format!("nonce init {nonce}")),
-        "the store is in use, or only a part of it is marked: nothing was changed"
+        "the store is not new (in use, restarted, or marked in part), and no mark that was there was changed"
     );
 }
 
