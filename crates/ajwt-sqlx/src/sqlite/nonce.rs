@@ -4,25 +4,36 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::{Connection as _, SqliteConnection, SqlitePool};
+use sqlx::{Sqlite, SqlitePool, pool::PoolConnection, query::Query, sqlite::SqliteArguments};
 
 use crate::{
     nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
-    sqlite::{BEGIN, is_busy, writing},
+    sqlite::writing,
 };
 
 /// Adds a nonce while the row that says since when the table is whole stands as it was read. No
 /// row added: the nonce is there, or that row has changed.
+///
+/// In a transaction of its own, which cannot begin within one that another user of the pool has left open and may yet
+/// roll back; so are the other statements that write.
 const CONSUME: &str = "
+BEGIN IMMEDIATE;
 INSERT INTO ajwt_nonce (key, expires_at)
 SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM ajwt_nonce WHERE key = x'00' AND expires_at = ?3)
-ON CONFLICT DO NOTHING";
+ON CONFLICT DO NOTHING
+RETURNING 1;
+COMMIT";
 const SINCE: &str = "SELECT expires_at FROM ajwt_nonce WHERE key = x'00'";
-const BEGIN_MEMORY: &str =
-    "INSERT INTO ajwt_nonce (key, expires_at) VALUES (x'00', ?1) ON CONFLICT DO NOTHING";
+const BEGIN_MEMORY: &str = "
+BEGIN IMMEDIATE;
+INSERT INTO ajwt_nonce (key, expires_at) VALUES (x'00', ?1) ON CONFLICT DO NOTHING;
+COMMIT";
 const REMOVE_EXPIRED: &str = "
+BEGIN IMMEDIATE;
 DELETE FROM ajwt_nonce WHERE key IN (
-    SELECT key FROM ajwt_nonce WHERE expires_at < ?1 AND key <> x'00' ORDER BY expires_at LIMIT ?2)";
+    SELECT key FROM ajwt_nonce WHERE expires_at < ?1 AND key <> x'00' ORDER BY expires_at LIMIT ?2)
+RETURNING 1;
+COMMIT";
 
 /// Used nonces in SQLite: for the processes of one host, and it survives restarts.
 ///
@@ -95,8 +106,7 @@ impl NonceBackend for SqliteNonceBackend {
 impl NonceTable for SqlitePool {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
-        let added = in_transaction(self, async |connection| add.execute(connection).await).await?;
-        Ok(if added.rows_affected() == 1 { Added::Yes } else { Added::WasThereOrEmptied })
+        Ok(if write(self, add).await? == 1 { Added::Yes } else { Added::WasThereOrEmptied })
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
@@ -104,34 +114,36 @@ impl NonceTable for SqlitePool {
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
-        let begin = sqlx::query(BEGIN_MEMORY).bind(since);
-        in_transaction(self, async |connection| begin.execute(connection).await.map(drop)).await
+        write(self, sqlx::query(BEGIN_MEMORY).bind(since)).await.map(drop)
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let removal = sqlx::query(REMOVE_EXPIRED).bind(now).bind(SWEEP_BATCH);
-        let removed = in_transaction(self, async |connection| removal.execute(connection).await).await?;
-        Ok(removed.rows_affected())
+        let removed = write(self, sqlx::query(REMOVE_EXPIRED).bind(now).bind(SWEEP_BATCH)).await?;
+        Ok(u64::try_from(removed).unwrap_or(u64::MAX))
     }
 }
 
-/// In a transaction of its own, which cannot begin within one that another user of the pool has left open and may
-/// yet roll back.
-async fn in_transaction<T>(
+/// Runs a transaction; returns how many rows it returned. All its statements go to the connection's thread at once:
+/// whoever else writes waits no longer than they take.
+async fn write(
     pool: &SqlitePool,
-    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
-) -> Result<T, sqlx::Error> {
-    let mut connection = writing(pool).await?;
-    let worked = async {
-        let mut transaction = connection.begin_with(BEGIN).await?;
-        let worked = work(&mut transaction).await?;
-        transaction.commit().await?;
-        Ok(worked)
-    };
-    let worked = worked.await;
-    if worked.as_ref().is_err_and(|error| !is_busy(error)) {
-        // It may be within a transaction, or keep on reading an old state.
-        drop(connection.detach());
+    transaction: Query<'_, Sqlite, SqliteArguments>,
+) -> Result<usize, sqlx::Error> {
+    let mut connection = InTransaction(Some(writing(pool).await?));
+    let Some(leased) = &mut connection.0 else { return Err(sqlx::Error::PoolClosed) };
+    let returned = transaction.fetch_all(&mut **leased).await?;
+    connection.0 = None;
+    Ok(returned.len())
+}
+
+/// A connection that is closed unless its transaction has come to an end, for sqlx knows nothing of it: whoever had
+/// the connection next would be within it, or go on reading an old state.
+struct InTransaction(Option<PoolConnection<Sqlite>>);
+
+impl Drop for InTransaction {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
     }
-    worked
 }

@@ -29,7 +29,7 @@ impl Log {
             "SET SESSION",
             "SET lock_timeout",
             "SET TRANSACTION READ WRITE",
-            "BEGIN",
+            "summary=\"BEGIN\"",
             "ROLLBACK",
             "PRAGMA journal_mode",
         ];
