@@ -1,6 +1,6 @@
-use std::{num::NonZeroU64, path::PathBuf, sync::Arc};
+use std::{num::NonZeroU64, path::PathBuf, sync::Arc, time::Duration};
 
-use ajwt_redis::RedisNonceBackend;
+use ajwt_redis::{RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{MemoryNonceBackend, NonceBackend, StartRule};
 use clap::{Args, Subcommand};
 
@@ -9,6 +9,9 @@ use crate::{
     failure::Failure,
     input, output,
 };
+
+/// For one answer of Redis: no request waits for it, and a cluster that is marked in part stays so.
+const MARKING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sets up where used nonces are kept.
 #[derive(Args, Debug)]
@@ -109,7 +112,10 @@ impl NonceOptions {
             (Store::Sql, None) => {
                 Err(Failure::new("--nonce sql needs a database: give --database-url, or another --nonce"))
             }
-            (Store::Redis(url), _) => Ok(Arc::new(self.connect(url).await?)),
+            (Store::Redis(url), _) => {
+                let builder = RedisNonceBackend::builder(&self.redis_prefix);
+                Ok(Arc::new(self.connect(url, builder).await?))
+            }
         }
     }
 
@@ -121,8 +127,11 @@ impl NonceOptions {
         if self.memory_strict_start { memory.with_start_rule(StartRule::default()) } else { memory }
     }
 
-    async fn connect(&self, url: &str) -> Result<RedisNonceBackend, Failure> {
-        let mut builder = RedisNonceBackend::builder(&self.redis_prefix);
+    async fn connect(
+        &self,
+        url: &str,
+        mut builder: RedisNonceBackendBuilder,
+    ) -> Result<RedisNonceBackend, Failure> {
         builder = builder.wait_for_replicas(self.redis_wait_for_replicas);
         if self.redis_trust_persistence {
             builder = builder.trust_persistence();
@@ -154,7 +163,10 @@ impl Nonce {
                 database.close().await;
                 is_new
             }
-            Store::Redis(url) => store.connect(url).await?.initialise().await?,
+            Store::Redis(url) => {
+                let builder = RedisNonceBackend::builder(&store.redis_prefix).timeout(MARKING_TIMEOUT);
+                store.connect(url, builder).await?.initialise().await?
+            }
         };
         if !is_new {
             return Err(Failure::new(

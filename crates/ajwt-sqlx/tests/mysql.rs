@@ -15,8 +15,8 @@ mod store;
 use std::{sync::Arc, time::Duration};
 
 use ajwt_server::{
-    Clock as _, Freshness, KeyAdmin as _, KeyedUser as _, NonceBackend as _, NonceError, NonceOutcome,
-    NonceUse, Reason, RevisionSource as _, SystemClock, UserRepository as _, testing,
+    Authenticator, Clock as _, Freshness, KeyAdmin as _, KeyedUser as _, NonceBackend as _, NonceError,
+    NonceOutcome, NonceUse, Reason, RevisionSource as _, SystemClock, UserRepository as _, testing,
 };
 use ajwt_sqlx::{ConnectError, MigrationError, MySqlNonceBackend, MySqlRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
@@ -257,8 +257,11 @@ async fn statements_that_are_given_up_do_not_wait_for_ever() {
     let operator = MySqlRepository::open(&MySqlRepository::url(&database)).await;
     let mut lock = operator.pool().acquire().await.expect("a connection");
     sqlx::raw_sql("LOCK TABLES ajwt_nonce WRITE").execute(&mut *lock).await.expect("locked");
-    let authenticator = Arc::new(store::authenticator(&store));
-    for outcome in store::at_once(&authenticator, &key, 30).await {
+    // Users over connections of their own: claims that wait may hold all of the others.
+    let users = MySqlRepository::open(&MySqlRepository::url(&database)).await;
+    let nonces = Arc::new(store.nonces(Arc::new(SystemClock::new())));
+    let authenticator = Authenticator::builder(Arc::new(users), nonces).build().expect("built");
+    for outcome in store::at_once(&Arc::new(authenticator), &key, 30).await {
         assert_eq!(outcome, Err(Reason::NonceStoreUnavailable));
     }
     let waiting = "SELECT CAST(count(*) AS SIGNED) FROM information_schema.processlist

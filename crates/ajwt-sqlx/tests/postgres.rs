@@ -15,7 +15,7 @@ mod store;
 use std::{fs::Permissions, io::Write as _, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use ajwt_server::{
-    AdminError, Clock as _, KeyAdmin as _, NewKey, NonceBackend as _, NonceError, Reason,
+    AdminError, Authenticator, Clock as _, KeyAdmin as _, NewKey, NonceBackend as _, NonceError, Reason,
     RevisionSource as _, SystemClock, UserRepository as _,
 };
 use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
@@ -281,8 +281,11 @@ async fn statements_that_are_given_up_do_not_wait_for_ever() {
     let operator = PostgresRepository::open(&PostgresRepository::url(&database)).await;
     let mut lock = operator.pool().begin().await.expect("begun");
     sqlx::query("LOCK TABLE ajwt_nonce").execute(&mut *lock).await.expect("locked");
-    let authenticator = Arc::new(store::authenticator(&store));
-    for outcome in store::at_once(&authenticator, &key, 30).await {
+    // Users over connections of their own: claims that wait may hold all of the others.
+    let users = PostgresRepository::open(&PostgresRepository::url(&database)).await;
+    let nonces = Arc::new(store.nonces(Arc::new(SystemClock::new())));
+    let authenticator = Authenticator::builder(Arc::new(users), nonces).build().expect("built");
+    for outcome in store::at_once(&Arc::new(authenticator), &key, 30).await {
         assert_eq!(outcome, Err(Reason::NonceStoreUnavailable));
     }
     let waiting = "SELECT count(*) FROM pg_stat_activity

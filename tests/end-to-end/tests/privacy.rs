@@ -43,7 +43,9 @@ impl Cost {
             match (told.target.as_str(), field("summary"), field("message")) {
                 // What a new connection begins with, and the removal of old nonces, are no part of a request.
                 ("sqlx::query", Some(summary), _)
-                    if !["PRAGMA", "DELETE"].iter().any(|begin| summary.starts_with(begin)) =>
+                    if !["PRAGMA", "DELETE", "BEGIN IMMEDIATE; DELETE"]
+                        .iter()
+                        .any(|begin| summary.starts_with(begin)) =>
                 {
                     *cost.statements.entry(summary.to_owned()).or_default() += 1;
                 }

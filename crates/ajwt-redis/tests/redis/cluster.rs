@@ -323,14 +323,19 @@ async fn each_primary_waits_for_its_replicas() {
     let (before, after) = nonces.split_at(30);
     assert_eq!(those(&backend, before, is_fresh).await.len(), 30);
 
-    let hasty = builder().wait_for_replicas(1).timeout(Duration::from_secs(1));
+    let hasty = builder().wait_for_replicas(1).timeout(Duration::from_secs(5));
     let hasty = hasty.root_certificates_pem(authority.root_pem()).connect_cluster(&urls).await;
-    let backend = hasty.unwrap_or_else(|error| panic!("{}", told(&error)));
+    let backend = Arc::new(hasty.unwrap_or_else(|error| panic!("{}", told(&error))));
     let replica = cluster.servers.iter().find(|server| role(server) == "slave").expect("a replica");
     replica.pause();
-    let mut alone = 0;
+    let mut claims = tokio::task::JoinSet::new();
     for nonce in after {
-        match backend.consume(nonce).await {
+        let (backend, nonce) = (Arc::clone(&backend), nonce.clone());
+        claims.spawn(async move { backend.consume(&nonce).await });
+    }
+    let mut alone = 0;
+    for answer in claims.join_all().await {
+        match answer {
             Ok(outcome) => assert_eq!(outcome, NonceOutcome::Fresh),
             Err(error) => {
                 let fault = std::error::Error::source(&error).and_then(|fault| fault.downcast_ref());

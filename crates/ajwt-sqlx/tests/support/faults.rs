@@ -520,6 +520,12 @@ pub(crate) async fn exhausted_connections_are_503<S: Served>() {
     for id in other.texts(S::ITS_CONNECTIONS).await {
         other.execute(&S::cut_off(&id)).await;
     }
+    for _ in 0..500 {
+        if other.texts(S::ITS_CONNECTIONS).await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     // Others take each place that becomes free, which may take a moment.
     let mut others = Vec::new();
     for _ in 0..5 {

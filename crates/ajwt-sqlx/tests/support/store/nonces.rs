@@ -205,5 +205,7 @@ pub(crate) async fn sweeping_disturbs_no_request<S: Store>() {
         };
         tokio::join!(sweeps, requests);
     }
-    assert_eq!(log.text(), "");
+    // sqlx warns of what took a second, as on a machine that stalls.
+    let log = log.text();
+    assert!(log.lines().all(|line| line.contains("slow statement")), "{log}");
 }
