@@ -61,14 +61,20 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((connection, _)) => return connection,
-            // It was given up before it was taken.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // It was given up before it was taken, which must not hold up the others.
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "no connection can be taken; trying again in a second");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
+}
+
+/// Whether it says nothing of the next connection.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// The kernel closes the connection when its other side has gone without a word, and, on Linux, when it takes none of
