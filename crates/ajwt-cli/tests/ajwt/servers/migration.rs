@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{databases::server, nginx::Nginx};
+use super::{databases::server, nginx, proxy::Proxy};
 use crate::{
     support::{Folder, eventually, project_file},
     walkthrough::{Block, Server, Shell, assert_printed, blocks, free_port},
@@ -90,7 +90,7 @@ struct Deployment<'a> {
     shell: Shell<'a>,
     django: Option<Server>,
     gateway: Option<Server>,
-    proxy: Option<Nginx>,
+    proxy: Option<Proxy>,
     /// What the proxy does with which paths.
     locations: Vec<(String, String)>,
     ports: Ports,
@@ -178,8 +178,8 @@ impl<'a> Deployment<'a> {
         let server = format!("{before}{locations}    location = /_ajwt{question}");
         let server = server.replace("listen 80;", &format!("listen 127.0.0.1:{};", self.ports.proxy));
         self.proxy = None;
-        self.proxy =
-            Some(Nginx::run(self.ports.proxy, self.folder, &self.shell.here(&server)).expect("its port"));
+        let nginx = nginx::command(self.folder, &self.shell.here(&server));
+        self.proxy = Some(Proxy::at(self.ports.proxy, self.folder, nginx).expect("its port"));
     }
 
     /// Puts locations in, or one more line into that of /api/.

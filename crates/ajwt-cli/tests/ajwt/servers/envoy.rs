@@ -1,0 +1,42 @@
+//! The configuration of docs/gateway.md, in a real Envoy, before a plain service.
+
+use super::proxy::{
+    Proxy, app, documented, gateway, installed, lets_through_who_has_a_token, names_of_the_connection,
+    names_with_underscores, send, status_without_nonces,
+};
+use crate::support::Folder;
+
+fn envoy(folder: &Folder, gateway: &str, app: &str) -> Proxy {
+    let port_of = |address: &str| address.rsplit_once(':').expect("a port").1.to_owned();
+    Proxy::start(folder, |port| {
+        let configuration = documented(
+            "yaml envoy.yaml",
+            [
+                ("address: 0.0.0.0, port_value: 80 }", format!("address: 127.0.0.1, port_value: {port} }}")),
+                ("port_value: 4180", format!("port_value: {}", port_of(gateway))),
+                ("port_value: 8000", format!("port_value: {}", port_of(app))),
+            ],
+        );
+        folder.write("envoy.yaml", configuration);
+        let mut command = folder.command(&installed("envoy"));
+        command.args(["--config-path", "envoy.yaml", "--concurrency", "1", "--use-dynamic-base-id"]);
+        command
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_lets_through_who_has_a_token_under_its_own_name() {
+    let (folder, gateway) = gateway();
+    let envoy = envoy(&folder, gateway.address(), &app().await);
+    lets_through_who_has_a_token(&envoy, &folder).await;
+
+    let (status, seen) = names_with_underscores(&envoy, &folder).await;
+    assert!(status == 400 && !seen.contains("user"), "{status} {seen}");
+    for (_, seen) in names_of_the_connection(&envoy, &folder).await {
+        assert!(seen.contains("user [\"\\\"billing\\\"\"] key 1 "), "{seen}");
+    }
+
+    assert_eq!(status_without_nonces(&envoy, &folder).await, 503);
+    drop(gateway);
+    assert_eq!(send(envoy.get("/", &folder.authorization())).await.status(), 503);
+}

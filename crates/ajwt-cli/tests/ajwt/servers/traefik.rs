@@ -1,0 +1,45 @@
+//! The configuration of docs/gateway.md, in a real Traefik, before a plain service.
+
+use super::proxy::{
+    Proxy, app, documented, gateway, installed, lets_through_who_has_a_token, names_of_the_connection,
+    names_with_underscores, send, status_without_nonces,
+};
+use crate::support::{Folder, eventually};
+
+fn traefik(folder: &Folder, gateway: &str, app: &str) -> Proxy {
+    let configuration = documented(
+        "yaml dynamic.yaml",
+        [
+            ("address: http://127.0.0.1:4180/", format!("address: http://{gateway}/")),
+            ("url: http://127.0.0.1:8000", format!("url: http://{app}")),
+        ],
+    );
+    folder.write("dynamic.yaml", configuration);
+    Proxy::start(folder, |port| {
+        let mut command = folder.command(&installed("traefik"));
+        command.args(["--providers.file.filename=dynamic.yaml", "--log.level=INFO"]);
+        command.arg(format!("--entrypoints.web.address=127.0.0.1:{port}"));
+        // It is to speak with nobody else.
+        command.args(["--global.checknewversion=false", "--global.sendanonymoususage=false"]);
+        command
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traefik_lets_through_who_has_a_token_under_its_own_name() {
+    let (folder, gateway) = gateway();
+    let traefik = traefik(&folder, gateway.address(), &app().await);
+    // It listens before it has read what to do.
+    eventually("router", async || send(traefik.get("/", "")).await.status() != 404).await;
+    lets_through_who_has_a_token(&traefik, &folder).await;
+
+    let (_, seen) = names_with_underscores(&traefik, &folder).await;
+    assert!(seen.contains("user [\"\\\"billing\\\"\"] key 1 "), "{seen}");
+    for (_, seen) in names_of_the_connection(&traefik, &folder).await {
+        assert!(seen.contains("user [\"\\\"billing\\\"\"] key 1 "), "{seen}");
+    }
+
+    assert_eq!(status_without_nonces(&traefik, &folder).await, 503);
+    drop(gateway);
+    assert_eq!(send(traefik.get("/", &folder.authorization())).await.status(), 500);
+}
