@@ -1,6 +1,8 @@
 //! Properties over random values: the time window, one spelling per token, round trips, no panic.
 
-use std::{collections::HashSet, convert::Infallible, sync::LazyLock, time::Duration};
+use std::{
+    collections::HashSet, convert::Infallible, hash::BuildHasher as _, sync::LazyLock, time::Duration,
+};
 
 use ajwt_core::{
     Algorithm, ClaimError, Claims, JwkSet, KeyError, MAX_NONCE_LEN, MAX_PUBLIC_KEY_LEN, MAX_USERNAME_CHARS,
@@ -498,6 +500,9 @@ fn a_key_is_found_in_a_set_in_whatever_way_it_was_made() {
     }
     assert!(keys.contains(&ED25519.public_key().precomputed().expect("a table")));
     assert!(!keys.contains(PrivateKey::generate_ed25519().expect("a key").public_key()));
+    // Or each look-up would compare with all.
+    let [one, other] = [&*ED25519, &*RSA].map(|key| keys.hasher().hash_one(key.public_key()));
+    assert_ne!(one, other);
 }
 
 #[test]
