@@ -5,13 +5,14 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::Poll,
     time::Duration,
 };
 
 use ajwt_core::{Algorithm, PublicKey, Timestamp, Token, UntrustedToken, Validation};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 pub use self::builder::{AuthenticatorBuilder, BuildError};
 use crate::{
@@ -146,9 +147,10 @@ impl<U: KeyedUser> Inner<U> {
     async fn decide(&self, token: &UntrustedToken<'_>) -> Result<Authentication<U>, Reason> {
         let now = self.clock.now();
         token.check_claims(&self.validation, now)?;
+        let patience = Patience::new(self.store_timeout);
         let mut checks = self.checks(token, now);
-        let (user, verified, key) = self.verify(&mut checks).await?;
-        self.consume(&verified).await?;
+        let (user, verified, key) = self.verify(&mut checks, &patience).await?;
+        self.consume(&verified, &patience).await?;
         // Checked again: the stores took time, and once the window has closed the entry of an earlier use
         // may be gone, so Fresh proves nothing.
         token.check_claims(&self.validation, self.clock.now())?;
@@ -165,14 +167,18 @@ impl<U: KeyedUser> Inner<U> {
     /// Looks the user up and checks the signature. Every refusal has read the store once and made
     /// four signature checks, whoever the token claims to be from; more only in the moment after
     /// a cached user's keys have changed.
-    async fn verify(&self, checks: &mut Checks<'_, '_>) -> Result<(Arc<U>, Token, StoredKey), Reason> {
-        let found = self.find(checks, Freshness::MayBeCached).await?;
+    async fn verify(
+        &self,
+        checks: &mut Checks<'_, '_>,
+        patience: &Patience,
+    ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
+        let found = self.find(checks, Freshness::MayBeCached, patience).await?;
         let was_cached = found.as_ref().is_some_and(|found| found.freshness() == Freshness::MayBeCached);
-        let mut outcome = self.try_keys(checks, found).await;
+        let mut outcome = self.try_keys(checks, found, patience).await;
         if was_cached && matches!(outcome, Err(reason) if reason.kind() == RejectionKind::Refused) {
             // A cache only shortens the way to acceptance: what the store says now decides.
-            let found = self.find(checks, Freshness::Current).await?;
-            outcome = self.try_keys(checks, found).await;
+            let found = self.find(checks, Freshness::Current, patience).await?;
+            outcome = self.try_keys(checks, found, patience).await;
         }
         if matches!(outcome, Err(reason) if reason.kind() == RejectionKind::Refused) {
             checks.fill_up(&self.decoys);
@@ -180,15 +186,21 @@ impl<U: KeyedUser> Inner<U> {
         outcome
     }
 
-    async fn find(&self, checks: &Checks<'_, '_>, freshness: Freshness) -> Result<Option<Found<U>>, Reason> {
+    async fn find(
+        &self,
+        checks: &Checks<'_, '_>,
+        freshness: Freshness,
+        patience: &Patience,
+    ) -> Result<Option<Found<U>>, Reason> {
         let reading = self.users.find_by_username(checks.username(), freshness);
-        self.in_time("reading a user", reading).await
+        self.in_time("reading a user", reading, patience).await
     }
 
     async fn try_keys(
         &self,
         checks: &mut Checks<'_, '_>,
         found: Option<Found<U>>,
+        patience: &Patience,
     ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
         // A store may compare names by its collation; here only the very bytes count.
         let found = found.filter(|found| found.user().username() == checks.username());
@@ -197,7 +209,7 @@ impl<U: KeyedUser> Inner<U> {
         let mut lists = SmallVec::<[_; 2]>::new();
         for repository in &self.keys {
             let reading = repository.candidates(active, checks.token.key_id());
-            lists.push(self.in_time("reading keys", reading).await?);
+            lists.push(self.in_time("reading keys", reading, patience).await?);
         }
         let candidates = checks.select(&lists);
         let has_candidates = candidates.iter().any(Option::is_some);
@@ -213,7 +225,7 @@ impl<U: KeyedUser> Inner<U> {
         }
     }
 
-    async fn consume(&self, token: &Token) -> Result<(), Reason> {
+    async fn consume(&self, token: &Token, patience: &Patience) -> Result<(), Reason> {
         // The clock is read again: a slow store must not make the backend believe an earlier time.
         let nonce = NonceUse::new(
             NonceKey::of_token(token),
@@ -222,7 +234,7 @@ impl<U: KeyedUser> Inner<U> {
             self.validation.tolerance(),
             self.margin,
         );
-        let error = match within(self.store_timeout, self.nonces.consume(&nonce)).await {
+        let error = match patience.within(self.nonces.consume(&nonce)).await {
             Some(Ok(NonceOutcome::Fresh)) => return Ok(()),
             Some(Ok(NonceOutcome::Replayed)) => return Err(Reason::Replayed),
             Some(Err(error)) => error,
@@ -243,8 +255,9 @@ impl<U: KeyedUser> Inner<U> {
         &self,
         what: &'static str,
         reading: impl Future<Output = Result<T, RepositoryError>>,
+        patience: &Patience,
     ) -> Result<T, Reason> {
-        let result = within(self.store_timeout, reading).await;
+        let result = patience.within(reading).await;
         result.unwrap_or_else(|| Err(RepositoryError::timeout(what))).map_err(|error| {
             self.report.store_failed(&error, &*self.clock);
             Reason::StoreUnavailable
@@ -252,13 +265,30 @@ impl<U: KeyedUser> Inner<U> {
     }
 }
 
-/// What comes of an operation, if it comes in time. What is in memory is there at once, and costs no
-/// timer.
-async fn within<T>(limit: Duration, operation: impl Future<Output = T>) -> Option<T> {
-    let mut operation = pin!(operation);
-    match poll_fn(|context| Poll::Ready(operation.as_mut().poll(context))).await {
-        Poll::Ready(result) => Some(result),
-        Poll::Pending => tokio::time::timeout(limit, operation).await.ok(),
+/// How long one request still waits for stores.
+struct Patience {
+    limit: Duration,
+    /// Told by the first store that it has to wait for; `None` if that lies beyond what can be told.
+    until: OnceLock<Option<Instant>>,
+}
+
+impl Patience {
+    const fn new(limit: Duration) -> Self {
+        Self { limit, until: OnceLock::new() }
+    }
+
+    /// What comes of an operation, if it comes in time. What is in memory is there at once, and costs no
+    /// timer.
+    async fn within<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
+        let mut operation = pin!(operation);
+        match poll_fn(|context| Poll::Ready(operation.as_mut().poll(context))).await {
+            Poll::Ready(result) => return Some(result),
+            Poll::Pending => {}
+        }
+        match self.until.get_or_init(|| Instant::now().checked_add(self.limit)) {
+            Some(until) => tokio::time::timeout_at(*until, operation).await.ok(),
+            None => Some(operation.await),
+        }
     }
 }
 

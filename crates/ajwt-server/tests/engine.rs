@@ -367,6 +367,95 @@ fn slow(engine: &Engine, read: Duration, consume: Duration) -> Authenticator {
         .expect("an authenticator")
 }
 
+/// Stores of which each answers, and ends, after a while only.
+#[derive(Debug)]
+struct Late {
+    user: Arc<User>,
+    user_after: Duration,
+    keys_after: Duration,
+    nonce_after: Duration,
+}
+
+#[async_trait]
+impl UserRepository for Late {
+    type User = User;
+
+    async fn find_by_username(&self, _: &str, _: Freshness) -> Result<Option<Found<User>>, RepositoryError> {
+        tokio::time::sleep(self.user_after).await;
+        Ok(Some(Found::current(Arc::clone(&self.user))))
+    }
+}
+
+#[async_trait]
+impl PublicKeyRepository<User> for Late {
+    async fn candidates<'u>(
+        &'u self,
+        user: Option<&'u User>,
+        key_id: Option<&str>,
+    ) -> Result<Cow<'u, [StoredKey]>, RepositoryError> {
+        tokio::time::sleep(self.keys_after).await;
+        UserKeys.candidates(user, key_id).await
+    }
+}
+
+#[async_trait]
+impl NonceBackend for Late {
+    async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        tokio::time::sleep(self.nonce_after).await;
+        Ok(NonceOutcome::Fresh)
+    }
+
+    async fn close(&self) {
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl UsageRecorder for Late {
+    fn record(&self, _: KeySource, _: Timestamp) {}
+
+    async fn flush(&self) {
+        std::future::pending().await
+    }
+}
+
+/// What a request comes to before such stores, and how long it takes; and how long it takes to close.
+async fn late(
+    stores: [u64; 3],
+    configure: impl FnOnce(AuthenticatorBuilder) -> AuthenticatorBuilder,
+) -> (Option<Reason>, Duration, Duration) {
+    let engine = Engine::new();
+    let user = Arc::new(User::new("guido").with_keys([engine.key.public_key().clone()]));
+    let [user_after, keys_after, nonce_after] = stores.map(Duration::from_millis);
+    let store = Arc::new(Late { user, user_after, keys_after, nonce_after });
+    let builder = Authenticator::builder(Arc::clone(&store) as _, Arc::clone(&store) as _);
+    let builder = builder.without_user_keys().keys(Arc::clone(&store) as _).usage(store);
+    let authenticator = configure(builder.clock(Arc::new(engine.clock.clone()))).build().expect("built");
+    let begun = tokio::time::Instant::now();
+    let answer = authenticator.authenticate([engine.header("guido").as_bytes()]).await;
+    let took = begun.elapsed();
+    authenticator.close().await;
+    (answer.err().map(|rejection| rejection.reason()), took, begun.elapsed() - took)
+}
+
+/// To the millisecond, which is what paused timers have.
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_all_of_its_stores_as_long_as_is_configured() {
+    let ms = Duration::from_millis;
+    let configured = |builder: AuthenticatorBuilder| builder.store_timeout(Duration::from_millis(300));
+    let users = late([3_600_000, 0, 0], |builder| builder).await;
+    assert_eq!(users, (Some(Reason::StoreUnavailable), ms(2000), ms(4000)));
+    assert_eq!(late([900, 1200, 0], |builder| builder).await.1, ms(2000));
+    let nonces = late([900, 900, 900], |builder| builder).await;
+    assert_eq!(nonces, (Some(Reason::NonceStoreUnavailable), ms(2000), ms(4000)));
+    assert_eq!(late([900, 900, 100], |builder| builder).await.0, None);
+    let nonces = late([100, 100, 101], configured).await;
+    assert_eq!(nonces, (Some(Reason::NonceStoreUnavailable), ms(300), ms(600)));
+    assert_eq!(late([100, 100, 90], configured).await, (None, ms(290), ms(600)));
+    let forever = late([3_600_000, 0, 0], |builder| builder.store_timeout(Duration::from_secs(7200))).await;
+    assert_eq!(forever.0, None);
+}
+
 #[tokio::test]
 async fn a_use_is_told_the_time_after_a_slow_read() {
     let engine = Engine::new();

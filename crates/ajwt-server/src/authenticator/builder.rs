@@ -108,7 +108,7 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
         self
     }
 
-    /// How long a store may take before the request is answered with 503. Default: 2 s.
+    /// How long a request waits for stores, all of them together, before it is answered with 503. Default: 2 s.
     #[must_use]
     pub const fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout = timeout;

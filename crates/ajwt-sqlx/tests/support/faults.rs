@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::store::{self, Store, add_guido, authenticate, name, sign};
 
-/// The engine waits 2 s for the user, and 2 s for the nonce; the rest is for a busy machine.
+/// The engine waits 2 s; the rest is for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(5);
 
 /// What these tests ask of a database besides.
