@@ -449,6 +449,29 @@ async fn fifty_endpoints_that_hang_do_not_delay_the_next() {
     assert!(fixture.has(&[A], &key).await);
 }
 
+/// Their sets are there, so that they are refreshed beside the one that is well.
+#[tokio::test(start_paused = true)]
+async fn fifty_endpoints_that_begin_to_hang_do_not_delay_the_next() {
+    let (fixture, key) = Fixture::new();
+    let others = numbered(50);
+    for url in &others {
+        fixture.script.answer(url, Answer::Keys(vec![key.clone()]));
+    }
+    let mut urls: Vec<&str> = others.iter().map(String::as_str).collect();
+    urls.push(A);
+    assert_eq!(fixture.warm_up(&urls).await.fetched, 51);
+    pass(200).await;
+    for url in &others {
+        fixture.script.answer(url, Answer::Hangs);
+    }
+    pass(102).await;
+    // All are due at once, in whatever order: none waits for another, so neither does the last of them.
+    for url in urls {
+        let fetches = fixture.script.fetches(url);
+        assert!(are_at(&fetches, &[0.0, 300.0]), "{url}: {fetches:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fetches_at_once_are_bounded_and_endpoints_that_hang_delay_only_each_other() {
     let (fixture, key) = Fixture::new();
