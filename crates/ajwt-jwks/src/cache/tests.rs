@@ -1,6 +1,8 @@
 //! The cache on paused time: what is fetched when, for how long it is used, and what waits.
 
 mod life;
+#[cfg(feature = "metrics")]
+mod recorder;
 
 use std::collections::BTreeSet;
 
