@@ -52,7 +52,8 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 /// A URL is fetched at most every 30 s, and once at a time. A token whose `kid` none of the user's
 /// keys has lets its URLs be fetched as soon as that allows, in the background too. Only where a
 /// URL's set was never there does the request wait for it, no longer than the client's deadline, and
-/// then not again within the 30 s. [`warm_up`](Self::warm_up) fetches all of them beforehand.
+/// then not again within the 30 s, even if its first fetch stands behind those of many others for longer.
+/// [`warm_up`](Self::warm_up) fetches all of them beforehand.
 ///
 /// A set that neither a request nor a warm-up has asked for in a day is dropped: it counts as one that was
 /// never there. Memory is bounded by the trusted URLs of the store: up to 100 keys each.
@@ -100,6 +101,13 @@ struct Shared {
     report: Report,
 }
 
+/// Who needs a set.
+#[derive(Clone, Copy)]
+enum Asker {
+    Request,
+    WarmUp,
+}
+
 /// What came of [`JwksCache::warm_up`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,8 +143,8 @@ impl JwksCache {
         let urls = urls.all().await?;
         let shared = &self.shared;
         let endpoints: Vec<_> = urls.iter().map(|url| shared.endpoint(url)).collect();
-        let mut waiting: FuturesUnordered<_> =
-            endpoints.iter().filter_map(|endpoint| shared.demand(endpoint)).map(done).collect();
+        let demand = |endpoint| shared.demand(endpoint, Asker::WarmUp);
+        let mut waiting: FuturesUnordered<_> = endpoints.iter().filter_map(demand).map(done).collect();
         // Those that are not done are counted below.
         let all_done = async { while waiting.next().await.is_some() {} };
         let _ = tokio::time::timeout(shared.warm_up_limit, all_done).await;
@@ -187,8 +195,8 @@ impl JwksCache {
         if is_enough(&found) {
             return found;
         }
-        let mut waiting: FuturesUnordered<_> =
-            endpoints.iter().filter_map(|endpoint| shared.demand(endpoint)).map(done).collect();
+        let demand = |endpoint| shared.demand(endpoint, Asker::Request);
+        let mut waiting: FuturesUnordered<_> = endpoints.iter().filter_map(demand).map(done).collect();
         let first_found = async {
             loop {
                 // First without waiting: a fetch may have ended just now.
@@ -261,22 +269,30 @@ impl Shared {
     }
 
     /// A request, or the warm-up, needs what the endpoint has now: a fetch begins, at once or when it
-    /// may. Tells when it has ended, if that is worth waiting for: no set was ever there, and the fetch is the
+    /// may. Tells when it has ended, if that is to be waited for: no set was ever there, and the fetch is the
     /// first or has begun.
-    fn demand(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<watch::Receiver<u64>> {
+    ///
+    /// For the first, requests wait as [`Endpoint::lets_wait`] says; the warm-up, which ends at a limit of its
+    /// own, always does. Who does not wait has the keys that are there, as after a fetch that failed.
+    fn demand(self: &Arc<Self>, endpoint: &Arc<Endpoint>, asker: Asker) -> Option<watch::Receiver<u64>> {
         if self.is_closed.load(Ordering::SeqCst) {
             return None;
         }
         let attempts = endpoint.attempts();
-        let has_begun = match endpoint.demand(self.clock.monotonic()) {
+        let now = self.clock.monotonic();
+        let has_begun = match endpoint.demand(now) {
             Demand::Begin => self.begin(Arc::clone(endpoint)),
             Demand::UnderWay => true,
             Demand::Waiting => false,
             Demand::Later => return None,
         };
-        // A retry may stand behind others that fail for minutes, in which each request would wait anew.
-        let is_worth_it = endpoint.has_set().is_none_or(|has_set| has_begun && !has_set);
-        is_worth_it.then_some(attempts)
+        let waits = match (endpoint.has_set(), asker) {
+            // A retry may stand behind others that fail for minutes, in which each request would wait anew.
+            (Some(has_set), _) => has_begun && !has_set,
+            (None, Asker::Request) => endpoint.lets_wait(now, self.source.deadline()),
+            (None, Asker::WarmUp) => true,
+        };
+        waits.then_some(attempts)
     }
 }
 

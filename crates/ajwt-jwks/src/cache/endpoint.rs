@@ -53,6 +53,8 @@ struct State {
     began_at: Option<Duration>,
     /// When the next is due by the timer.
     due_at: Duration,
+    /// When the first request came that waits for the first fetch; once the cool-down has passed, anew.
+    waited_from: Option<Duration>,
     /// In a row.
     failures: u32,
     last_error: Option<Arc<FetchError>>,
@@ -152,6 +154,21 @@ impl Endpoint {
             Some(allowed_at) => {
                 state.due_at = state.due_at.min(allowed_at);
                 Demand::Later
+            }
+        }
+    }
+
+    /// Whether a request that comes now waits for the first fetch, which may stand behind others for minutes.
+    /// The first such request does, and so do those that come within the `deadline` after it. No other does until
+    /// [`COOL_DOWN`] has passed since it came, whether the fetch has begun by then or not: the next one is a
+    /// first again.
+    pub(super) fn lets_wait(&self, now: Duration, deadline: Duration) -> bool {
+        let mut state = lock(&self.state);
+        match state.waited_from.map(|from| now.saturating_sub(from)) {
+            Some(passed) if passed < COOL_DOWN => passed < deadline,
+            _ => {
+                state.waited_from = Some(now);
+                true
             }
         }
     }
@@ -300,6 +317,28 @@ mod tests {
         endpoint.end(Err(FetchError::NotModified), Duration::ZERO, 0.0, |_| {});
         assert_eq!(endpoint.demand(Duration::from_millis(29_999)), Demand::Later);
         assert_eq!(endpoint.demand(Duration::from_secs(30)), Demand::Begin);
+    }
+
+    #[test]
+    fn requests_wait_for_the_first_fetch_within_a_deadline_in_each_cool_down() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        for (at, waits) in [
+            (7_000, true),
+            (7_000, true),
+            (11_999, true),
+            (12_000, false),
+            (36_999, false),
+            (37_000, true),
+            (41_999, true),
+            (42_000, false),
+            (66_999, false),
+            (100_000, true),
+            (104_999, true),
+            (105_000, false),
+        ] {
+            let found = endpoint.lets_wait(Duration::from_millis(at), Duration::from_secs(5));
+            assert_eq!(found, waits, "{at}");
+        }
     }
 
     /// By it a fetch waits for those of its kind only.

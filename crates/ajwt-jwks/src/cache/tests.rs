@@ -1,6 +1,8 @@
 //! The cache on paused time: what is fetched when, for how long it is used, and what waits.
 
 mod life;
+#[cfg(feature = "metrics")]
+mod recorder;
 
 use std::collections::BTreeSet;
 
@@ -449,6 +451,29 @@ async fn fifty_endpoints_that_hang_do_not_delay_the_next() {
     assert!(fixture.has(&[A], &key).await);
 }
 
+/// Their sets are there, so that they are refreshed beside the one that is well.
+#[tokio::test(start_paused = true)]
+async fn fifty_endpoints_that_begin_to_hang_do_not_delay_the_next() {
+    let (fixture, key) = Fixture::new();
+    let others = numbered(50);
+    for url in &others {
+        fixture.script.answer(url, Answer::Keys(vec![key.clone()]));
+    }
+    let mut urls: Vec<&str> = others.iter().map(String::as_str).collect();
+    urls.push(A);
+    assert_eq!(fixture.warm_up(&urls).await.fetched, 51);
+    pass(200).await;
+    for url in &others {
+        fixture.script.answer(url, Answer::Hangs);
+    }
+    pass(102).await;
+    // All are due at once, in whatever order: none waits for another, so neither does the last of them.
+    for url in urls {
+        let fetches = fixture.script.fetches(url);
+        assert!(are_at(&fetches, &[0.0, 300.0]), "{url}: {fetches:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fetches_at_once_are_bounded_and_endpoints_that_hang_delay_only_each_other() {
     let (fixture, key) = Fixture::new();
@@ -499,6 +524,31 @@ async fn a_retry_that_stands_behind_others_is_not_waited_for() {
         waited += usize::from(request.await.expect("joined") > asked);
     }
     assert!((1..=RETRIES).contains(&waited), "{waited}");
+}
+
+/// As long as nothing was fetched, neither the queue nor the fetch itself lets each request wait anew.
+#[tokio::test(start_paused = true)]
+async fn a_first_fetch_that_stands_behind_others_is_waited_for_once_within_the_cool_down() {
+    let (fixture, _) = Fixture::new();
+    let hanging = numbered(500);
+    let mut urls: Vec<&str> = hanging.iter().map(String::as_str).collect();
+    urls.push(A);
+    for url in &urls {
+        fixture.script.answer(url, Answer::Hangs);
+    }
+    // It is given up; the fetches go on, 64 at a time for 5 s each, by the order of their URLs: this one's is last.
+    assert!(tokio::time::timeout(Duration::from_secs(1), fixture.warm_up(&urls)).await.is_err());
+    let start = fixture.script.start;
+    for (asked, answered) in [(1, 6), (7, 7), (30, 30), (31, 36), (37, 37)] {
+        tokio::time::sleep_until(start + Duration::from_secs(asked)).await;
+        fixture.ask_for_unknown(&[A]).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(answered), "asked at {asked}");
+    }
+    // The warm-up waits all the same, for it has a limit of its own.
+    assert_eq!(fixture.warm_up(&[A]).await.failed, 1);
+    assert_eq!(start.elapsed(), Duration::from_secs(40));
+    let fetches = fixture.script.fetches(A);
+    assert!(are_at(&fetches, &[35.0]), "{fetches:?}");
 }
 
 #[tokio::test(start_paused = true)]
