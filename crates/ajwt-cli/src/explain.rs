@@ -63,7 +63,7 @@ impl Explain {
         };
         if let Some(signature) = &signature {
             page.section("signature");
-            page.line("made by", &signature.told(self.key.is_some()));
+            page.line("made by", &signature.told());
         }
         page.section("verdict");
         let (is_refused, verdict) = match (refused, signature) {
@@ -120,11 +120,10 @@ impl Signature {
         }
     }
 
-    fn told(&self, is_given: bool) -> String {
+    fn told(&self) -> String {
         match self {
             Self::Of(key) => format!("the key given: {key}"),
             Self::OfNone => "another key than the one given, or the token was altered".to_owned(),
-            Self::NotChecked if is_given => "not checked: the file holds no key".to_owned(),
             Self::NotChecked => "not checked: --key FILE checks it".to_owned(),
         }
     }

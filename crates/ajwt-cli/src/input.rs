@@ -58,7 +58,7 @@ pub(crate) fn public_key(path: &Path) -> Result<NewKey, Failure> {
     key.map_err(|failure| Failure::new(format!("{} holds no usable public key: {failure}", path.display())))
 }
 
-/// The public keys that a file of any format holds: several only where it is a JWK Set.
+/// The public keys that a file of any format holds, one at least: several only where it is a JWK Set.
 pub(crate) fn public_keys(file: &Path, access: &Access) -> Result<Vec<PublicKey>, Failure> {
     let text = read(file, MAX_JWK_SET_LEN)?;
     let unusable =
@@ -80,6 +80,12 @@ fn of_json(text: &[u8]) -> Result<Vec<PublicKey>, Failure> {
     let Ok(set) = JwkSet::from_json(text) else {
         return Ok(vec![PublicKey::from_jwk(text)?]);
     };
+    if set.keys().is_empty() {
+        return Err(Failure::new(match set.skipped().first() {
+            Some(skipped) => format!("none of the set's keys is usable; the first: {}", skipped.reason),
+            None => "the key set is empty".to_owned(),
+        }));
+    }
     for skipped in set.skipped() {
         output::note(&format!(
             "the key with index {} of the set is not usable: {}",

@@ -358,6 +358,10 @@ fn a_configuration_that_is_wrong_is_told() {
     let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
     assert!(ran.code == Some(2) && ran.err.contains("'long' for '--tolerance <SECONDS>'"), "{ran:?}");
 
+    folder.write("empty.json", "{\"keys\":[]}");
+    folder.write("unusable.json", "{\"keys\":[{\"kty\":\"EC\"}]}");
+    // Where it cannot listen, so that it ends in any case.
+    let publish = format!("{SQL} --listen 192.0.2.1:1 --publish-key");
     for (words, told) in [
         ("--config nothing", "nothing cannot be read: No such file or directory (os error 2)"),
         ("--keys nothing --nonce memory", "the folder of keys nothing cannot be read"),
@@ -378,6 +382,11 @@ fn a_configuration_that_is_wrong_is_told() {
             "a refusal quantum of 1.001s is not usable; zero and 1ms to 1s are",
         ),
         (&format!("{SQL} --publish-key nothing"), "nothing cannot be read"),
+        (&format!("{publish} empty.json"), "empty.json holds no usable key: the key set is empty"),
+        (
+            &format!("{publish} unusable.json"),
+            "unusable.json holds no usable key: none of the set's keys is usable; the first: keys with kty",
+        ),
         (&format!("{SQL} --scheme a/b"), "\"a/b\" is no authentication scheme"),
         (&format!("{SQL} --listen 192.0.2.1:1"), "cannot listen on 192.0.2.1:1"),
     ] {
