@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use ajwt_core::{JwkSet, KeyError, MAX_JWK_SET_LEN, MAX_PUBLIC_KEY_LEN, PublicKey};
+use ajwt_core::{JwkSet, JwkSetError, KeyError, MAX_JWK_SET_LEN, MAX_PUBLIC_KEY_LEN, PublicKey};
 use ajwt_server::NewKey;
 use zeroize::Zeroizing;
 
@@ -77,8 +77,11 @@ pub(crate) fn public_keys(file: &Path, access: &Access) -> Result<Vec<PublicKey>
 }
 
 fn of_json(text: &[u8]) -> Result<Vec<PublicKey>, Failure> {
-    let Ok(set) = JwkSet::from_json(text) else {
-        return Ok(vec![PublicKey::from_jwk(text)?]);
+    let set = match JwkSet::from_json(text) {
+        Ok(set) => set,
+        // A key by itself.
+        Err(JwkSetError::NoKeys) => return Ok(vec![PublicKey::from_jwk(text)?]),
+        Err(error) => return Err(error.into()),
     };
     if set.keys().is_empty() {
         return Err(Failure::new(match set.skipped().first() {

@@ -168,6 +168,7 @@ fn what_is_no_key_is_told() {
     folder.write("large", "x".repeat(2_000_000));
     folder.write("empty", "{\"keys\":[]}");
     folder.write("unusable", "{\"keys\":[{\"kty\":\"EC\"},{\"kty\":\"oct\",\"k\":\"AA\"}]}");
+    folder.write("many", format!("{{\"keys\":[{}]}}", ["{}"; 101].join(",")));
     for (file, told) in [
         ("nothing", "nothing cannot be read: No such file or directory (os error 2)"),
         (".", ". cannot be read: Is a directory (os error 21)"),
@@ -181,6 +182,7 @@ fn what_is_no_key_is_told() {
         ),
         ("large", "large has more than 1048576 bytes"),
         ("empty", "empty holds no usable key: the key set is empty"),
+        ("many", "many holds no usable key: the set has more than 100 keys"),
         (
             "unusable",
             "unusable holds no usable key: none of the set's keys is usable; the first: keys with kty \"EC\" are not supported; RSA and OKP with Ed25519 are",
