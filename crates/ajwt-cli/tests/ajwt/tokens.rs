@@ -27,6 +27,8 @@ fn a_token_says_what_it_was_asked_to_say() {
     assert!(explained.contains("username  guido"), "{explained}");
     assert!(explained.contains("aud       orders"), "{explained}");
     assert!(explained.contains("the key given: Ed25519"), "{explained}");
+    let token = folder.good("token --username guido --key a.key");
+    folder.good(&format!("explain {} --audience orders --allow-missing-audience", token.trim_end()));
     let header = folder.good("token --username guido --key a.key --header --scheme Bearer");
     assert!(header.starts_with("Authorization: Bearer ey"), "{header}");
     let piped = folder.ajwt_with(&["explain", "-"], &header);
@@ -50,6 +52,8 @@ fn why_a_token_is_refused() {
     let token = folder.good("token --username guido --key a.key").trim_end().to_owned();
     explain(&token, "--key other.key.pub", "bad_signature");
     explain(&token, "--audience orders", "wrong_audience");
+    let of_another = folder.good("token --username guido --key a.key --audience invoices");
+    explain(of_another.trim_end(), "--audience orders --allow-missing-audience", "wrong_audience");
     explain(&token, "--at 2020-01-01", "outside_window");
     explain(&token.replace('.', ".."), "", "malformed_token");
     explain(&token[1..], "", "malformed_token");
