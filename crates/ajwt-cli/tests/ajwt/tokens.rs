@@ -90,7 +90,11 @@ async fn a_request_is_signed_and_its_answer_printed() {
             "/elsewhere" => StatusCode::FOUND,
             _ => StatusCode::OK,
         };
-        let grpc_status = if parts.uri.path() == "/greeter" { "16" } else { "0" };
+        let grpc_status = match parts.uri.path() {
+            "/greeter" => "16",
+            "/greeter/forbidden" => "7",
+            _ => "0",
+        };
         (status, [("location", "/followed"), ("grpc-status", grpc_status)], text)
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -118,6 +122,8 @@ async fn a_request_is_signed_and_its_answer_printed() {
     let ran = request("POST", "/greeter", &[]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains("does not accept the token (UNAUTHENTICATED): does it know"), "{ran:?}");
+    let ran = request("POST", "/greeter/forbidden", &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(3), ""), "{ran:?}");
     // As with `| head -1`: what the server said stays the exit code.
     let mut command = folder.command(crate::support::AJWT);
     command.args(["request", "GET", &format!("{url}/refused"), "--username", "guido", "--key", "a.key"]);
