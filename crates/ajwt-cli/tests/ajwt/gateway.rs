@@ -374,7 +374,7 @@ fn a_configuration_that_is_wrong_is_told() {
             &format!("{SQL} --memory-strict-start"),
             "--memory-capacity and --memory-strict-start are for --nonce memory",
         ),
-        ("--nonce memory", "no database: give --database-url or set AJWT_DATABASE_URL"),
+        ("--nonce memory", "no users: give --database-url or --keys"),
         ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),
         (&format!("{SQL} --tolerance 0"), "a tolerance of 0ns is not usable; 1s to 3600s are"),
         (
