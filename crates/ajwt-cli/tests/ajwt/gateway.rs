@@ -332,6 +332,36 @@ async fn options_come_from_the_file_then_variables_then_the_command_line() {
     assert!(!gateway.log().contains("DEBUG"), "{}", gateway.log());
 }
 
+#[tokio::test]
+async fn a_token_without_an_audience_passes_where_that_is_allowed() {
+    const FLAG: &str = "--allow-missing-audience";
+    let folder = service();
+    let of_another = folder.good("token --username billing --key billing.key --audience others");
+    let of_another = format!("JWT {}", of_another.trim_end());
+    for (in_file, variable, flag, status) in [
+        (false, None, None, 401),
+        (true, None, None, 200),
+        (true, Some("false"), None, 401),
+        (false, Some("true"), None, 200),
+        (false, Some("false"), Some(FLAG), 200),
+    ] {
+        folder.write(
+            "gateway.toml",
+            format!(
+                "database-url = \"sqlite://ajwt.db\"\nnonce = \"sql\"\naudience = \"orders\"\n\
+                 allow-missing-audience = {in_file}\n"
+            ),
+        );
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["gateway", "--listen", "127.0.0.1:0", "--config", "gateway.toml"]).args(flag);
+        command.envs(variable.map(|value| ("AJWT_ALLOW_MISSING_AUDIENCE", value)));
+        let gateway = Gateway::of(&mut command, &folder);
+        let given = format!("file {in_file}, variable {variable:?}, command line {flag:?}");
+        assert_eq!(gateway.status(&folder.authorization()).await, status, "{given}");
+        assert_eq!(gateway.status(&of_another).await, 401, "{given}");
+    }
+}
+
 #[test]
 fn a_configuration_that_is_wrong_is_told() {
     let folder = service();
