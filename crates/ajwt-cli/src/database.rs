@@ -13,6 +13,9 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::failure::Failure;
 
+/// What to do where tables of ajwt's own schema are missing.
+const WITHOUT_TABLES: &str = "the tables of ajwt are missing or of another version; run ajwt migrate";
+
 /// Which database a command works on.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DatabaseOptions {
@@ -43,8 +46,14 @@ enum SchemaName {
     Django,
 }
 
+/// A database, and whose tables it is to have.
+pub(crate) struct Database {
+    repository: Repository,
+    schema: SchemaName,
+}
+
 /// The repository of one of the databases.
-pub(crate) enum Database {
+enum Repository {
     Sqlite(SqliteRepository),
     Postgres(PostgresRepository),
     MySql(MySqlRepository),
@@ -52,10 +61,10 @@ pub(crate) enum Database {
 
 macro_rules! each {
     ($database:expr, $repository:ident => $result:expr) => {
-        match $database {
-            Database::Sqlite($repository) => $result,
-            Database::Postgres($repository) => $result,
-            Database::MySql($repository) => $result,
+        match &$database.repository {
+            Repository::Sqlite($repository) => $result,
+            Repository::Postgres($repository) => $result,
+            Repository::MySql($repository) => $result,
         }
     };
 }
@@ -74,11 +83,12 @@ impl AdminOptions {
 }
 
 impl DatabaseOptions {
-    /// Opens a database that is there and has the tables.
+    /// Opens a database that is there and has the tables of users and keys.
     pub(crate) async fn open(&self) -> Result<Database, Failure> {
         let database = self.open_to_migrate(false).await?;
         // The query that every request makes: it tells whether tables or columns are missing.
-        database.users().find_by_username("", Freshness::Current).await.map_err(told)?;
+        let found = database.users().find_by_username("", Freshness::Current).await;
+        found.map_err(|error| told(error, self.schema.without_users()))?;
         Ok(database)
     }
 
@@ -94,20 +104,20 @@ impl DatabaseOptions {
             SchemaName::Django => Schema::django(),
         };
         let kind = url.split(':').next().unwrap_or_default();
-        Ok(match kind {
+        let repository = match kind {
             "sqlite" => {
                 if !may_create {
                     check_is_there(url)?;
                 }
-                Database::Sqlite(SqliteRepository::connect(url).await?.with_schema(schema))
+                Repository::Sqlite(SqliteRepository::connect(url).await?.with_schema(schema))
             }
             "postgres" | "postgresql" => {
                 let repository = PostgresRepository::connect(url).await.map_err(unreachable)?;
-                Database::Postgres(repository.with_schema(schema))
+                Repository::Postgres(repository.with_schema(schema))
             }
             "mysql" | "mariadb" => {
                 let repository = MySqlRepository::connect(url).await.map_err(unreachable)?;
-                Database::MySql(repository.with_schema(schema))
+                Repository::MySql(repository.with_schema(schema))
             }
             // Not shown: it may hold a password.
             _ => {
@@ -115,7 +125,29 @@ impl DatabaseOptions {
                     "the database URL begins with none of sqlite://, postgres:// and mysql://",
                 ));
             }
-        })
+        };
+        Ok(Database { repository, schema: self.schema })
+    }
+}
+
+impl SchemaName {
+    /// What to do where tables of users and keys are missing.
+    const fn without_users(self) -> &'static str {
+        match self {
+            Self::Ajwt => WITHOUT_TABLES,
+            Self::Django => {
+                "Django's tables (auth_user, asymmetric_jwt_auth_*) are missing or of another version; run Django's \
+                 migrations"
+            }
+        }
+    }
+
+    /// What to do where the table of used nonces is missing, which is ajwt's beside Django's too.
+    const fn without_nonces(self) -> &'static str {
+        match self {
+            Self::Ajwt => WITHOUT_TABLES,
+            Self::Django => "the table of used nonces is missing; run ajwt migrate --schema django",
+        }
     }
 }
 
@@ -142,20 +174,27 @@ fn unreachable(error: ConnectError) -> Failure {
 }
 
 /// What to do about missing tables, in this program's words.
-fn told(error: RepositoryError) -> Failure {
+fn told(error: RepositoryError, what_to_do: &str) -> Failure {
     if error.source().is_some_and(|source| source.is::<MissingTables>()) {
-        return Failure::new("the tables of ajwt are missing or of another version; run ajwt migrate");
+        return Failure::new(what_to_do);
     }
     error.into()
 }
 
+/// By the codes of PostgreSQL and MySQL; SQLite has none for it.
+fn is_of_missing_table(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    matches!(error.code().as_deref(), Some("42P01" | "42S02")) || error.message().starts_with("no such table")
+}
+
 impl Database {
     fn with_actor(self, actor: &str) -> Self {
-        match self {
-            Self::Sqlite(repository) => Self::Sqlite(repository.with_actor(actor)),
-            Self::Postgres(repository) => Self::Postgres(repository.with_actor(actor)),
-            Self::MySql(repository) => Self::MySql(repository.with_actor(actor)),
-        }
+        let repository = match self.repository {
+            Repository::Sqlite(repository) => Repository::Sqlite(repository.with_actor(actor)),
+            Repository::Postgres(repository) => Repository::Postgres(repository.with_actor(actor)),
+            Repository::MySql(repository) => Repository::MySql(repository.with_actor(actor)),
+        };
+        Self { repository, schema: self.schema }
     }
 
     pub(crate) fn admin(&self) -> &dyn KeyAdmin {
@@ -183,9 +222,9 @@ impl Database {
     }
 
     pub(crate) async fn migrate_without_triggers(&self) -> Result<(), Failure> {
-        match self {
-            Self::MySql(repository) => Ok(repository.migrate_without_triggers().await?),
-            Self::Sqlite(_) | Self::Postgres(_) => Err(Failure::new(
+        match &self.repository {
+            Repository::MySql(repository) => Ok(repository.migrate_without_triggers().await?),
+            Repository::Sqlite(_) | Repository::Postgres(_) => Err(Failure::new(
                 "--without-triggers is for MySQL and MariaDB; this database lets whoever makes tables make triggers",
             )),
         }
@@ -195,23 +234,43 @@ impl Database {
         each!(self, repository => repository.audit(limit).await)
     }
 
-    pub(crate) fn nonces(&self) -> Arc<dyn NonceBackend> {
-        match self {
-            Self::Sqlite(repository) => Arc::new(SqliteNonceBackend::new(repository.pool().clone())),
-            Self::Postgres(repository) => Arc::new(PostgresNonceBackend::new(repository.pool().clone())),
-            Self::MySql(repository) => Arc::new(MySqlNonceBackend::new(repository.pool().clone())),
-        }
+    /// Where used nonces are kept, if that table is there: Django's schema has the users without it.
+    pub(crate) async fn nonces(&self) -> Result<Arc<dyn NonceBackend>, Failure> {
+        // A backend has no call that only looks: each that would tell also marks a table that has no mark yet.
+        let read = each!(self, repository => {
+            sqlx::query("SELECT expires_at FROM ajwt_nonce LIMIT 0").execute(repository.pool()).await.map(drop)
+        });
+        read.map_err(|error| {
+            if is_of_missing_table(&error) {
+                Failure::new(self.schema.without_nonces())
+            } else {
+                Failure::of("reading the table of used nonces")(error)
+            }
+        })?;
+        let backend: Arc<dyn NonceBackend> = match &self.repository {
+            Repository::Sqlite(repository) => Arc::new(SqliteNonceBackend::new(repository.pool().clone())),
+            Repository::Postgres(repository) => {
+                Arc::new(PostgresNonceBackend::new(repository.pool().clone()))
+            }
+            Repository::MySql(repository) => Arc::new(MySqlNonceBackend::new(repository.pool().clone())),
+        };
+        Ok(backend)
     }
 
     /// Marks the table of used nonces as new; whether it is so marked now.
-    pub(crate) async fn initialise_nonces(&self) -> Result<bool, RepositoryError> {
-        match self {
-            Self::Sqlite(repository) => SqliteNonceBackend::new(repository.pool().clone()).initialise().await,
-            Self::Postgres(repository) => {
+    pub(crate) async fn initialise_nonces(&self) -> Result<bool, Failure> {
+        let marked = match &self.repository {
+            Repository::Sqlite(repository) => {
+                SqliteNonceBackend::new(repository.pool().clone()).initialise().await
+            }
+            Repository::Postgres(repository) => {
                 PostgresNonceBackend::new(repository.pool().clone()).initialise().await
             }
-            Self::MySql(repository) => MySqlNonceBackend::new(repository.pool().clone()).initialise().await,
-        }
+            Repository::MySql(repository) => {
+                MySqlNonceBackend::new(repository.pool().clone()).initialise().await
+            }
+        };
+        marked.map_err(|error| told(error, self.schema.without_nonces()))
     }
 
     pub(crate) async fn close(&self) {

@@ -29,6 +29,9 @@ pub(crate) struct Explain {
     /// An audience that the server has; may be given again
     #[arg(long, value_name = "NAME")]
     audience: Vec<String>,
+    /// Accepts tokens that name no audience too, while callers are taught to
+    #[arg(long)]
+    allow_missing_audience: bool,
     /// The server's tolerance in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     tolerance: u64,
@@ -44,6 +47,9 @@ impl Explain {
         let mut validation = Validation::default().with_tolerance(Duration::from_secs(self.tolerance))?;
         for audience in &self.audience {
             validation = validation.with_audience(audience.as_str())?;
+        }
+        if self.allow_missing_audience {
+            validation = validation.allow_missing_audience();
         }
         let keys = match &self.key {
             Some(path) => input::public_keys(path, &self.access)?,
@@ -63,7 +69,7 @@ impl Explain {
         };
         if let Some(signature) = &signature {
             page.section("signature");
-            page.line("made by", &signature.told(self.key.is_some()));
+            page.line("made by", &signature.told());
         }
         page.section("verdict");
         let (is_refused, verdict) = match (refused, signature) {
@@ -120,11 +126,10 @@ impl Signature {
         }
     }
 
-    fn told(&self, is_given: bool) -> String {
+    fn told(&self) -> String {
         match self {
             Self::Of(key) => format!("the key given: {key}"),
             Self::OfNone => "another key than the one given, or the token was altered".to_owned(),
-            Self::NotChecked if is_given => "not checked: the file holds no key".to_owned(),
             Self::NotChecked => "not checked: --key FILE checks it".to_owned(),
         }
     }

@@ -160,12 +160,8 @@ impl Gateway {
     async fn get_ready(&self) -> Result<Ready, Failure> {
         let published = self.published_keys()?;
         let metrics = metrics::install()?;
-        let database = match &self.keys {
-            Some(_) => None,
-            None => Some(self.database.open().await?),
-        };
+        let Sources { database, store, users, trusted } = self.sources().await?;
         let validation = self.validation()?;
-        let Sources { store, users, trusted } = self.sources(database.as_ref()).await?;
         let nonces = Arc::new(ObservedNonces::new(self.nonce.open(database.as_ref()).await?));
         let health = Health::new(store, Arc::clone(&nonces) as _, &validation)?;
         let key_sets = self.key_sets(&*trusted).await?;
@@ -227,17 +223,24 @@ impl Gateway {
         Ok(None)
     }
 
-    async fn sources(&self, database: Option<&Database>) -> Result<Sources, Failure> {
-        let Some(database) = database else {
-            let Some(folder) = &self.keys else {
-                return Err(Failure::new("no users: give --database-url or --keys"));
-            };
+    async fn sources(&self) -> Result<Sources, Failure> {
+        if let Some(folder) = &self.keys {
             let users = Arc::new(KeyDirectory::open(folder).await?);
-            return Ok(Sources { store: users.clone(), users: users.clone(), trusted: users });
-        };
+            return Ok(Sources {
+                database: None,
+                store: users.clone(),
+                users: users.clone(),
+                trusted: users,
+            });
+        }
+        if self.database.database_url.is_none() {
+            return Err(Failure::new("no users: give --database-url or --keys"));
+        }
+        let database = self.database.open().await?;
         let options = UserCacheOptions::default().max_staleness(Duration::from_millis(self.max_staleness));
         let users = Arc::new(database.cached_users(options));
-        Ok(Sources { store: database.users(), users, trusted: database.trusted_urls() })
+        let (store, trusted) = (database.users(), database.trusted_urls());
+        Ok(Sources { database: Some(database), store, users, trusted })
     }
 }
 
@@ -264,6 +267,8 @@ struct Ready {
 
 /// Where users come from.
 struct Sources {
+    /// `None`: from a folder.
+    database: Option<Database>,
     /// The store itself, which tells whether it works.
     store: Users,
     /// What requests ask.

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use ajwt_core::{JwkSet, KeyError, MAX_JWK_SET_LEN, MAX_PUBLIC_KEY_LEN, PublicKey};
+use ajwt_core::{JwkSet, JwkSetError, KeyError, MAX_JWK_SET_LEN, MAX_PUBLIC_KEY_LEN, PublicKey};
 use ajwt_server::NewKey;
 use zeroize::Zeroizing;
 
@@ -58,7 +58,7 @@ pub(crate) fn public_key(path: &Path) -> Result<NewKey, Failure> {
     key.map_err(|failure| Failure::new(format!("{} holds no usable public key: {failure}", path.display())))
 }
 
-/// The public keys that a file of any format holds: several only where it is a JWK Set.
+/// The public keys that a file of any format holds, one at least: several only where it is a JWK Set.
 pub(crate) fn public_keys(file: &Path, access: &Access) -> Result<Vec<PublicKey>, Failure> {
     let text = read(file, MAX_JWK_SET_LEN)?;
     let unusable =
@@ -77,9 +77,18 @@ pub(crate) fn public_keys(file: &Path, access: &Access) -> Result<Vec<PublicKey>
 }
 
 fn of_json(text: &[u8]) -> Result<Vec<PublicKey>, Failure> {
-    let Ok(set) = JwkSet::from_json(text) else {
-        return Ok(vec![PublicKey::from_jwk(text)?]);
+    let set = match JwkSet::from_json(text) {
+        Ok(set) => set,
+        // A key by itself.
+        Err(JwkSetError::NoKeys) => return Ok(vec![PublicKey::from_jwk(text)?]),
+        Err(error) => return Err(error.into()),
     };
+    if set.keys().is_empty() {
+        return Err(Failure::new(match set.skipped().first() {
+            Some(skipped) => format!("none of the set's keys is usable; the first: {}", skipped.reason),
+            None => "the key set is empty".to_owned(),
+        }));
+    }
     for skipped in set.skipped() {
         output::note(&format!(
             "the key with index {} of the set is not usable: {}",

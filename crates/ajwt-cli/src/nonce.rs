@@ -108,7 +108,7 @@ impl NonceOptions {
                 );
                 Ok(Arc::new(self.memory()))
             }
-            (Store::Sql, Some(database)) => Ok(database.nonces()),
+            (Store::Sql, Some(database)) => database.nonces().await,
             (Store::Sql, None) => {
                 Err(Failure::new("--nonce sql needs a database: give --database-url, or another --nonce"))
             }

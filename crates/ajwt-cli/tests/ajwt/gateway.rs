@@ -332,6 +332,36 @@ async fn options_come_from_the_file_then_variables_then_the_command_line() {
     assert!(!gateway.log().contains("DEBUG"), "{}", gateway.log());
 }
 
+#[tokio::test]
+async fn a_token_without_an_audience_passes_where_that_is_allowed() {
+    const FLAG: &str = "--allow-missing-audience";
+    let folder = service();
+    let of_another = folder.good("token --username billing --key billing.key --audience others");
+    let of_another = format!("JWT {}", of_another.trim_end());
+    for (in_file, variable, flag, status) in [
+        (false, None, None, 401),
+        (true, None, None, 200),
+        (true, Some("false"), None, 401),
+        (false, Some("true"), None, 200),
+        (false, Some("false"), Some(FLAG), 200),
+    ] {
+        folder.write(
+            "gateway.toml",
+            format!(
+                "database-url = \"sqlite://ajwt.db\"\nnonce = \"sql\"\naudience = \"orders\"\n\
+                 allow-missing-audience = {in_file}\n"
+            ),
+        );
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["gateway", "--listen", "127.0.0.1:0", "--config", "gateway.toml"]).args(flag);
+        command.envs(variable.map(|value| ("AJWT_ALLOW_MISSING_AUDIENCE", value)));
+        let gateway = Gateway::of(&mut command, &folder);
+        let given = format!("file {in_file}, variable {variable:?}, command line {flag:?}");
+        assert_eq!(gateway.status(&folder.authorization()).await, status, "{given}");
+        assert_eq!(gateway.status(&of_another).await, 401, "{given}");
+    }
+}
+
 #[test]
 fn a_configuration_that_is_wrong_is_told() {
     let folder = service();
@@ -358,6 +388,10 @@ fn a_configuration_that_is_wrong_is_told() {
     let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
     assert!(ran.code == Some(2) && ran.err.contains("'long' for '--tolerance <SECONDS>'"), "{ran:?}");
 
+    folder.write("empty.json", "{\"keys\":[]}");
+    folder.write("unusable.json", "{\"keys\":[{\"kty\":\"EC\"}]}");
+    // Where it cannot listen, so that it ends in any case.
+    let publish = format!("{SQL} --listen 192.0.2.1:1 --publish-key");
     for (words, told) in [
         ("--config nothing", "nothing cannot be read: No such file or directory (os error 2)"),
         ("--keys nothing --nonce memory", "the folder of keys nothing cannot be read"),
@@ -370,7 +404,7 @@ fn a_configuration_that_is_wrong_is_told() {
             &format!("{SQL} --memory-strict-start"),
             "--memory-capacity and --memory-strict-start are for --nonce memory",
         ),
-        ("--nonce memory", "no database: give --database-url or set AJWT_DATABASE_URL"),
+        ("--nonce memory", "no users: give --database-url or --keys"),
         ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),
         (&format!("{SQL} --tolerance 0"), "a tolerance of 0ns is not usable; 1s to 3600s are"),
         (
@@ -378,6 +412,11 @@ fn a_configuration_that_is_wrong_is_told() {
             "a refusal quantum of 1.001s is not usable; zero and 1ms to 1s are",
         ),
         (&format!("{SQL} --publish-key nothing"), "nothing cannot be read"),
+        (&format!("{publish} empty.json"), "empty.json holds no usable key: the key set is empty"),
+        (
+            &format!("{publish} unusable.json"),
+            "unusable.json holds no usable key: none of the set's keys is usable; the first: keys with kty",
+        ),
         (&format!("{SQL} --scheme a/b"), "\"a/b\" is no authentication scheme"),
         (&format!("{SQL} --listen 192.0.2.1:1"), "cannot listen on 192.0.2.1:1"),
     ] {

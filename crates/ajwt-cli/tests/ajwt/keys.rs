@@ -166,6 +166,9 @@ fn what_is_no_key_is_told() {
     folder.write("text", "hello\n");
     folder.write("json", "{\"kty\":\"EC\"}");
     folder.write("large", "x".repeat(2_000_000));
+    folder.write("empty", "{\"keys\":[]}");
+    folder.write("unusable", "{\"keys\":[{\"kty\":\"EC\"},{\"kty\":\"oct\",\"k\":\"AA\"}]}");
+    folder.write("many", format!("{{\"keys\":[{}]}}", ["{}"; 101].join(",")));
     for (file, told) in [
         ("nothing", "nothing cannot be read: No such file or directory (os error 2)"),
         (".", ". cannot be read: Is a directory (os error 21)"),
@@ -178,12 +181,20 @@ fn what_is_no_key_is_told() {
             "json holds no usable key: keys with kty \"EC\" are not supported; RSA and OKP with Ed25519 are",
         ),
         ("large", "large has more than 1048576 bytes"),
+        ("empty", "empty holds no usable key: the key set is empty"),
+        ("many", "many holds no usable key: the set has more than 100 keys"),
+        (
+            "unusable",
+            "unusable holds no usable key: none of the set's keys is usable; the first: keys with kty \"EC\" are not supported; RSA and OKP with Ed25519 are",
+        ),
         (
             "a.key",
             "the key file a.key has mode 0640, so others can use the key: chmod 600 a.key, or give --allow-open-permissions where that is meant (Kubernetes secrets)",
         ),
     ] {
         assert_eq!(folder.bad(&format!("key show {file}")), told);
+        // Without a key it would leave the signature unchecked, and accept the token.
+        assert_eq!(folder.bad(&format!("explain token --key {file}")), told);
     }
     folder.good("key show a.key --allow-open-permissions");
 }

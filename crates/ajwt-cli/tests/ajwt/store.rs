@@ -221,8 +221,8 @@ CREATE TABLE asymmetric_jwt_auth_jwksendpointtrust (id INTEGER PRIMARY KEY AUTOI
     user_id INTEGER NOT NULL UNIQUE, jwks_url VARCHAR(200) NOT NULL, last_used_on DATETIME);
 INSERT INTO auth_user (username, is_active) VALUES ('billing', 1);";
 
-#[tokio::test]
-async fn the_tables_of_django() {
+/// With a database as Django's migrations leave it.
+async fn of_django() -> Folder {
     use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
     let folder = Folder::new();
@@ -230,7 +230,12 @@ async fn the_tables_of_django() {
     let mut connection = options.connect().await.expect("connected");
     sqlx::raw_sql(DJANGO).execute(&mut connection).await.expect("made");
     connection.close().await.expect("closed");
+    folder
+}
 
+#[tokio::test]
+async fn the_tables_of_django() {
+    let folder = of_django().await;
     let django = format!("{DATABASE} --schema django");
     folder.good(&format!("migrate {django}"));
     folder.good(&format!("nonce init --nonce sql {django}"));
@@ -247,6 +252,30 @@ async fn the_tables_of_django() {
     assert_eq!(gateway.wait().0.code(), Some(0));
     let keys = json(&folder.good(&format!("key list billing --json {django}")));
     assert!(keys[0]["last_used_on"].is_string() && keys[0]["comment"] == "mine", "{keys:?}");
+}
+
+/// Django's migrations make the tables of users and keys, and `ajwt migrate` that of used nonces.
+#[tokio::test]
+async fn beside_django_it_is_told_which_migration_is_missing() {
+    let folder = of_django().await;
+    let django = format!("{DATABASE} --schema django");
+    assert_eq!(folder.good(&format!("user list {django}")), "USERNAME  ACTIVE\nbilling   yes\n");
+    // Where it cannot listen, so that it ends in any case.
+    let gateway = format!("gateway --listen 192.0.2.1:1 {django}");
+    let of_nonces = "the table of used nonces is missing; run ajwt migrate --schema django";
+    assert_eq!(folder.bad(&format!("{gateway} --nonce sql")), of_nonces);
+    assert_eq!(folder.bad(&format!("nonce init --nonce sql {django}")), of_nonces);
+    folder.good(&format!("migrate {django}"));
+    let told = folder.bad(&format!("{gateway} --nonce sql"));
+    assert!(told.starts_with("cannot listen on 192.0.2.1:1"), "{told}");
+    // The gateway has only looked at the table, and not taken it into use.
+    folder.good(&format!("nonce init --nonce sql {django}"));
+
+    let folder = Folder::with_database();
+    assert_eq!(
+        folder.bad(&format!("user list {django}")),
+        "Django's tables (auth_user, asymmetric_jwt_auth_*) are missing or of another version; run Django's migrations"
+    );
 }
 
 /// The first of the two migrations, as an earlier version would have left it.

@@ -27,6 +27,8 @@ fn a_token_says_what_it_was_asked_to_say() {
     assert!(explained.contains("username  guido"), "{explained}");
     assert!(explained.contains("aud       orders"), "{explained}");
     assert!(explained.contains("the key given: Ed25519"), "{explained}");
+    let token = folder.good("token --username guido --key a.key");
+    folder.good(&format!("explain {} --audience orders --allow-missing-audience", token.trim_end()));
     let header = folder.good("token --username guido --key a.key --header --scheme Bearer");
     assert!(header.starts_with("Authorization: Bearer ey"), "{header}");
     let piped = folder.ajwt_with(&["explain", "-"], &header);
@@ -50,6 +52,8 @@ fn why_a_token_is_refused() {
     let token = folder.good("token --username guido --key a.key").trim_end().to_owned();
     explain(&token, "--key other.key.pub", "bad_signature");
     explain(&token, "--audience orders", "wrong_audience");
+    let of_another = folder.good("token --username guido --key a.key --audience invoices");
+    explain(of_another.trim_end(), "--audience orders --allow-missing-audience", "wrong_audience");
     explain(&token, "--at 2020-01-01", "outside_window");
     explain(&token.replace('.', ".."), "", "malformed_token");
     explain(&token[1..], "", "malformed_token");
@@ -86,7 +90,11 @@ async fn a_request_is_signed_and_its_answer_printed() {
             "/elsewhere" => StatusCode::FOUND,
             _ => StatusCode::OK,
         };
-        let grpc_status = if parts.uri.path() == "/greeter" { "16" } else { "0" };
+        let grpc_status = match parts.uri.path() {
+            "/greeter" => "16",
+            "/greeter/forbidden" => "7",
+            _ => "0",
+        };
         (status, [("location", "/followed"), ("grpc-status", grpc_status)], text)
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -114,6 +122,8 @@ async fn a_request_is_signed_and_its_answer_printed() {
     let ran = request("POST", "/greeter", &[]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains("does not accept the token (UNAUTHENTICATED): does it know"), "{ran:?}");
+    let ran = request("POST", "/greeter/forbidden", &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(3), ""), "{ran:?}");
     // As with `| head -1`: what the server said stays the exit code.
     let mut command = folder.command(crate::support::AJWT);
     command.args(["request", "GET", &format!("{url}/refused"), "--username", "guido", "--key", "a.key"]);
