@@ -69,6 +69,26 @@ macro_rules! each {
     };
 }
 
+/// With the nonce backend of a database.
+macro_rules! each_nonces {
+    ($database:expr, $nonces:ident => $result:expr) => {
+        match &$database.repository {
+            Repository::Sqlite(repository) => {
+                let $nonces = SqliteNonceBackend::new(repository.pool().clone());
+                $result
+            }
+            Repository::Postgres(repository) => {
+                let $nonces = PostgresNonceBackend::new(repository.pool().clone());
+                $result
+            }
+            Repository::MySql(repository) => {
+                let $nonces = MySqlNonceBackend::new(repository.pool().clone());
+                $result
+            }
+        }
+    };
+}
+
 impl AdminOptions {
     pub(crate) async fn open(&self) -> Result<Database, Failure> {
         // sudo's variable first: who it was, not who it became.
@@ -181,12 +201,6 @@ fn told(error: RepositoryError, what_to_do: &str) -> Failure {
     error.into()
 }
 
-/// By the codes of PostgreSQL and MySQL; SQLite has none for it.
-fn is_of_missing_table(error: &sqlx::Error) -> bool {
-    let Some(error) = error.as_database_error() else { return false };
-    matches!(error.code().as_deref(), Some("42P01" | "42S02")) || error.message().starts_with("no such table")
-}
-
 impl Database {
     fn with_actor(self, actor: &str) -> Self {
         let repository = match self.repository {
@@ -236,40 +250,15 @@ impl Database {
 
     /// Where used nonces are kept, if that table is there: Django's schema has the users without it.
     pub(crate) async fn nonces(&self) -> Result<Arc<dyn NonceBackend>, Failure> {
-        // A backend has no call that only looks: each that would tell also marks a table that has no mark yet.
-        let read = each!(self, repository => {
-            sqlx::query("SELECT expires_at FROM ajwt_nonce LIMIT 0").execute(repository.pool()).await.map(drop)
-        });
-        read.map_err(|error| {
-            if is_of_missing_table(&error) {
-                Failure::new(self.schema.without_nonces())
-            } else {
-                Failure::of("reading the table of used nonces")(error)
-            }
-        })?;
-        let backend: Arc<dyn NonceBackend> = match &self.repository {
-            Repository::Sqlite(repository) => Arc::new(SqliteNonceBackend::new(repository.pool().clone())),
-            Repository::Postgres(repository) => {
-                Arc::new(PostgresNonceBackend::new(repository.pool().clone()))
-            }
-            Repository::MySql(repository) => Arc::new(MySqlNonceBackend::new(repository.pool().clone())),
-        };
-        Ok(backend)
+        each_nonces!(self, nonces => match nonces.check().await {
+            Ok(()) => Ok(Arc::new(nonces)),
+            Err(error) => Err(told(error, self.schema.without_nonces())),
+        })
     }
 
     /// Marks the table of used nonces as new; whether it is so marked now.
     pub(crate) async fn initialise_nonces(&self) -> Result<bool, Failure> {
-        let marked = match &self.repository {
-            Repository::Sqlite(repository) => {
-                SqliteNonceBackend::new(repository.pool().clone()).initialise().await
-            }
-            Repository::Postgres(repository) => {
-                PostgresNonceBackend::new(repository.pool().clone()).initialise().await
-            }
-            Repository::MySql(repository) => {
-                MySqlNonceBackend::new(repository.pool().clone()).initialise().await
-            }
-        };
+        let marked = each_nonces!(self, nonces => nonces.initialise().await);
         marked.map_err(|error| told(error, self.schema.without_nonces()))
     }
 

@@ -112,6 +112,11 @@ impl<T: NonceTable> Nonces<T> {
         Ok(since == Timestamp::from_millis(0))
     }
 
+    /// Looks whether the table can be read; sets no mark.
+    pub(crate) async fn check(&self) -> Result<(), RepositoryError> {
+        self.shared.table.since().await.map(drop).map_err(failed("reading the nonce table"))
+    }
+
     pub(crate) async fn sweep(&self) {
         self.shared.sweep().await;
     }

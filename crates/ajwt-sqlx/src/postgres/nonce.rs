@@ -95,6 +95,16 @@ impl PostgresNonceBackend {
         self.0.initialise().await
     }
 
+    /// Looks whether the table of nonces is there, and changes nothing: for a service that would rather not start than
+    /// answer each request with 503.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if it cannot be read, with [`MissingTables`](crate::MissingTables) for its source where the
+    /// migrations were not run.
+    pub async fn check(&self) -> Result<(), RepositoryError> {
+        self.0.check().await
+    }
+
     /// Removes the rows that have expired now, as the background task does every 10 s.
     pub async fn sweep(&self) {
         self.0.sweep().await;
