@@ -2,6 +2,7 @@
 
 mod expected;
 mod gateway;
+mod https;
 mod keys;
 mod readme;
 mod servers;

@@ -1,4 +1,4 @@
-//! Passphrases that are asked for on a terminal: a pseudo-terminal, of which the test is the person.
+//! What is asked for and shown on a terminal: a pseudo-terminal, of which the test is the person.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,6 +18,9 @@ use rustix::{
 use crate::support::{AJWT, Folder};
 
 const PASSPHRASE: &str = "correct horse";
+
+/// A kind of terminal on which lines can be cleared: on others no progress is shown.
+const TERM: &str = "xterm";
 
 /// The program on a terminal of its own.
 struct Terminal {
@@ -40,7 +43,7 @@ impl Terminal {
             || -> Stdio { OpenOptions::new().read(true).write(true).open(name).expect("it opens").into() };
         // In a session of its own, whose terminal it is.
         let mut command = folder.command("setsid");
-        command.args(["--ctty", AJWT]).args(words.split(' '));
+        command.args(["--ctty", AJWT]).args(words.split(' ')).env("TERM", TERM);
         let program = command.stdin(theirs()).stdout(theirs()).stderr(theirs()).spawn().expect("it runs");
         drop(command);
 
@@ -163,4 +166,45 @@ fn without_a_terminal_it_says_what_to_give_instead() {
         assert!(told.contains("give --passphrase-file"), "{told}");
         assert_eq!(told.lines().count(), 1, "{told}");
     }
+}
+
+#[test]
+fn making_a_large_key_shows_that_it_goes_on() {
+    let folder = Folder::new();
+    folder.write("passphrase", PASSPHRASE);
+    let keygen =
+        |bits: u16| format!("keygen --type rsa --bits {bits} --passphrase-file passphrase -o {bits}.key");
+    let progress = "looking for two large primes";
+    // Of a size that takes its time. It is not waited for.
+    let terminal = Terminal::start(&folder, &keygen(8192));
+    terminal.wait("progress", || terminal.screen().contains(progress));
+    drop(terminal);
+
+    let (code, told) = without_a_terminal(&folder, &keygen(4096));
+    assert_eq!((code, told.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn an_import_shows_how_far_it_is() {
+    let folder = Folder::with_database();
+    let keys = (0..100).map(|_| {
+        let key = PrivateKey::generate_ed25519().expect("a key");
+        key.public_key().to_openssh("") + "\n"
+    });
+    folder.write("keys", keys.collect::<String>());
+    let import = "key import billing --authorized-keys keys --database-url sqlite://ajwt.db";
+    let (status, shown) = Terminal::start(&folder, import).end();
+    assert!(status.success(), "{shown}");
+    assert!(shown.contains(" 1/100") && shown.contains("ajwt: added 100 of 100 keys"), "{shown:?}");
+
+    // They are there by now, and gone through all the same.
+    let (code, told) = without_a_terminal(&folder, import);
+    let due = "ajwt: added 0 of 100 keys; the user has the others already\n";
+    assert_eq!((code, told.as_str()), (Some(0), due));
+}
+
+/// How a command ends whose standard error is none, in an environment that comes from one; and what it tells.
+fn without_a_terminal(folder: &Folder, words: &str) -> (Option<i32>, String) {
+    let output = folder.command(AJWT).args(words.split(' ')).env("TERM", TERM).output().expect("it runs");
+    (output.status.code(), String::from_utf8(output.stderr).expect("text"))
 }

@@ -1,6 +1,11 @@
-//! Keys from trusted URLs: another gateway publishes them.
+//! Keys from trusted URLs: another gateway publishes them, or a server with TLS.
 
-use crate::support::{Folder, Gateway, eventually};
+use axum::{Router, routing::any};
+
+use crate::{
+    https::{authorities, complaint, on_system_with},
+    support::{AJWT, Folder, Gateway, eventually},
+};
 
 const DATABASE: &str = "--database-url sqlite://ajwt.db";
 const LOCAL: &str = "--jwks-insecure-http --jwks-allow-network 127.0.0.0/8";
@@ -62,4 +67,44 @@ async fn urls_in_a_folder_count_too() {
     eventually("acceptance", async || gateway.status(&token(&folder)).await == 200).await;
     std::fs::remove_file(folder.path("callers/partner.jwks")).expect("removed");
     eventually("refusal", async || gateway.status(&token(&folder)).await == 401).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_sets_may_come_from_servers_with_an_authority_of_their_own() {
+    let folder = Folder::with_database();
+    folder.good("keygen -o partner.key");
+    folder.good(&format!("user add partner {DATABASE}"));
+    let set = folder.good("key show partner.key --format jwks");
+    let app = Router::new().fallback(any(move || std::future::ready(set.clone())));
+    let url = authorities(&folder).serve(app).await + "/jwks.json";
+    let options = format!("{DATABASE} --jwks-allow-network 127.0.0.0/8");
+    let add = |more: &str| {
+        on_system_with("other.pem", &folder, &format!("trust add partner {url} {options}{more}"))
+    };
+    let gateway = |more: &str| {
+        let mut command = folder.command(AJWT);
+        command.args(["gateway", "--listen", "127.0.0.1:0", "--nonce", "memory"]);
+        command.args(format!("{options}{more}").split(' ')).env("SSL_CERT_FILE", folder.path("other.pem"));
+        Gateway::of(&mut command, &folder)
+    };
+
+    for more in ["", " --jwks-ca other.pem"] {
+        let told = complaint(&add(more));
+        let due = "the URL was not added, for its key set cannot be fetched (--no-fetch): cannot connect";
+        assert!(told.starts_with(due) && told.contains("invalid peer certificate"), "{more}: {told}");
+    }
+    assert_eq!(folder.good(&format!("trust list partner {DATABASE}")).lines().count(), 1, "none was added");
+    let added = add(" --jwks-ca ca.pem");
+    let fingerprint = folder.good("key show partner.key --format fingerprint");
+    assert!(added.code == Some(0) && added.out.contains(fingerprint.trim_end()), "{added:?}");
+
+    let without = gateway("");
+    // Memory nonces refuse tokens from before the second of their start.
+    let billing = async || without.status(&folder.authorization()).await == 200;
+    eventually("acceptance of another user", billing).await;
+    assert_eq!(without.status(&token(&folder)).await, 401);
+    assert!(without.log().contains("invalid peer certificate"), "{}", without.log());
+    drop(without);
+    let trusting = gateway(" --jwks-ca ca.pem");
+    eventually("acceptance", async || trusting.status(&token(&folder)).await == 200).await;
 }

@@ -1,6 +1,16 @@
 //! The configuration of docs/gateway.md, in a real nginx, before a plain service.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use reqwest::RequestBuilder;
 
@@ -130,4 +140,87 @@ async fn an_internal_redirect_asks_no_second_time() {
         401,
         "who is not accepted learns nothing"
     );
+}
+
+/// Requests of a test. Those that run into a server that fails are each second one.
+const REQUESTS: usize = 6;
+
+/// nginx would ask the other gateway, which knows the token by then. Either may be the first to be asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_loses_its_answer_is_asked_once() {
+    let (folder, gateway) = gateway();
+    let address = gateway.address().to_owned();
+    let (losing, asked) = closing(move |question| {
+        let mut gateway = TcpStream::connect(&address).expect("connected");
+        gateway.write_all(&head(question)).expect("passed on");
+        let answer = head(&mut gateway);
+        assert!(answer.starts_with(b"HTTP/1."), "{}", answer.escape_ascii());
+    });
+    let nginx = nginx(&folder, &before(&losing, gateway.address()), &app().await);
+    let mut statuses = Vec::new();
+    for _ in 0..REQUESTS {
+        statuses.push(send(nginx.get("/", &folder.authorization())).await.status().as_u16());
+    }
+    let count = |status| statuses.iter().filter(|found| **found == status).count();
+    let lost = asked.load(Ordering::SeqCst);
+    assert!(lost > 0, "{statuses:?}");
+    assert_eq!((count(500), count(200)), (lost, REQUESTS - lost), "{statuses:?}");
+    has_decided_once_each(&gateway).await;
+}
+
+/// The service's own retries come after the question.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_the_service_asks_no_second_time() {
+    let (folder, gateway) = gateway();
+    let (broken, tried) = closing(|request| {
+        head(request);
+    });
+    let nginx = nginx(&folder, gateway.address(), &before(&broken, &app().await));
+    for _ in 0..REQUESTS {
+        let answer = send(nginx.get("/", &folder.authorization())).await;
+        assert_eq!(answer.status(), 200);
+        let seen = answer.text().await.expect("text");
+        assert!(seen.contains("user [\"\\\"billing\\\"\"] key 1 "), "{seen}");
+    }
+    assert!(tried.load(Ordering::SeqCst) > 0, "none was tried again");
+    has_decided_once_each(&gateway).await;
+}
+
+/// What stands after `server` where there are two of them, and the first is kept though it fails.
+fn before(first: &str, second: &str) -> String {
+    format!("{first} max_fails=0;\n    server {second}")
+}
+
+/// Where something answers nobody: it does this with each connection, and closes it. And how many came.
+fn closing(does: impl Fn(&mut TcpStream) + Send + 'static) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let came = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&came);
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+            does(&mut connection.expect("a connection"));
+        }
+    });
+    (address, came)
+}
+
+/// A request or an answer up to its body, of which there is none.
+fn head(connection: &mut TcpStream) -> Vec<u8> {
+    let (mut head, mut bytes) = (Vec::new(), [0; 1024]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match connection.read(&mut bytes) {
+            Ok(count @ 1..) => head.extend(&bytes[..count]),
+            _ => break,
+        }
+    }
+    head
+}
+
+async fn has_decided_once_each(gateway: &Gateway) {
+    let metrics = gateway.text("/metrics").await;
+    let due = format!("ajwt_authentications_total{{outcome=\"accepted\",reason=\"accepted\"}} {REQUESTS}");
+    assert!(metrics.lines().any(|line| line == due), "{metrics}");
+    assert!(!metrics.contains("reason=\"replayed\""), "{metrics}");
 }
