@@ -35,6 +35,18 @@ pub(crate) enum Mode {
     BadIsAnonymous,
     ProblemDetails,
     ShowingReasons,
+    HttpOnly,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Required,
+        Self::Optional,
+        Self::BadIsAnonymous,
+        Self::ProblemDetails,
+        Self::ShowingReasons,
+        Self::HttpOnly,
+    ];
 }
 
 /// The options are the same on both adapters' types.
@@ -46,6 +58,7 @@ macro_rules! guarded {
             Mode::BadIsAnonymous => $adapter::new($authenticator).bad_credentials_are_anonymous(),
             Mode::ProblemDetails => $adapter::new($authenticator).rejection_body(problem_details),
             Mode::ShowingReasons => $adapter::new($authenticator).insecure_show_reasons(),
+            Mode::HttpOnly => $adapter::new($authenticator).http_answers_only(),
         }
     };
 }
