@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Asks all doors; their common answer.
-async fn ask_all(addresses: [SocketAddr; 3], request: &[u8]) -> Result<Response, String> {
+pub(crate) async fn ask_all(addresses: [SocketAddr; 3], request: &[u8]) -> Result<Response, String> {
     let [one, two, three] = addresses.map(|address| ask(address, request));
     let (first, second, third) = tokio::join!(one, two, three);
     for (name, other) in NAMES[1..].iter().zip([second, third]) {
