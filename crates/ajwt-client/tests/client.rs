@@ -278,6 +278,27 @@ async fn nobody_listening_is_tried_again_and_then_an_error() {
     }
 }
 
+/// On a clock that jumps to the next limit: the resolver never answers, so that nothing else is waited for.
+#[tokio::test(start_paused = true)]
+async fn connecting_takes_five_seconds_at_most_and_an_attempt_thirty() {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    const ORIGIN: &str = "http://localhost:1";
+    for (is_connect, limit) in [(true, Duration::from_secs(5)), (false, Duration::from_secs(30))] {
+        let signer = OriginSigner::new(signer(ed25519()), [ORIGIN]).expect("an origin");
+        let client = ClientBuilder::new(signer).retries(0).transport(|reqwest| {
+            let reqwest = reqwest.dns_resolver(Resolver { hangs: true, ..Resolver::default() });
+            // The limit of the whole is seen where that of its part is not reached.
+            if is_connect { reqwest } else { reqwest.connect_timeout(HOUR) }
+        });
+        let client = client.build().expect("a client");
+        let started = tokio::time::Instant::now();
+        let result = tokio::time::timeout(2 * HOUR, client.get(ORIGIN).send()).await;
+        let (error, took) = (result.expect("a limit").expect_err("no address"), started.elapsed());
+        assert_eq!((error.is_connect(), error.is_timeout()), (is_connect, true), "{error:?}");
+        assert!(took >= limit && took < limit + Duration::from_secs(1), "{took:?}: {error:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_timed_out_is_not_sent_again() {
     let seen = Seen::default();
