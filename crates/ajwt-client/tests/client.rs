@@ -157,6 +157,7 @@ fn failing(statuses: &'static [u16]) -> Router {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "a test measures")]
 async fn idempotent_requests_are_sent_again_on_502_503_and_504_and_others_are_not() {
     for (method, statuses, answer, attempts) in [
         (Method::GET, &[502, 503, 504][..], 200, 4),
@@ -172,9 +173,14 @@ async fn idempotent_requests_are_sent_again_on_502_503_and_504_and_others_are_no
         let seen = Seen::default();
         let origin = serve(seen.layer(failing(statuses))).await;
         let client = client(signer(ed25519()), &[&origin]);
+        let started = Instant::now();
         let response = client.request(method.clone(), &origin).body("x").send().await.expect("an answer");
+        let took = started.elapsed();
         assert_eq!(response.status(), answer, "{method} {statuses:?}");
         assert_eq!(tokens(&seen).len(), attempts, "{method} {statuses:?}");
+        // Jitter only adds to 0.1, 0.2 and 0.4 s.
+        let waits = [0, 100, 300, 700].map(Duration::from_millis);
+        assert!(took >= waits[attempts - 1], "{method} {statuses:?}: {took:?}");
     }
 }
 
