@@ -13,7 +13,7 @@ use ajwt_server::{Clock as _, SystemClock};
 use ajwt_sqlx::SqliteRepository;
 use axum::http::HeaderValue;
 use quickstart::{call, register, service};
-use reqwest::{Client, header::AUTHORIZATION, redirect::Policy};
+use reqwest::{Client, header::AUTHORIZATION, redirect::Policy, retry};
 use tokio::net::TcpListener;
 
 const USAGE: &str = "usage: quickstart [--serve PORT]";
@@ -57,7 +57,7 @@ async fn demonstrate() -> Result<bool, Box<dyn Error>> {
     let url = format!("http://{}/hello", listener.local_addr()?);
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
 
-    let client = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+    let client = Client::builder().no_proxy().redirect(Policy::none()).retry(retry::never()).build()?;
     let (ed25519, rsa) = (RequestSigner::new("guido", ed25519)?, RequestSigner::new("guido", rsa)?);
     let stranger = RequestSigner::new("guido", PrivateKey::generate_ed25519()?)?;
     let now = SystemClock::new().now();
