@@ -33,14 +33,16 @@
 //!
 //! # let key = PrivateKey::generate_ed25519()?;
 //! let signer = RequestSigner::new("billing", key)?;
-//! let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+//! let client = reqwest::Client::builder();
+//! let client = client.redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never()).build()?;
 //! let response = client.get("https://orders.example/hello").sign_with(&signer)?.send().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! A token works once. Sign each attempt anew, never a request that is cloned to be retried; and
-//! switch redirects off, for reqwest sends the same token again where a redirect stays on the host.
+//! switch off redirects, for reqwest sends the same token again where a redirect stays on the host, and
+//! reqwest's own retries, for they send it again too.
 
 #![cfg_attr(
     not(test),

@@ -15,8 +15,10 @@ use crate::{ClockSkewError, OriginSigner, clock, origin::Target, origin_signer::
 /// Signs each request that passes, for `reqwest_middleware`.
 ///
 /// Attach it after a retry middleware, that is, within it: then each attempt has a token of its own.
-/// Build the client with `redirect::Policy::none()`, for reqwest follows redirects beneath the
-/// middleware and sends the same token again. [`ClientBuilder`](crate::ClientBuilder) does both.
+/// Build the client with `redirect::Policy::none()` and `retry(reqwest::retry::never())`, for reqwest
+/// follows redirects, and repeats what a server refused by the protocol's own means (`REFUSED_STREAM` of
+/// HTTP/2), beneath the middleware: it sends the same token again.
+/// [`ClientBuilder`](crate::ClientBuilder) does all of this.
 ///
 /// A request that may not be signed is not sent: the error is a
 /// [`SigningError`](crate::SigningError). A 401 of a server whose clock is apart from ours is a

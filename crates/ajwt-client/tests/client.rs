@@ -17,10 +17,14 @@ use ajwt_client::{ClientBuilder, OriginError, OriginSigner, RequestSigner, Signi
 use ajwt_core::UntrustedToken;
 use axum::{
     Router,
-    http::{Method, StatusCode, header::LOCATION},
+    http::{
+        Method, Response, StatusCode,
+        header::{AUTHORIZATION, LOCATION},
+    },
     response::{IntoResponse as _, Redirect},
     routing::{any, get},
 };
+use h2::Reason;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest_middleware::{ClientWithMiddleware, Error};
 use server::{Seen, authenticator, ed25519, serve, service, signer};
@@ -157,6 +161,7 @@ fn failing(statuses: &'static [u16]) -> Router {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "a test measures")]
 async fn idempotent_requests_are_sent_again_on_502_503_and_504_and_others_are_not() {
     for (method, statuses, answer, attempts) in [
         (Method::GET, &[502, 503, 504][..], 200, 4),
@@ -172,9 +177,14 @@ async fn idempotent_requests_are_sent_again_on_502_503_and_504_and_others_are_no
         let seen = Seen::default();
         let origin = serve(seen.layer(failing(statuses))).await;
         let client = client(signer(ed25519()), &[&origin]);
+        let started = Instant::now();
         let response = client.request(method.clone(), &origin).body("x").send().await.expect("an answer");
+        let took = started.elapsed();
         assert_eq!(response.status(), answer, "{method} {statuses:?}");
         assert_eq!(tokens(&seen).len(), attempts, "{method} {statuses:?}");
+        // Jitter only adds to 0.1, 0.2 and 0.4 s.
+        let waits = [0, 100, 300, 700].map(Duration::from_millis);
+        assert!(took >= waits[attempts - 1], "{method} {statuses:?}: {took:?}");
     }
 }
 
@@ -278,6 +288,27 @@ async fn nobody_listening_is_tried_again_and_then_an_error() {
     }
 }
 
+/// On a clock that jumps to the next limit: the resolver never answers, so that nothing else is waited for.
+#[tokio::test(start_paused = true)]
+async fn connecting_takes_five_seconds_at_most_and_an_attempt_thirty() {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    const ORIGIN: &str = "http://localhost:1";
+    for (is_connect, limit) in [(true, Duration::from_secs(5)), (false, Duration::from_secs(30))] {
+        let signer = OriginSigner::new(signer(ed25519()), [ORIGIN]).expect("an origin");
+        let client = ClientBuilder::new(signer).retries(0).transport(|reqwest| {
+            let reqwest = reqwest.dns_resolver(Resolver { hangs: true, ..Resolver::default() });
+            // The limit of the whole is seen where that of its part is not reached.
+            if is_connect { reqwest } else { reqwest.connect_timeout(HOUR) }
+        });
+        let client = client.build().expect("a client");
+        let started = tokio::time::Instant::now();
+        let result = tokio::time::timeout(2 * HOUR, client.get(ORIGIN).send()).await;
+        let (error, took) = (result.expect("a limit").expect_err("no address"), started.elapsed());
+        assert_eq!((error.is_connect(), error.is_timeout()), (is_connect, true), "{error:?}");
+        assert!(took >= limit && took < limit + Duration::from_secs(1), "{took:?}: {error:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_timed_out_is_not_sent_again() {
     let seen = Seen::default();
@@ -288,6 +319,48 @@ async fn what_timed_out_is_not_sent_again() {
     let error = client.build().expect("a client").get(&origin).send().await.expect_err("no answer");
     assert!(error.is_timeout(), "{error:?}");
     assert!(seen.all().len() <= 1, "{:?}", seen.all());
+}
+
+/// A stream that HTTP/2 refuses was not looked at (RFC 9113 section 8.7): reqwest by itself sends it again, beneath
+/// the middleware and with the same token.
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_with_a_token_of_its_own_or_not_at_all() {
+    for (method, attempts) in [(Method::GET, 2), (Method::POST, 1)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let origin = server::origin(listener.local_addr().expect("an address"));
+        let values = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&values);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                let noted = Arc::clone(&noted);
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        let value = request.headers()[AUTHORIZATION].to_str().expect("ascii").to_owned();
+                        let is_first = {
+                            let mut noted = noted.lock().expect("lock");
+                            noted.push(value);
+                            noted.len() == 1
+                        };
+                        if is_first {
+                            respond.send_reset(Reason::REFUSED_STREAM);
+                        } else {
+                            respond.send_response(Response::new(()), true).expect("sent");
+                        }
+                    }
+                });
+            }
+        });
+        let signer = OriginSigner::new(signer(ed25519()), [&origin]).expect("an origin");
+        let client = ClientBuilder::new(signer).transport(reqwest::ClientBuilder::http2_prior_knowledge);
+        let client = client.build().expect("a client");
+        let result = client.request(method.clone(), &origin).send().await;
+        assert_eq!(result.is_ok(), attempts == 2, "{method}: {result:?}");
+        let values = values.lock().expect("lock").clone();
+        let distinct: HashSet<_> = values.iter().collect();
+        assert_eq!((values.len(), distinct.len()), (attempts, attempts), "{method}: a token was sent twice");
+    }
 }
 
 /// Redirects to another origin.

@@ -13,7 +13,7 @@ use ajwt_server::{Clock as _, SystemClock};
 use ajwt_sqlx::SqliteRepository;
 use axum::http::HeaderValue;
 use quickstart::{call, register, service};
-use reqwest::{Client, header::AUTHORIZATION, redirect::Policy};
+use reqwest::{Client, header::AUTHORIZATION, redirect::Policy, retry};
 use tokio::net::TcpListener;
 
 const USAGE: &str = "usage: quickstart [--serve PORT]";
@@ -25,18 +25,22 @@ async fn main() -> ExitCode {
     let outcome = match *arguments.as_slice() {
         [] => demonstrate().await,
         ["--serve", port] => match port.parse() {
-            Ok(port) => serve(port).await.map(|()| true),
+            Ok(port) => serve(port).await.map(|()| Report::new()),
             Err(_) => return usage_error(&format!("{port:?} is not a port number")),
         },
         ["--help" | "-h"] => {
             println!("{USAGE}");
-            Ok(true)
+            Ok(Report::new())
         }
         _ => return usage_error("unknown arguments"),
     };
+    exit_code(outcome)
+}
+
+fn exit_code(outcome: Result<Report, Box<dyn Error>>) -> ExitCode {
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Report { as_expected: true }) => ExitCode::SUCCESS,
+        Ok(Report { as_expected: false }) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("quickstart: {}", with_sources(&*error));
             ExitCode::FAILURE
@@ -44,8 +48,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs through the cases; whether all went as they should.
-async fn demonstrate() -> Result<bool, Box<dyn Error>> {
+/// Runs through the cases.
+async fn demonstrate() -> Result<Report, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let (ed25519, rsa) = (PrivateKey::generate_ed25519()?, PrivateKey::generate_rsa(RsaKeySize::Bits2048)?);
     let repository =
@@ -57,14 +61,14 @@ async fn demonstrate() -> Result<bool, Box<dyn Error>> {
     let url = format!("http://{}/hello", listener.local_addr()?);
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
 
-    let client = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+    let client = Client::builder().no_proxy().redirect(Policy::none()).retry(retry::never()).build()?;
     let (ed25519, rsa) = (RequestSigner::new("guido", ed25519)?, RequestSigner::new("guido", rsa)?);
     let stranger = RequestSigner::new("guido", PrivateKey::generate_ed25519()?)?;
     let now = SystemClock::new().now();
     let old = Timestamp::from_millis(now.as_millis() - 60_000);
     let used = ed25519.authorization()?;
 
-    let mut report = Report { as_expected: true };
+    let mut report = Report::new();
     report.line(200, call(&client, &url, &ed25519).await?.status(), "a token signed with the Ed25519 key");
     report.line(200, call(&client, &url, &rsa).await?.status(), "a token signed with the RSA key");
     report.line(200, send(&client, &url, Some(used.clone())).await?, "a token, sent for the first time");
@@ -79,7 +83,7 @@ async fn demonstrate() -> Result<bool, Box<dyn Error>> {
     if report.as_expected {
         println!("all as it should be");
     }
-    Ok(report.as_expected)
+    Ok(report)
 }
 
 async fn send(
@@ -94,19 +98,29 @@ async fn send(
     Ok(request.send().await?.status())
 }
 
+/// Whether all went as it should so far.
 struct Report {
     as_expected: bool,
 }
 
 impl Report {
+    const fn new() -> Self {
+        Self { as_expected: true }
+    }
+
     fn line(&mut self, expected: u16, status: reqwest::StatusCode, what: &str) {
+        println!("{}", self.judge(expected, status, what));
+    }
+
+    /// What to print of one case.
+    fn judge(&mut self, expected: u16, status: reqwest::StatusCode, what: &str) -> String {
         let verdict = if status.is_success() { "accepted" } else { "refused " };
+        let line = format!("{verdict} {}  {what}", status.as_u16());
         if status.as_u16() == expected {
-            println!("{verdict} {}  {what}", status.as_u16());
-        } else {
-            println!("{verdict} {}  {what}: WRONG, it should be {expected}", status.as_u16());
-            self.as_expected = false;
+            return line;
         }
+        self.as_expected = false;
+        format!("{line}: WRONG, it should be {expected}")
     }
 }
 
@@ -177,4 +191,31 @@ fn with_sources(error: &dyn Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+
+    use super::*;
+
+    /// What is wrong once stays so, and the program says so to who runs it.
+    #[test]
+    fn an_answer_that_is_not_due_is_told_and_ends_in_failure() {
+        for (expected, status, due) in [
+            (401, StatusCode::OK, "accepted 200  no token: WRONG, it should be 401"),
+            (200, StatusCode::UNAUTHORIZED, "refused  401  no token: WRONG, it should be 200"),
+            (401, StatusCode::SERVICE_UNAVAILABLE, "refused  503  no token: WRONG, it should be 401"),
+        ] {
+            let mut report = Report::new();
+            assert_eq!(report.judge(401, StatusCode::UNAUTHORIZED, "no token"), "refused  401  no token");
+            assert!(report.as_expected);
+            assert_eq!(report.judge(expected, status, "no token"), due);
+            assert!(!report.as_expected);
+            report.line(200, StatusCode::OK, "a token");
+            assert_eq!(exit_code(Ok(report)), ExitCode::FAILURE);
+        }
+        assert_eq!(exit_code(Ok(Report::new())), ExitCode::SUCCESS);
+        assert_eq!(exit_code(Err("no port".into())), ExitCode::FAILURE);
+    }
 }

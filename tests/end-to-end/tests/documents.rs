@@ -1,5 +1,5 @@
 //! What docs/security.md says of tests is there: every path that it names, and every test of that name. And
-//! docs/operations.md tells of every reason.
+//! docs/operations.md tells of every reason, docs/client.md of every error of the client.
 
 use std::{
     fs,
@@ -15,6 +15,12 @@ fn root() -> PathBuf {
 /// The texts between back-ticks of a line.
 fn code(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
+}
+
+/// What the first cells of a page's tables name.
+fn first_cells(document: &str) -> Vec<&str> {
+    let cells = document.lines().filter_map(|line| Some(line.strip_prefix("| ")?.split_once(" | ")?.0));
+    cells.flat_map(code).collect()
 }
 
 /// The file that a path names: from the root, or from the crates' folder.
@@ -75,9 +81,42 @@ fn links_of_the_security_document_lead_somewhere() {
 #[test]
 fn the_page_of_operations_has_a_row_for_every_reason() {
     let document = fs::read_to_string(root().join("docs/operations.md")).expect("the document");
-    let first_cells = document.lines().filter_map(|line| Some(line.strip_prefix("| ")?.split_once(" | ")?.0));
-    let told: Vec<&str> = first_cells.flat_map(code).collect();
+    let told = first_cells(&document);
     let reasons = Reason::ALL.iter().map(|reason| reason.label());
     let missing: Vec<&str> = reasons.filter(|reason| !told.contains(reason)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Whoever gets an error of the client finds in its page what it means: by its variant, or by its type where one
+/// remedy fits all.
+#[test]
+fn the_page_of_the_client_has_a_row_for_every_error() {
+    fn type_of(error: &str) -> &str {
+        error.split_once("::").map_or(error, |(name, _)| name)
+    }
+
+    let document = fs::read_to_string(root().join("docs/client.md")).expect("the document");
+    let api = fs::read_to_string(root().join("crates/ajwt-client/public-api.txt")).expect("the public API");
+    let errors = api.lines().filter_map(|line| {
+        let (kind, item) = line.split_once(" ajwt_client::")?;
+        let item = item.split('(').next()?;
+        let is_error = match (kind, item.split_once("::")) {
+            // What has another colon is a field of a variant.
+            ("pub", Some((name, variant))) => name.ends_with("Error") && !variant.contains(':'),
+            ("pub struct", None) => item.ends_with("Error"),
+            _ => false,
+        };
+        is_error.then_some(item)
+    });
+    let errors: Vec<&str> = errors.collect();
+    assert!(errors.len() > 30, "the client has more errors than {errors:?}");
+    let told = first_cells(&document);
+    let is_told = |error: &str| told.contains(&error) || told.contains(&type_of(error));
+    let missing: Vec<&str> = errors.iter().copied().filter(|error| !is_told(error)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    // Nor does it speak of one that is no more.
+    let is_there = |cell: &str| errors.iter().any(|error| *error == cell || type_of(error) == cell);
+    let gone: Vec<&str> =
+        told.iter().copied().filter(|cell| cell.contains("Error") && !is_there(cell)).collect();
+    assert!(gone.is_empty(), "{gone:?}");
 }

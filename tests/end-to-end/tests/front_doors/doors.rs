@@ -1,6 +1,6 @@
 //! One application behind three front doors on real sockets: axum, actix-web, and hyper alone.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::LazyLock};
 
 use actix_web::{
     App, HttpRequest, HttpResponse, HttpServer,
@@ -9,7 +9,8 @@ use actix_web::{
     web,
 };
 use ajwt_actix::AuthMiddleware;
-use ajwt_axum::{AuthLayer, Authenticated};
+use ajwt_axum::{AuthLayer, Authenticated, JwksService};
+use ajwt_core::{PrivateKey, PublicKey};
 use ajwt_server::{Authentication, Authenticator, problem_details};
 use axum::{
     Router,
@@ -27,6 +28,12 @@ use tower_http::cors::CorsLayer;
 /// The names of the doors, in the order of addresses.
 pub(crate) const NAMES: [&str; 3] = ["axum", "actix", "hyper"];
 
+/// The keys that each door publishes, to whom it lets in and to whom it does not.
+pub(crate) static PUBLISHED: LazyLock<Vec<PublicKey>> = LazyLock::new(|| {
+    let key = || PrivateKey::generate_ed25519().expect("a key").public_key().clone();
+    vec![key(), key()]
+});
+
 /// How the doors are guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -35,6 +42,18 @@ pub(crate) enum Mode {
     BadIsAnonymous,
     ProblemDetails,
     ShowingReasons,
+    HttpOnly,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Required,
+        Self::Optional,
+        Self::BadIsAnonymous,
+        Self::ProblemDetails,
+        Self::ShowingReasons,
+        Self::HttpOnly,
+    ];
 }
 
 /// The options are the same on both adapters' types.
@@ -46,6 +65,7 @@ macro_rules! guarded {
             Mode::BadIsAnonymous => $adapter::new($authenticator).bad_credentials_are_anonymous(),
             Mode::ProblemDetails => $adapter::new($authenticator).rejection_body(problem_details),
             Mode::ShowingReasons => $adapter::new($authenticator).insecure_show_reasons(),
+            Mode::HttpOnly => $adapter::new($authenticator).http_answers_only(),
         }
     };
 }
@@ -67,7 +87,8 @@ async fn open_axum(authenticator: Authenticator, mode: Mode, cors: bool) -> Sock
     let app = Router::new()
         .route("/required", axum::routing::any(required))
         .fallback(optional)
-        .layer(guarded!(AuthLayer, authenticator, mode));
+        .layer(guarded!(AuthLayer, authenticator, mode))
+        .route_service(JwksService::PATH, JwksService::from_fn(|| PUBLISHED.to_vec()));
     let app = if cors { app.layer(CorsLayer::permissive()) } else { app };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -76,7 +97,7 @@ async fn open_axum(authenticator: Authenticator, mode: Mode, cors: bool) -> Sock
 }
 
 async fn open_hyper(authenticator: Authenticator, mode: Mode, cors: bool) -> SocketAddr {
-    let service =
+    let guarded =
         guarded!(AuthLayer, authenticator, mode).layer(service_fn(async |request: Request<Incoming>| {
             let caller = Authenticated::from_extensions(request.extensions());
             let request = request.map(Body::new);
@@ -86,6 +107,17 @@ async fn open_hyper(authenticator: Authenticator, mode: Mode, cors: bool) -> Soc
                 Err(_) => respond(None, request),
             })
         }));
+    let jwks = JwksService::from_fn(|| PUBLISHED.to_vec());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (mut guarded, mut jwks) = (guarded.clone(), jwks.clone());
+        async move {
+            if request.uri().path() != JwksService::PATH {
+                return guarded.call(request).await;
+            }
+            let Ok(response) = jwks.call(request).await;
+            Ok(response)
+        }
+    });
     if cors { serve(CorsLayer::permissive().layer(service)).await } else { serve(service).await }
 }
 
@@ -153,13 +185,17 @@ fn open_actix(authenticator: Authenticator, mode: Mode, cors: bool) -> SocketAdd
     let required = |caller: ajwt_actix::Authenticated| async move { greeting(Some(&caller)) };
     let optional = |caller: Option<ajwt_actix::Authenticated>| async move { greeting(caller.as_deref()) };
     let factory = move || {
-        App::new()
+        let jwks = ajwt_actix::JwksService::from_fn(|| PUBLISHED.to_vec());
+        let guarded = web::scope("")
             .wrap(guarded!(AuthMiddleware, authenticator.clone(), mode))
-            .wrap(Condition::new(cors, actix_cors::Cors::permissive()))
             .route("/required", web::to(required))
             .route("/echo", web::to(actix_echo))
             .route("/upgrade", web::to(actix_echo))
-            .default_service(web::to(optional))
+            .default_service(web::to(optional));
+        App::new()
+            .wrap(Condition::new(cors, actix_cors::Cors::permissive()))
+            .service(web::resource(ajwt_actix::JwksService::PATH).to(jwks))
+            .service(guarded)
     };
     let server = HttpServer::new(factory).workers(1).disable_signals();
     let server = server.bind(("127.0.0.1", 0)).expect("a port");

@@ -2,5 +2,6 @@
 
 mod behaviour;
 mod doors;
+mod jwks;
 mod parity;
 mod wire;
