@@ -52,6 +52,10 @@ impl RedisNonceBackendBuilder {
     }
 
     /// How long a request may wait for the server, all in all. 250 ms by default; 10 ms to 60 s.
+    ///
+    /// The engine gives a request up after its own
+    /// [`store_timeout`](ajwt_server::AuthenticatorBuilder::store_timeout), 2 s by default. More than that has no
+    /// effect on a request; a connection that does not answer any more is only found later.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

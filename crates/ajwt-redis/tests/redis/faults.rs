@@ -110,6 +110,31 @@ async fn a_connection_that_went_dumb_is_replaced() {
     replayed(&patient, &use_ahead("swallowed")).await;
 }
 
+/// As when callers hang up, or the engine gives a request up, before this limit: nobody waits for it, and it is found
+/// all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_went_dumb_is_replaced_though_each_request_is_given_up() {
+    const PATIENCE: Duration = Duration::from_millis(500);
+
+    let (_server, proxy, _) = behind_proxy().await;
+    let backend = crate::builder().timeout(Duration::from_secs(4)).connect(&proxy.url()).await;
+    let backend = backend.expect("connected");
+    proxy.set(Fault::Swallow);
+    let given_up = tokio::time::timeout(PATIENCE, backend.consume(&use_ahead("swallowed"))).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    proxy.set(Fault::None);
+    // One after the other, so that each is alone.
+    for round in 0..40 {
+        let nonce = use_ahead(&format!("given up {round}"));
+        match tokio::time::timeout(PATIENCE, backend.consume(&nonce)).await {
+            Ok(Ok(ajwt_server::NonceOutcome::Fresh)) => return,
+            Ok(Ok(ajwt_server::NonceOutcome::Replayed)) => panic!("a new nonce is Replayed"),
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    panic!("it is not replaced");
+}
+
 /// However long it was ready before somebody came.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_was_made_while_nobody_asked_is_used() {
