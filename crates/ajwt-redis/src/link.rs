@@ -254,6 +254,8 @@ pub(crate) async fn ask(
 ) -> Result<Vec<Value>, RedisFault> {
     match timeout_at(deadline, commands.ignore_errors().query_async(connection)).await {
         Err(_) => Err(RedisFault::TimedOut),
+        // By a limit of the driver's own, which a connection of the application's has.
+        Ok(Err(error)) if error.is_timeout() => Err(RedisFault::TimedOut),
         Ok(Err(error)) => Err(RedisFault::Lost { source: Arc::new(error) }),
         Ok(Ok(values)) => Ok(values),
     }

@@ -173,6 +173,11 @@ impl RedisNonceBackendBuilder {
     /// failover is treated as under [`trust_persistence`](Self::trust_persistence), and only an
     /// emptied server is noticed. A `MultiplexedConnection` that broke stays broken.
     ///
+    /// The driver's `response_timeout`, 500 ms by default, bounds [`timeout`](Self::timeout). A `ConnectionManager`
+    /// connects anew when its connection breaks, and not because an answer does not come: that the server's host
+    /// vanished without a word is then found by TCP alone, which takes a quarter of an hour by Linux' defaults. Set
+    /// keepalive and a user timeout in the `TcpSettings` of the driver's `ConnectionInfo`.
+    ///
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn over(

@@ -215,6 +215,48 @@ async fn the_timeout_says_so() {
     assert_eq!(told(&error), "consuming a nonce in Redis took too long");
 }
 
+/// Over a connection of the application's, whose driver gives an answer up by itself.
+async fn over_a_manager(proxy: &Proxy, response_timeout: Duration) -> Arc<RedisNonceBackend> {
+    let config = redis::aio::ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(crate::PATIENT))
+        .set_response_timeout(Some(response_timeout));
+    let client = redis::Client::open(proxy.url()).expect("a client");
+    let manager = client.get_connection_manager_with_config(config).await.expect("connected");
+    let backend = crate::builder().timeout(Duration::from_secs(60)).over(manager).await;
+    Arc::new(backend.expect("a backend"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_manager_that_is_cut_repeats_nothing_and_connects_again() {
+    let (_server, proxy, patient) = behind_proxy().await;
+    let backend = over_a_manager(&proxy, crate::PATIENT).await;
+    proxy.set(Fault::Cut);
+    proxy.claims();
+    let fault = fault(&backend, &use_ahead("cut")).await;
+    assert!(matches!(fault, Some(RedisFault::Lost { .. })), "{fault:?}");
+    proxy.set(Fault::None);
+    // A repetition would come after the answer, when it is connected again.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(proxy.claims().len(), 1);
+    recovers(&backend, "after the cut").await;
+    replayed(&patient, &use_ahead("cut")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drivers_own_timeout_is_a_timeout() {
+    let (_server, proxy, _) = behind_proxy().await;
+    let backend = over_a_manager(&proxy, Duration::from_secs(3)).await;
+    let connections = proxy.connections();
+    proxy.set(Fault::Swallow);
+    let silent = fault(&backend, &use_ahead("swallowed")).await;
+    assert!(silent.is_none(), "a timeout has no source: {silent:?}");
+    proxy.set(Fault::None);
+    // Nor is it connected anew, as `over` says.
+    let silent = fault(&backend, &use_ahead("silent")).await;
+    assert!(silent.is_none(), "a timeout has no source: {silent:?}");
+    assert_eq!(proxy.connections(), connections);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_of_the_server_are_told_apart() {
     let (_server, proxy, backend) = behind_proxy().await;
