@@ -16,11 +16,9 @@ use ajwt_test_servers::{
     redis_cluster::{ARGUMENTS, RedisCluster},
 };
 
-use crate::{
-    builder, fresh, may_have_been_used, recovers,
-    tls::{self, Authority},
-    told, use_ahead, use_now,
-};
+#[cfg(feature = "tls")]
+use crate::tls::{self, Authority};
+use crate::{builder, fresh, may_have_been_used, recovers, told, use_ahead, use_now};
 
 /// Enough for each of 256 buckets.
 const NONCES: usize = 4096;
@@ -46,6 +44,7 @@ impl Backends for RedisCluster {
 }
 
 /// All of whose connections are encrypted.
+#[cfg(feature = "tls")]
 fn start_with_tls(count: usize, authority: &Authority) -> RedisCluster {
     let start = |_| {
         let mut arguments = authority.arguments("no");
@@ -301,6 +300,7 @@ async fn a_replica_that_takes_over_does_not_make_used_tokens_good() {
 }
 
 /// Each primary waits for its own replica.
+#[cfg(feature = "tls")]
 #[tokio::test(flavor = "multi_thread")]
 async fn each_primary_waits_for_its_replicas() {
     let authority = Authority::new("127.0.0.1");
