@@ -207,6 +207,15 @@ async fn on_a_slow_network_a_new_mark_does_not_end_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_default_limit_is_the_documented_one() {
+    let server = RedisServer::start(&[]);
+    let builder = RedisNonceBackend::builder("test");
+    let backend = builder.clone().connect(&server.url()).await.expect("connected");
+    let told = format!("{builder:?} {backend:?}");
+    assert_eq!(told.matches(&format!("timeout: {TIMEOUT:?},")).count(), 2, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_says_so() {
     let (_server, proxy, _) = behind_proxy().await;
     let backend = hasty(&proxy.url()).await;
