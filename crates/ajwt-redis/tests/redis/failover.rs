@@ -224,6 +224,21 @@ async fn a_claim_that_is_given_up_keeps_its_connection_until_it_is_answered() {
     assert!(matches!(answer, Ok(ajwt_server::NonceOutcome::Fresh)), "{answer:?}");
 }
 
+/// The permissions that docs/operations.md names.
+#[tokio::test(flavor = "multi_thread")]
+async fn to_wait_takes_a_permission_of_its_own() {
+    let pair = Pair::start().await;
+    let connect = async |user: &str, more: &str| {
+        let rules = "on >pw ~test/* +set +get +eval +time +info +config|get";
+        pair.primary.ask::<()>(&format!("ACL SETUSER {user} {rules} {more}"));
+        let url = format!("redis://{user}:pw@127.0.0.1:{}", pair.primary.port());
+        builder().wait_for_replicas(1).connect(&url).await.expect("connected")
+    };
+    fresh(&connect("waits", "+wait").await, &use_now("permitted")).await;
+    let refused = fault(&connect("other", "").await, &use_now("not permitted")).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "NOPERM"), "{refused:?}");
+}
+
 /// More than there are connections: those of the same moment wait together.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_wait_at_once() {
