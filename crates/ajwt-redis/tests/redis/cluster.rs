@@ -11,13 +11,13 @@ use std::{
 
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{NonceBackend as _, NonceError, NonceOutcome, NonceUse, testing};
+#[cfg(feature = "tls")]
+use ajwt_test_servers::redis::tls::{self, Authority};
 use ajwt_test_servers::{
     redis::RedisServer,
     redis_cluster::{ARGUMENTS, RedisCluster},
 };
 
-#[cfg(feature = "tls")]
-use crate::tls::{self, Authority};
 use crate::{builder, fresh, may_have_been_used, recovers, told, use_ahead, use_now};
 
 /// Enough for each of 256 buckets.
