@@ -1,6 +1,11 @@
 //! Used nonces in Redis: one server, Sentinel, a cluster.
 
-use ajwt_test_servers::redis::RedisServer;
+use std::time::Duration;
+
+use ajwt_test_servers::redis::{
+    RedisServer,
+    tls::{Authority, tls_port},
+};
 
 use crate::support::{Folder, Gateway, eventually};
 
@@ -69,4 +74,62 @@ async fn a_primary_that_sentinels_name() {
     sentinel.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {} 1", redis.port()));
     let nonce = format!("--nonce redis://orders --redis-sentinel redis://127.0.0.1:1,{}", sentinel.url());
     a_token_works_once(&folder, &nonce).await;
+}
+
+/// A gateway with these words about its nonces.
+fn gateway(folder: &Folder, nonce: &str) -> Gateway {
+    Gateway::start(folder, &format!("--database-url sqlite://ajwt.db {nonce}"))
+}
+
+/// Whether it accepts a new token soon, and not only when those from before a start have expired, after 25 s.
+async fn accepts(gateway: &Gateway, folder: &Folder) -> bool {
+    for _ in 0..50 {
+        if gateway.status(&folder.authorization()).await == 200 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_nonce_counts_when_the_replicas_have_it() {
+    let folder = Folder::with_database();
+    let redis = RedisServer::start(&[]);
+    let nonce = format!("--nonce {}", redis.url());
+    folder.good(&format!("nonce init {nonce}"));
+    let content = gateway(&folder, &nonce);
+    assert!(accepts(&content, &folder).await, "{}", content.log());
+    // There is none.
+    let demanding = gateway(&folder, &format!("{nonce} --redis-wait-for-replicas 1"));
+    assert_eq!(demanding.status(&folder.authorization()).await, 503);
+}
+
+#[tokio::test]
+async fn a_restart_costs_no_outage_on_the_operators_word() {
+    let folder = Folder::with_database();
+    let mut redis = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let nonce = format!("--nonce {}", redis.url());
+    folder.good(&format!("nonce init {nonce}"));
+    redis.restart();
+    // Not after the other: that one begins the memory anew, for both.
+    let trusting = gateway(&folder, &format!("{nonce} --redis-trust-persistence"));
+    assert!(accepts(&trusting, &folder).await, "{}", trusting.log());
+    let careful = gateway(&folder, &nonce);
+    assert_eq!(careful.status(&folder.authorization()).await, 503);
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_of_the_given_authority() {
+    let folder = Folder::with_database();
+    let authority = Authority::new("127.0.0.1");
+    let redis = authority.start("no");
+    let nonce = format!("--nonce rediss://127.0.0.1:{}", tls_port(&redis));
+    let trusting = format!("{nonce} --redis-ca {}", authority.file("root.pem"));
+    folder.good(&format!("nonce init {trusting}"));
+    let trusting = gateway(&folder, &trusting);
+    assert!(accepts(&trusting, &folder).await, "{}", trusting.log());
+    let words = format!("gateway --listen 127.0.0.1:0 --database-url sqlite://ajwt.db {nonce}");
+    let ran = folder.ajwt(&words.split(' ').collect::<Vec<_>>());
+    assert!(ran.code == Some(1) && ran.err.contains("the Redis server 127.0.0.1:"), "{ran:?}");
 }
