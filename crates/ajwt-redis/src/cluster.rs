@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use redis::{ConnectionInfo, Value};
 use tokio::{
-    sync::Mutex,
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
@@ -29,6 +29,9 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(100);
 /// For one server to tell where the slots are.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A look that has not gone on to another server for so long is on a runtime that does not run any more.
+const STUCK: Duration = Duration::from_secs(2);
+
 /// Which server serves which bucket.
 ///
 /// Why not the redis crate's cluster client: it repeats commands after a broken connection (a
@@ -38,8 +41,15 @@ pub(crate) struct Cluster {
     demands: Arc<Demands>,
     terms: Arc<Terms>,
     map: RwLock<Arc<Map>>,
-    refreshed: Mutex<Instant>,
+    look: Mutex<Look>,
     turn: AtomicUsize,
+}
+
+/// The last look at where the slots are, which may be under way.
+struct Look {
+    /// When it began, went on to another server, or ended.
+    went_on: Instant,
+    looking: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -61,8 +71,8 @@ impl Cluster {
         terms: Arc<Terms>,
     ) -> Result<Arc<Self>, RedisFault> {
         let map = RwLock::default();
-        let (refreshed, turn) = (Mutex::new(Instant::now()), AtomicUsize::new(0));
-        let cluster = Arc::new(Self { seeds, demands, terms, map, refreshed, turn });
+        let look = Mutex::new(Look { went_on: Instant::now(), looking: None });
+        let cluster = Arc::new(Self { seeds, demands, terms, map, look, turn: AtomicUsize::new(0) });
         cluster.refresh().await?;
         for primary in cluster.map().primaries.values() {
             primary.server.connect().await?;
@@ -78,21 +88,32 @@ impl Cluster {
         owner.map(|(.., server)| Arc::clone(server)).ok_or(RedisFault::SlotNotServed { slot })
     }
 
-    /// Looks in the background where the slots are by now.
+    /// Looks in the background where the slots are by now, unless somebody does.
     pub(crate) fn refresh_soon(self: &Arc<Self>) {
-        let cluster = Arc::clone(self);
-        tokio::spawn(async move {
-            // Whoever does not get the lock: the look has just begun.
-            let Ok(mut refreshed) = cluster.refreshed.try_lock() else { return };
-            tokio::time::sleep_until(*refreshed + REFRESH_PAUSE).await;
+        let mut look = self.look();
+        if look.is_under_way() {
+            return;
+        }
+        if let Some(stuck) = look.looking.take() {
+            // It must not go on one day, with what it knew then.
+            stuck.abort();
+        }
+        let (cluster, due) = (Arc::clone(self), look.went_on + REFRESH_PAUSE);
+        look.went_on = Instant::now();
+        look.looking = Some(tokio::spawn(async move {
+            tokio::time::sleep_until(due).await;
             if let Err(fault) = cluster.refresh().await {
                 tracing::warn!(
                     error = &fault as &dyn std::error::Error,
                     "where the slots of the Redis cluster are is not known"
                 );
             }
-            *refreshed = Instant::now();
-        });
+            cluster.look().went_on = Instant::now();
+        }));
+    }
+
+    fn look(&self) -> MutexGuard<'_, Look> {
+        self.look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn map(&self) -> Arc<Map> {
@@ -108,6 +129,7 @@ impl Cluster {
         infos.rotate_left(turn);
         let mut last = RedisFault::SlotNotServed { slot: 0 };
         for info in infos {
+            self.look().went_on = Instant::now();
             let server = name_of(&info);
             let asked = timeout(REFRESH_TIMEOUT, self.ask(&info)).await;
             match asked.unwrap_or(Err(RedisFault::ConnectTimeout { server })) {
@@ -161,6 +183,12 @@ impl Cluster {
     fn dial(&self, info: ConnectionInfo) -> Arc<Server> {
         let address = Address::Server(Box::new(info));
         Server::new(Dial { address, demands: Arc::clone(&self.demands) }, &self.terms)
+    }
+}
+
+impl Look {
+    fn is_under_way(&self) -> bool {
+        self.went_on.elapsed() < STUCK && self.looking.as_ref().is_some_and(|looking| !looking.is_finished())
     }
 }
 

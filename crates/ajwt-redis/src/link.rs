@@ -9,7 +9,9 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, Value, aio::ConnectionLike,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, Value,
+    aio::ConnectionLike,
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use tokio::{
     sync::oneshot,
@@ -27,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Commands that may wait to be written. Beyond it they wait for their turn.
 const QUEUE: usize = 1024;
+
+/// After how long without a word an idle connection is probed, so that no firewall in between forgets it.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Where to connect to.
 pub(crate) enum Address {
@@ -242,8 +247,14 @@ pub(crate) async fn connect(info: ConnectionInfo) -> Result<redis::aio::Multiple
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(QUEUE);
-    let client = Client::open(info).map_err(unreachable.clone())?;
+    let client = Client::open(with_tcp_settings(info)).map_err(unreachable.clone())?;
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(unreachable)
+}
+
+/// Claims are small, and each is wanted at once: what is not acknowledged yet must hold up none (Nagle's algorithm).
+fn with_tcp_settings(info: ConnectionInfo) -> ConnectionInfo {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    info.set_tcp_settings(TcpSettings::default().set_nodelay(true).set_keepalive(keepalive))
 }
 
 /// Sends commands once. The server's errors are among the answers.
@@ -254,6 +265,8 @@ pub(crate) async fn ask(
 ) -> Result<Vec<Value>, RedisFault> {
     match timeout_at(deadline, commands.ignore_errors().query_async(connection)).await {
         Err(_) => Err(RedisFault::TimedOut),
+        // By a limit of the driver's own, which a connection of the application's has.
+        Ok(Err(error)) if error.is_timeout() => Err(RedisFault::TimedOut),
         Ok(Err(error)) => Err(RedisFault::Lost { source: Arc::new(error) }),
         Ok(Ok(values)) => Ok(values),
     }
@@ -275,5 +288,20 @@ pub(crate) fn text(value: &Value) -> &str {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => text,
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo as _;
+
+    use super::*;
+
+    /// What the driver does with them is not seen from here.
+    #[test]
+    fn connections_send_at_once_and_are_kept_alive() {
+        let info = with_tcp_settings("redis://127.0.0.1".into_connection_info().expect("a URL"));
+        assert!(info.tcp_settings().nodelay());
+        assert!(info.tcp_settings().keepalive().is_some());
     }
 }

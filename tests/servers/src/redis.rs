@@ -1,5 +1,7 @@
 //! A Redis server.
 
+pub mod tls;
+
 use std::{
     fs::File,
     io::Read as _,

@@ -52,6 +52,10 @@ impl RedisNonceBackendBuilder {
     }
 
     /// How long a request may wait for the server, all in all. 250 ms by default; 10 ms to 60 s.
+    ///
+    /// The engine gives a request up after its own
+    /// [`store_timeout`](ajwt_server::AuthenticatorBuilder::store_timeout), 2 s by default. More than that has no
+    /// effect on a request; a connection that does not answer any more is only found later.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -168,6 +172,11 @@ impl RedisNonceBackendBuilder {
     /// always lead to the same server. When it reconnects, that is not seen here: a restart or
     /// failover is treated as under [`trust_persistence`](Self::trust_persistence), and only an
     /// emptied server is noticed. A `MultiplexedConnection` that broke stays broken.
+    ///
+    /// The driver's `response_timeout`, 500 ms by default, bounds [`timeout`](Self::timeout). A `ConnectionManager`
+    /// connects anew when its connection breaks, and not because an answer does not come: that the server's host
+    /// vanished without a word is then found by TCP alone, which takes a quarter of an hour by Linux' defaults. Set
+    /// keepalive and a user timeout in the `TcpSettings` of the driver's `ConnectionInfo`.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).

@@ -219,7 +219,7 @@ async fn a_batch_that_is_not_answered_is_given_up_in_time() {
     crate::recovers(&backend, "resumed").await;
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 

@@ -11,16 +11,14 @@ use std::{
 
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{NonceBackend as _, NonceError, NonceOutcome, NonceUse, testing};
+#[cfg(feature = "tls")]
+use ajwt_test_servers::redis::tls::{self, Authority};
 use ajwt_test_servers::{
     redis::RedisServer,
     redis_cluster::{ARGUMENTS, RedisCluster},
 };
 
-use crate::{
-    builder, fresh, may_have_been_used, recovers,
-    tls::{self, Authority},
-    told, use_ahead, use_now,
-};
+use crate::{batches::runtime, builder, fresh, may_have_been_used, recovers, told, use_ahead, use_now};
 
 /// Enough for each of 256 buckets.
 const NONCES: usize = 4096;
@@ -46,6 +44,7 @@ impl Backends for RedisCluster {
 }
 
 /// All of whose connections are encrypted.
+#[cfg(feature = "tls")]
 fn start_with_tls(count: usize, authority: &Authority) -> RedisCluster {
     let start = |_| {
         let mut arguments = authority.arguments("no");
@@ -301,6 +300,7 @@ async fn a_replica_that_takes_over_does_not_make_used_tokens_good() {
 }
 
 /// Each primary waits for its own replica.
+#[cfg(feature = "tls")]
 #[tokio::test(flavor = "multi_thread")]
 async fn each_primary_waits_for_its_replicas() {
     let authority = Authority::new("127.0.0.1");
@@ -471,6 +471,50 @@ fn move_slot(
     }
     for end in [to, from] {
         set(connections, end, "NODE", &ids[to]).expect("set");
+    }
+}
+
+/// A worker began to look where the slots are, and went.
+#[test]
+fn a_runtime_that_ends_or_stalls_while_it_looks_for_slots_is_not_waited_for() {
+    for ends in [true, false] {
+        let (stays, goes) = (runtime(), runtime());
+        let cluster = RedisCluster::start();
+        stays.block_on(cluster.new_backend(builder()));
+        let backend = stays.block_on(cluster.connect(RedisNonceBackend::builder("test")));
+        let [from, to, _] = cluster.servers.as_slice() else { panic!("three servers") };
+        let marks: Vec<String> = from.ask("KEYS test/*since");
+        let mark = marks.first().expect("a mark");
+        let slot: u16 = from.ask(&format!("CLUSTER KEYSLOT {mark}"));
+        let tag = mark.trim_start_matches("test/{").split('}').next().expect("a tag");
+        let nonce = nonces("looking").into_iter().find(|nonce| tag_of(nonce) == tag).expect("a nonce");
+        goes.block_on(async {
+            // No answer comes: the connection is driven by the other runtime.
+            assert!(backend.consume(&nonce).await.is_err());
+            // It looks now.
+            tokio::task::yield_now().await;
+        });
+        if ends {
+            drop(goes);
+        }
+        let ids: Vec<String> = [from, to].iter().map(|server| server.ask("CLUSTER MYID")).collect();
+        let mut connections = [from, to].map(|server| {
+            redis::Client::open(server.url()).and_then(|client| client.get_connection()).expect("connected")
+        });
+        move_slot(&mut connections, [0, 1], slot, &ids, to.port());
+        stays.block_on(async {
+            let mut last = String::new();
+            for _ in 0..200 {
+                match backend.consume(&nonce).await {
+                    // The mark came with the slot, and is of another process there.
+                    Err(NonceError::MayHaveBeenUsed { .. }) => return,
+                    Ok(outcome) => panic!("{outcome:?}"),
+                    Err(error) => last = told(&error),
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            panic!("the new place is not found, ends: {ends}: {last}");
+        });
     }
 }
 

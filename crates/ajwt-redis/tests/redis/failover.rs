@@ -200,6 +200,45 @@ async fn waiting_holds_up_nobody_else() {
     fresh(&backend, &use_now("in step")).await;
 }
 
+/// Its WAIT goes on and holds the connection up: whoever comes next must not get it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_is_given_up_keeps_its_connection_until_it_is_answered() {
+    let pair = Pair::start().await;
+    // WAIT takes four fifths of it: long enough for a busy machine.
+    let backend = pair.connect(builder().timeout(Duration::from_secs(60)).wait_for_replicas(1)).await;
+    let backend = Arc::new(backend);
+    pair.replica.pause();
+    let claim = |name: &'static str| {
+        let backend = Arc::clone(&backend);
+        tokio::spawn(async move { backend.consume(&use_now(name)).await })
+    };
+    let is_waiting = |count: &str| pair.primary.info("clients", "blocked_clients") == count;
+    let given_up = claim("given up");
+    until("the first waits", || is_waiting("1"));
+    given_up.abort();
+    assert!(given_up.await.is_err_and(|error| error.is_cancelled()));
+    let next = claim("next");
+    until("both wait", || is_waiting("2"));
+    pair.replica.resume();
+    let answer = next.await.expect("it ends");
+    assert!(matches!(answer, Ok(ajwt_server::NonceOutcome::Fresh)), "{answer:?}");
+}
+
+/// The permissions that docs/operations.md names.
+#[tokio::test(flavor = "multi_thread")]
+async fn to_wait_takes_a_permission_of_its_own() {
+    let pair = Pair::start().await;
+    let connect = async |user: &str, more: &str| {
+        let rules = "on >pw ~test/* +set +get +eval +time +info +config|get";
+        pair.primary.ask::<()>(&format!("ACL SETUSER {user} {rules} {more}"));
+        let url = format!("redis://{user}:pw@127.0.0.1:{}", pair.primary.port());
+        builder().wait_for_replicas(1).connect(&url).await.expect("connected")
+    };
+    fresh(&connect("waits", "+wait").await, &use_now("permitted")).await;
+    let refused = fault(&connect("other", "").await, &use_now("not permitted")).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "NOPERM"), "{refused:?}");
+}
+
 /// More than there are connections: those of the same moment wait together.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_wait_at_once() {

@@ -110,6 +110,31 @@ async fn a_connection_that_went_dumb_is_replaced() {
     replayed(&patient, &use_ahead("swallowed")).await;
 }
 
+/// As when callers hang up, or the engine gives a request up, before this limit: nobody waits for it, and it is found
+/// all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_went_dumb_is_replaced_though_each_request_is_given_up() {
+    const PATIENCE: Duration = Duration::from_millis(500);
+
+    let (_server, proxy, _) = behind_proxy().await;
+    let backend = crate::builder().timeout(Duration::from_secs(4)).connect(&proxy.url()).await;
+    let backend = backend.expect("connected");
+    proxy.set(Fault::Swallow);
+    let given_up = tokio::time::timeout(PATIENCE, backend.consume(&use_ahead("swallowed"))).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    proxy.set(Fault::None);
+    // One after the other, so that each is alone.
+    for round in 0..40 {
+        let nonce = use_ahead(&format!("given up {round}"));
+        match tokio::time::timeout(PATIENCE, backend.consume(&nonce)).await {
+            Ok(Ok(ajwt_server::NonceOutcome::Fresh)) => return,
+            Ok(Ok(ajwt_server::NonceOutcome::Replayed)) => panic!("a new nonce is Replayed"),
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    panic!("it is not replaced");
+}
+
 /// However long it was ready before somebody came.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_was_made_while_nobody_asked_is_used() {
@@ -182,12 +207,63 @@ async fn on_a_slow_network_a_new_mark_does_not_end_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_default_limit_is_the_documented_one() {
+    let server = RedisServer::start(&[]);
+    let builder = RedisNonceBackend::builder("test");
+    let backend = builder.clone().connect(&server.url()).await.expect("connected");
+    let told = format!("{builder:?} {backend:?}");
+    assert_eq!(told.matches(&format!("timeout: {TIMEOUT:?},")).count(), 2, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_says_so() {
     let (_server, proxy, _) = behind_proxy().await;
     let backend = hasty(&proxy.url()).await;
     proxy.set(Fault::Swallow);
     let error = backend.consume(&use_ahead("slow")).await.expect_err("an error");
     assert_eq!(told(&error), "consuming a nonce in Redis took too long");
+}
+
+/// Over a connection of the application's, whose driver gives an answer up by itself.
+async fn over_a_manager(proxy: &Proxy, response_timeout: Duration) -> Arc<RedisNonceBackend> {
+    let config = redis::aio::ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(crate::PATIENT))
+        .set_response_timeout(Some(response_timeout));
+    let client = redis::Client::open(proxy.url()).expect("a client");
+    let manager = client.get_connection_manager_with_config(config).await.expect("connected");
+    let backend = crate::builder().timeout(Duration::from_secs(60)).over(manager).await;
+    Arc::new(backend.expect("a backend"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_manager_that_is_cut_repeats_nothing_and_connects_again() {
+    let (_server, proxy, patient) = behind_proxy().await;
+    let backend = over_a_manager(&proxy, crate::PATIENT).await;
+    proxy.set(Fault::Cut);
+    proxy.claims();
+    let fault = fault(&backend, &use_ahead("cut")).await;
+    assert!(matches!(fault, Some(RedisFault::Lost { .. })), "{fault:?}");
+    proxy.set(Fault::None);
+    // A repetition would come after the answer, when it is connected again.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(proxy.claims().len(), 1);
+    recovers(&backend, "after the cut").await;
+    replayed(&patient, &use_ahead("cut")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drivers_own_timeout_is_a_timeout() {
+    let (_server, proxy, _) = behind_proxy().await;
+    let backend = over_a_manager(&proxy, Duration::from_secs(3)).await;
+    let connections = proxy.connections();
+    proxy.set(Fault::Swallow);
+    let silent = fault(&backend, &use_ahead("swallowed")).await;
+    assert!(silent.is_none(), "a timeout has no source: {silent:?}");
+    proxy.set(Fault::None);
+    // Nor is it connected anew, as `over` says.
+    let silent = fault(&backend, &use_ahead("silent")).await;
+    assert!(silent.is_none(), "a timeout has no source: {silent:?}");
+    assert_eq!(proxy.connections(), connections);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -361,6 +361,24 @@ async fn a_multiplexed_connection_of_the_applications_serves() {
     assert!(matches!(refused, ajwt_redis::ConnectError::WaitOverGivenConnection), "{refused}");
 }
 
+/// The permissions that docs/operations.md names.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_database_takes_a_permission_of_its_own() {
+    let server = RedisServer::start(&[]);
+    let connect = async |user: &str, more: &str| {
+        let rules = "on >pw ~test/* +set +get +eval +time +info +config|get";
+        server.ask::<()>(&format!("ACL SETUSER {user} {rules} {more}"));
+        builder().connect(&format!("redis://{user}:pw@127.0.0.1:{}/1", server.port())).await
+    };
+    let backend = connect("selects", "+select").await.expect("connected");
+    assert!(backend.initialise().await.expect("new"));
+    fresh(&backend, &use_now("one")).await;
+    let keys = server.info("keyspace", "db1");
+    assert!(keys.starts_with("keys=2,"), "the mark and the nonce: {keys}");
+    let refused = connect("other", "").await.expect_err("an error");
+    assert!(matches!(refused, ajwt_redis::ConnectError::Server(RedisFault::Refused { .. })), "{refused}");
+}
+
 /// docs/operations.md names the figure.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nonce_takes_little_memory() {

@@ -1,79 +1,13 @@
 //! Used nonces in Redis: one server, Sentinel, a cluster.
 
-use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    time::Duration,
+use std::time::Duration;
+
+use ajwt_test_servers::redis::{
+    RedisServer,
+    tls::{Authority, tls_port},
 };
 
 use crate::support::{Folder, Gateway, eventually};
-
-/// A server of a test's own, killed when dropped.
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start(folder: &Folder, arguments: &[&str]) -> Self {
-        for _ in 0..20 {
-            let port = free_port();
-            let mut command = Command::new("redis-server");
-            command.args(arguments).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]);
-            command.arg(folder.path(".")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let child = command.spawn().unwrap_or_else(|error| {
-                panic!("redis-server does not start ({error}): apt-get install redis-server redis-tools")
-            });
-            let mut redis = Self { child, port };
-            if redis.is_up() {
-                return redis;
-            }
-        }
-        panic!("no redis-server comes up");
-    }
-
-    /// A server of this kind that keeps nothing on the disk.
-    fn in_memory(folder: &Folder, arguments: &[&str]) -> Self {
-        Self::start(folder, &[&["--save", "", "--appendonly", "no"], arguments].concat())
-    }
-
-    /// Until it answers; or it has ended, since the port was taken.
-    fn is_up(&mut self) -> bool {
-        for _ in 0..600 {
-            if self.ask("PING").contains("PONG") {
-                return true;
-            }
-            if self.child.try_wait().expect("its state").is_some() {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(25));
-        }
-        panic!("redis-server does not answer");
-    }
-
-    fn ask(&self, command: &str) -> String {
-        let port = self.port.to_string();
-        let output = Command::new("redis-cli").args(["-p", &port]).args(command.split(' ')).output();
-        String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).into_owned()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Below the ports that the system gives out; the bus of a cluster has the one 10000 above.
-fn free_port() -> u16 {
-    let begin = u16::try_from(std::process::id() % 1000).expect("small") * 19;
-    let is_free = |port: &u16| {
-        [*port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-    };
-    let mut ports = (0..11_000).map(|next| 11_000 + (begin + next) % 11_000);
-    ports.find(is_free).expect("a free port")
-}
 
 /// Marks the store as new, and sees a token accepted once by two gateways.
 async fn a_token_works_once(folder: &Folder, nonce: &str) -> (Gateway, Gateway) {
@@ -90,10 +24,10 @@ async fn a_token_works_once(folder: &Folder, nonce: &str) -> (Gateway, Gateway) 
 #[tokio::test]
 async fn one_server() {
     let folder = Folder::with_database();
-    let redis = Redis::in_memory(&folder, &[]);
-    let nonce = format!("--nonce redis://127.0.0.1:{} --redis-prefix test", redis.port);
+    let redis = RedisServer::start(&[]);
+    let nonce = format!("--nonce {} --redis-prefix test", redis.url());
     let (gateway, _other) = a_token_works_once(&folder, &nonce).await;
-    assert!(redis.ask("EXISTS test/since").contains('1'), "under its prefix");
+    assert_eq!(redis.ask::<u32>("EXISTS test/since"), 1, "under its prefix");
     folder.good(&format!("nonce init {nonce}"));
 
     drop(redis);
@@ -111,8 +45,8 @@ async fn one_server() {
 #[tokio::test]
 async fn a_store_in_use_is_not_new() {
     let folder = Folder::with_database();
-    let redis = Redis::in_memory(&folder, &[]);
-    let nonce = format!("--nonce redis://127.0.0.1:{}", redis.port);
+    let redis = RedisServer::start(&[]);
+    let nonce = format!("--nonce {}", redis.url());
     let gateway = Gateway::start(&folder, &format!("--database-url sqlite://ajwt.db {nonce}"));
     assert_eq!(gateway.status(&folder.authorization()).await, 503);
     assert_eq!(
@@ -124,15 +58,10 @@ async fn a_store_in_use_is_not_new() {
 #[tokio::test]
 async fn a_cluster() {
     let folder = Folder::with_database();
-    let redis = Redis::in_memory(&folder, &["--cluster-enabled", "yes"]);
-    assert!(redis.ask("CLUSTER ADDSLOTSRANGE 0 16383").contains("OK"));
-    for _ in 0..600 {
-        if redis.ask("CLUSTER INFO").contains("cluster_state:ok") {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let redis = RedisServer::start(&["--cluster-enabled", "yes"]);
+    redis.ask::<()>("CLUSTER ADDSLOTSRANGE 0 16383");
+    eventually("cluster", async || redis.ask::<String>("CLUSTER INFO").contains("cluster_state:ok")).await;
+    let url = redis.url();
     let told = folder.bad(&format!("nonce init --nonce {url}"));
     assert!(told.contains("runs in mode cluster, not standalone"), "{told}");
     a_token_works_once(&folder, &format!("--nonce {url},{url} --redis-cluster")).await;
@@ -141,13 +70,66 @@ async fn a_cluster() {
 #[tokio::test]
 async fn a_primary_that_sentinels_name() {
     let folder = Folder::with_database();
-    let redis = Redis::in_memory(&folder, &[]);
-    folder.write("sentinel.conf", format!("sentinel monitor orders 127.0.0.1 {} 1\n", redis.port));
-    let configuration = folder.path("sentinel.conf");
-    let sentinel = Redis::start(&folder, &[configuration.to_str().expect("text"), "--sentinel"]);
-    let nonce = format!(
-        "--nonce redis://orders --redis-sentinel redis://127.0.0.1:1,redis://127.0.0.1:{}",
-        sentinel.port
-    );
+    let (redis, sentinel) = (RedisServer::start(&[]), RedisServer::start(&["--sentinel"]));
+    sentinel.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {} 1", redis.port()));
+    let nonce = format!("--nonce redis://orders --redis-sentinel redis://127.0.0.1:1,{}", sentinel.url());
     a_token_works_once(&folder, &nonce).await;
+}
+
+/// A gateway with these words about its nonces.
+fn gateway(folder: &Folder, nonce: &str) -> Gateway {
+    Gateway::start(folder, &format!("--database-url sqlite://ajwt.db {nonce}"))
+}
+
+/// Whether it accepts a new token soon, and not only when those from before a start have expired, after 25 s.
+async fn accepts(gateway: &Gateway, folder: &Folder) -> bool {
+    for _ in 0..50 {
+        if gateway.status(&folder.authorization()).await == 200 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_nonce_counts_when_the_replicas_have_it() {
+    let folder = Folder::with_database();
+    let redis = RedisServer::start(&[]);
+    let nonce = format!("--nonce {}", redis.url());
+    folder.good(&format!("nonce init {nonce}"));
+    let content = gateway(&folder, &nonce);
+    assert!(accepts(&content, &folder).await, "{}", content.log());
+    // There is none.
+    let demanding = gateway(&folder, &format!("{nonce} --redis-wait-for-replicas 1"));
+    assert_eq!(demanding.status(&folder.authorization()).await, 503);
+}
+
+#[tokio::test]
+async fn a_restart_costs_no_outage_on_the_operators_word() {
+    let folder = Folder::with_database();
+    let mut redis = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let nonce = format!("--nonce {}", redis.url());
+    folder.good(&format!("nonce init {nonce}"));
+    redis.restart();
+    // Not after the other: that one begins the memory anew, for both.
+    let trusting = gateway(&folder, &format!("{nonce} --redis-trust-persistence"));
+    assert!(accepts(&trusting, &folder).await, "{}", trusting.log());
+    let careful = gateway(&folder, &nonce);
+    assert_eq!(careful.status(&folder.authorization()).await, 503);
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_of_the_given_authority() {
+    let folder = Folder::with_database();
+    let authority = Authority::new("127.0.0.1");
+    let redis = authority.start("no");
+    let nonce = format!("--nonce rediss://127.0.0.1:{}", tls_port(&redis));
+    let trusting = format!("{nonce} --redis-ca {}", authority.file("root.pem"));
+    folder.good(&format!("nonce init {trusting}"));
+    let trusting = gateway(&folder, &trusting);
+    assert!(accepts(&trusting, &folder).await, "{}", trusting.log());
+    let words = format!("gateway --listen 127.0.0.1:0 --database-url sqlite://ajwt.db {nonce}");
+    let ran = folder.ajwt(&words.split(' ').collect::<Vec<_>>());
+    assert!(ran.code == Some(1) && ran.err.contains("the Redis server 127.0.0.1:"), "{ran:?}");
 }
