@@ -13,7 +13,7 @@ use std::{
 use ajwt_core::{Claims, Nonce, PrivateKey, SignedToken, Timestamp, Token, Username};
 use ajwt_server::{
     AdminError, Authenticator, BatchedUsage, Clock, Freshness, KeyAdmin, KeySource, KeyedUser as _,
-    MockClock, NewKey, NonceBackend, NonceError, NonceOutcome, NonceUse, Reason, RepositoryError,
+    MAX_TRUSTS, MockClock, NewKey, NonceBackend, NonceError, NonceOutcome, NonceUse, Reason, RepositoryError,
     RevisionSource, SystemClock, TrustedUrls, UsageRecorder as _, User, UserRepository, testing,
 };
 use ajwt_sqlx::{AuditRecord, MigrationError, MissingTables, Schema};
@@ -429,6 +429,7 @@ macro_rules! store_tests {
             one_batch_writes_each_key_once
             each_change_is_noted_with_its_actor
             a_change_that_cannot_be_noted_is_not_made
+            no_more_trusts_are_added_than_count
         }
     };
 }

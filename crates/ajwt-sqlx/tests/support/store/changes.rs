@@ -182,3 +182,44 @@ pub(crate) async fn a_change_that_cannot_be_noted_is_not_made<S: Store>() {
     assert!(found.user().is_active() && found.user().jwks_urls().is_empty());
     assert_eq!(store.number("SELECT count(*) FROM ajwt_user").await, 1);
 }
+
+/// Not even where several are added at once. Of those that plain SQL has added the newest count.
+pub(crate) async fn no_more_trusts_are_added_than_count<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    let guido = name("guido");
+    store.add_user(&guido).await.expect("added");
+    let url = |number: usize| format!("https://a.example/{number}");
+    for number in 0..MAX_TRUSTS - 2 {
+        store.add_trust(&guido, &url(number)).await.expect("added");
+    }
+    let mut adding = JoinSet::new();
+    for number in 0..8 {
+        let (store, guido, url) = (store.clone(), guido.clone(), url(MAX_TRUSTS + number));
+        adding.spawn(async move { store.add_trust(&guido, &url).await });
+    }
+    let outcomes = adding.join_all().await;
+    // Where the machine stalls, some may wait for the others in vain.
+    let added = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let listed = store.trusts(&guido).await.expect("listed").len();
+    assert!(added <= 2 && listed == MAX_TRUSTS - 2 + added, "{listed} are listed: {outcomes:?}");
+
+    let id = store.number("SELECT id FROM ajwt_user").await;
+    for number in 100..140 {
+        let sql = format!(
+            "INSERT INTO ajwt_jwks_endpoint_trust (user_id, jwks_url, created_at) VALUES ({id}, '{}', 0)",
+            url(number)
+        );
+        store.execute(&sql).await;
+    }
+    let found = store.find_by_username("guido", Freshness::Current).await.expect("read").expect("a user");
+    let found: Vec<_> = found.user().jwks_urls().iter().map(|url| url.url().to_owned()).collect();
+    let newest: Vec<_> = (100..140).rev().take(MAX_TRUSTS).map(url).collect();
+    assert_eq!(found, newest);
+    let error = store.add_trust(&guido, &url(200)).await.expect_err("too many");
+    let listed = store.trusts(&guido).await.expect("all of them").len();
+    assert_eq!(listed, MAX_TRUSTS - 2 + added + 40);
+    assert!(
+        matches!(error, AdminError::TooManyTrusts { trusts, max: MAX_TRUSTS } if trusts == listed),
+        "{error:?}"
+    );
+}
