@@ -25,6 +25,7 @@ use mysql_store::SERVER;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _, mysql::MySqlPoolOptions};
 use store::{Store, add_guido, database, name};
 use tokio::task::JoinSet;
+use url::Url;
 
 store_tests!(MySqlRepository);
 
@@ -41,6 +42,19 @@ async fn a_clock_that_is_behind_makes_no_used_token_good_again() {
 #[tokio::test]
 async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
     store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<MySqlRepository>(false).await;
+}
+
+/// The client alone would cut triggers in two.
+#[tokio::test]
+async fn tables_made_by_hand_serve_as_well() {
+    let make = async |url: &str| {
+        let url: Url = url.parse().expect("a URL");
+        let host = format!("{} --port={}", url.host_str().expect("a host"), url.port().expect("a port"));
+        let words =
+            [("HOST", &*host), ("USER", url.username()), ("DATABASE", url.path().trim_start_matches('/'))];
+        store::run_by_hand(&store::command_by_hand("mariadb", &words));
+    };
+    store::tables_made_by_hand_serve_as_well::<MySqlRepository>(make, false).await;
 }
 
 #[tokio::test]

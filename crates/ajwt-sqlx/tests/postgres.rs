@@ -44,6 +44,15 @@ async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
 }
 
 #[tokio::test]
+async fn tables_made_by_hand_serve_as_well() {
+    let make = async |url: &str| {
+        let command = store::command_by_hand("psql", &[("postgres://USER@HOST/DATABASE", url)]);
+        store::run_by_hand(&command);
+    };
+    store::tables_made_by_hand_serve_as_well::<PostgresRepository>(make, true).await;
+}
+
+#[tokio::test]
 async fn a_bad_url_or_server_is_told() {
     let error = PostgresRepository::connect("sqlite://x").await.expect_err("no such URL");
     assert!(

@@ -44,6 +44,20 @@ async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
     store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<SqliteRepository>(false).await;
 }
 
+/// By SQLite's library instead of its shell, which takes statements apart in the same way.
+#[tokio::test]
+async fn tables_made_by_hand_serve_as_well() {
+    let make = async |url: &str| {
+        let command = store::command_by_hand("sqlite3", &[]);
+        let (files, _) = command.split_once(" | ").expect("a pipe");
+        let store = <SqliteRepository as Store>::open(url).await;
+        let sql = AssertSqlSafe(store::run_by_hand(files));
+        sqlx::raw_sql(sql).execute(store.pool()).await.expect("made");
+        store.pool().close().await;
+    };
+    store::tables_made_by_hand_serve_as_well::<SqliteRepository>(make, false).await;
+}
+
 #[tokio::test]
 async fn a_bad_url_or_file_is_told() {
     let error = SqliteRepository::connect("postgres://x").await.expect_err("no SQLite URL");

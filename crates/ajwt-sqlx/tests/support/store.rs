@@ -4,7 +4,8 @@
 use std::{
     env,
     fmt::Debug,
-    io,
+    fs, io,
+    path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -79,6 +80,33 @@ pub(crate) trait Store:
     fn execute(&self, sql: &str) -> impl Future<Output = u64> + Send;
     async fn number(&self, sql: &str) -> i64;
     async fn texts(&self, sql: &str) -> Vec<String>;
+}
+
+/// The command of docs/database.md that makes the tables by this client, with these words of it replaced.
+pub(crate) fn command_by_hand(client: &str, words: &[(&str, &str)]) -> String {
+    let page = fs::read_to_string(root().join("docs/database.md")).expect("the page");
+    let is_its = |line: &&str| line.starts_with("cat ") && line.contains(&format!(" | {client} "));
+    let commands: Vec<_> = page.lines().filter(is_its).collect();
+    let [command] = commands[..] else { panic!("{client}: {commands:?}") };
+    words.iter().fold(command.to_owned(), |command, (word, value)| {
+        assert_eq!(command.matches(word).count(), 1, "{word}: {command}");
+        command.replace(word, value)
+    })
+}
+
+/// Runs a command of the page's shell, and returns what it writes.
+pub(crate) fn run_by_hand(command: &str) -> String {
+    let mut shell = Command::new("sh");
+    // Not the settings of whoever runs the tests.
+    shell.args(["-c", command]).current_dir(root()).env("HOME", "/nonexistent").stdin(Stdio::null());
+    let output = shell.output().expect("a shell");
+    let [told, errors] = [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream));
+    assert!(output.status.success(), "{command}: {}: {errors}", output.status);
+    told.into_owned()
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// A migrated database, whose nonce table is marked as new.

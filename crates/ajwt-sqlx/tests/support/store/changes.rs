@@ -2,10 +2,31 @@
 
 use super::*;
 
-/// Runs SQL in another process: on a connection that shares nothing with the test's.
 pub(crate) async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not<S: Store>(truncates: bool) {
     let (database, store, _, _) = service::<S>().await;
-    let other = S::open(&S::url(&database)).await;
+    changes_raise_the_revision_and_uses_do_not(&S::url(&database), &store, truncates).await;
+}
+
+/// `make` makes the tables in the database of a URL.
+pub(crate) async fn tables_made_by_hand_serve_as_well<S: Store>(
+    make: impl AsyncFnOnce(&str),
+    truncates: bool,
+) {
+    let database = S::create_empty().await;
+    let url = S::url(&database);
+    make(&url).await;
+    let store = S::open(&url).await;
+    assert!(S::initialise(&store.nonces(Arc::new(SystemClock::new()))).await);
+    let key = add_guido(&store).await;
+    let authenticator = authenticator(&store);
+    assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+    changes_raise_the_revision_and_uses_do_not(&url, &store, truncates).await;
+}
+
+/// Of a store with guido and its key. Runs SQL as another process: on a connection that shares nothing with the
+/// test's.
+async fn changes_raise_the_revision_and_uses_do_not<S: Store>(url: &str, store: &S, truncates: bool) {
+    let other = S::open(url).await;
     store.add_trust(&name("guido"), "https://a.example/jwks.json").await.expect("added");
     let guido = store.number("SELECT id FROM ajwt_user").await;
     let key = S::KEY;
@@ -63,7 +84,7 @@ pub(crate) async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not<S: S
         last = now;
     }
     let usage = store.batched_usage();
-    let key = add_guido_again(&store).await;
+    let key = add_guido_again(store).await;
     last = revision().await;
     usage.record(KeySource::Key(key), Timestamp::from_millis(5));
     usage.flush().await;
