@@ -1,4 +1,4 @@
-//! How many statements a request costs, as sqlx itself counts them.
+//! How many statements a request costs, and a sweep of used nonces, as sqlx itself counts them.
 //!
 //! A test that uses this needs a file, and so a process, of its own: the log is the global one.
 
@@ -8,7 +8,7 @@ use std::{
 };
 
 use ajwt_server::{
-    Authenticator, CachedUserRepository, InsecureNoReplayProtection, NewKey, UserCacheOptions,
+    Authenticator, CachedUserRepository, InsecureNoReplayProtection, NewKey, SystemClock, UserCacheOptions,
 };
 
 use crate::store::{self, Store, authenticate, name, sign};
@@ -50,7 +50,7 @@ impl io::Write for Log {
     }
 }
 
-pub(crate) async fn a_request_is_one_query_and_one_insert<S: Store>() {
+pub(crate) async fn requests_and_sweeps_take_so_many_statements<S: Store>() {
     let (_database, store, authenticator, key) = store::service::<S>().await;
     for (username, others) in [("many", 40), ("none", 0)] {
         store.add_user(&name(username)).await.expect("added");
@@ -99,6 +99,31 @@ pub(crate) async fn a_request_is_one_query_and_one_insert<S: Store>() {
         let statements = without_looks(log.statements());
         assert_eq!(statements.len(), 1, "{username}: {statements:#?}");
     }
+
+    expired_nonces_are_removed_a_thousand_at_a_time(&store, &log).await;
+}
+
+/// Each statement holds its locks no longer than that takes.
+async fn expired_nonces_are_removed_a_thousand_at_a_time<S: Store>(store: &S, log: &Log) {
+    let digits: Vec<_> = (0..10).map(|digit| format!("SELECT {digit} AS d")).collect();
+    let digits = digits.join(" UNION ALL ");
+    let places: Vec<_> = (0..4).map(|place| format!("({digits}) AS d{place}")).collect();
+    let places = places.join(" CROSS JOIN ");
+    let fill = format!(
+        "INSERT INTO ajwt_nonce ({}, expires_at) SELECT {}, 1
+        FROM (SELECT d0.d + 10 * d1.d + 100 * d2.d + 1000 * d3.d AS n FROM {places}) AS numbers
+        WHERE n < 2500",
+        S::KEY,
+        S::HASH_OF_N
+    );
+    let nonces = store.nonces(Arc::new(SystemClock::new()));
+    log.statements();
+    assert_eq!(store.execute(&fill).await, 2500);
+    S::sweep(&nonces).await;
+    // Another backend's background task may have taken its share.
+    store::none_is_left(store, "SELECT count(*) FROM ajwt_nonce WHERE expires_at = 1").await;
+    let removals = log.statements().into_iter().filter(|line| line.contains("DELETE FROM")).count();
+    assert!(removals >= 3, "{removals} for 2,500 rows");
 }
 
 /// The looks at the revision, twice a second whatever the requests, and the listener's beginning are
