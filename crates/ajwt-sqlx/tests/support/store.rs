@@ -49,6 +49,8 @@ pub(crate) trait Store:
     const TRUE: &'static str = "1";
     /// The column of the key, whose name is a reserved word on MySQL.
     const KEY: &'static str = "key";
+    /// Statements that a nonce takes, as docs/database.md says: where they go in one message, that is one.
+    const NONCE_STATEMENTS: usize = 1;
     /// SQL that makes 32 bytes of the number `n`.
     const HASH_OF_N: &'static str;
     /// SQL that lists the tables.
