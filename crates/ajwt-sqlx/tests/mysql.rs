@@ -68,6 +68,17 @@ async fn a_bad_url_or_server_is_told() {
     assert!(matches!(error, ConnectError::Open { .. }), "{error:?}");
 }
 
+/// The server lets it connect all the same.
+#[tokio::test]
+async fn a_url_without_a_database_is_told_when_it_is_migrated() {
+    let store = MySqlRepository::open(&sql::shared(SERVER)).await;
+    for result in [store.migrate().await, store.migrate_without_triggers().await] {
+        let error = result.expect_err("no database");
+        assert!(matches!(error, MigrationError::NoDatabase), "{error:?}");
+        assert!(error.to_string().contains("mysql://"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_forbids_triggers_is_told_and_does_without() {
     let server = Server::start(Kind::MySql, &["--log-bin=binlog", "--server-id=1"]);
