@@ -290,6 +290,31 @@ pub(crate) async fn migrations_stand_beside_the_applications_own_and_notice_what
     let tables = store.texts(S::TABLES).await;
     assert!(tables.len() >= 7 && tables.iter().all(|table| table.starts_with("ajwt_")), "{tables:?}");
 
+    note_a_newer_migration(&store).await;
+    let error = store.migrate().await.expect_err("a newer version was here");
+    assert!(matches!(error, MigrationError::Newer { version: 9999 }), "{error:?}");
+    store.execute("DELETE FROM ajwt_migrations WHERE version = 9999").await;
+    store.execute(&format!("UPDATE ajwt_migrations SET checksum = {} WHERE version = 1", S::ZERO)).await;
+    let error = store.migrate().await.expect_err("edited");
+    assert!(matches!(error, MigrationError::Changed { version: 1 }), "{error:?}");
+}
+
+/// As in a rolling update, where old processes serve on until they are replaced.
+pub(crate) async fn a_service_goes_on_where_a_newer_version_has_migrated<S: Store>() {
+    let (_database, store, running, key) = service::<S>().await;
+    assert_eq!(authenticate(&running, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+    note_a_newer_migration(&store).await;
+    let started = authenticator(&store);
+    for authenticator in [&running, &started] {
+        let token = sign("guido", &key);
+        assert_eq!(authenticate(authenticator, &token).await.as_deref(), Ok("guido"));
+        assert_eq!(authenticate(authenticator, &token).await, Err(Reason::Replayed));
+    }
+    store.set_user_active(&name("guido"), false).await.expect("changed");
+    assert_eq!(authenticate(&running, &sign("guido", &key)).await, Err(Reason::InactiveUser));
+}
+
+async fn note_a_newer_migration<S: Store>(store: &S) {
     let sql = format!(
         "INSERT INTO ajwt_migrations (version, description, installed_on, success, checksum, execution_time)
         VALUES (9999, 'future', {}, {}, {}, 0)",
@@ -298,12 +323,6 @@ pub(crate) async fn migrations_stand_beside_the_applications_own_and_notice_what
         S::ZERO
     );
     store.execute(&sql).await;
-    let error = store.migrate().await.expect_err("a newer version was here");
-    assert!(matches!(error, MigrationError::Newer { version: 9999 }), "{error:?}");
-    store.execute("DELETE FROM ajwt_migrations WHERE version = 9999").await;
-    store.execute(&format!("UPDATE ajwt_migrations SET checksum = {} WHERE version = 1", S::ZERO)).await;
-    let error = store.migrate().await.expect_err("edited");
-    assert!(matches!(error, MigrationError::Changed { version: 1 }), "{error:?}");
 }
 
 pub(crate) async fn tables_that_are_missing_are_told<S: Store>() {
@@ -447,6 +466,7 @@ macro_rules! store_tests {
             it_is_a_revision_source
             it_records_usage
             migrations_stand_beside_the_applications_own_and_notice_what_they_do_not_know
+            a_service_goes_on_where_a_newer_version_has_migrated
             tables_that_are_missing_are_told
             a_bad_row_is_skipped_with_one_warning_that_names_it
             plain_sql_counts_and_times_are_milliseconds
