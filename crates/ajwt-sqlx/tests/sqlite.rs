@@ -156,7 +156,7 @@ async fn connections_left_within_transactions_lose_no_nonce() {
 
 #[tokio::test]
 async fn a_locked_database_is_503_in_time_and_service_resumes() {
-    let (folder, _, authenticator, key) = service::<SqliteRepository>().await;
+    let (folder, repository, authenticator, key) = service::<SqliteRepository>().await;
     let locker = open(folder.path()).await;
     let lock = locker.pool().begin_with("BEGIN EXCLUSIVE").await.expect("locked");
     let token = sign("guido", &key);
@@ -166,7 +166,18 @@ async fn a_locked_database_is_503_in_time_and_service_resumes() {
     assert_eq!(authenticate(&authenticator, &token).await, Err(Reason::NonceStoreUnavailable));
     let elapsed = clock.monotonic() - start;
     assert!(elapsed < Duration::from_secs(4), "{elapsed:?}");
+    // So are an administrator's.
+    let guido = name("guido");
+    let listed = repository.keys(&guido).await.expect("listed");
+    let new = NewKey::of_key(store::key().public_key().clone());
+    let added = repository.add_key(&guido, &new).await.map(drop);
+    for result in [added, repository.remove_user(&guido).await] {
+        let Err(AdminError::Repository(error)) = result else { panic!("{result:?}") };
+        let told = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(told.contains("locked"), "{told}");
+    }
     lock.rollback().await.expect("unlocked");
+    assert_eq!(repository.keys(&guido).await.expect("listed"), listed);
     // Whether the first attempt's insert went through after all is not known: never accepted twice.
     let late = authenticate(&authenticator, &token).await;
     assert!(late.is_ok() || late == Err(Reason::Replayed), "{late:?}");
