@@ -7,6 +7,8 @@ mod hearing;
 mod mysql_store;
 #[path = "support/passwords.rs"]
 mod passwords;
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/scale.rs"]
 mod scale;
 #[path = "support/store.rs"]
@@ -164,7 +166,8 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         }
         plan
     };
-    let explain = |source, name| AssertSqlSafe(format!("EXPLAIN {}", scale::statement(source, name)));
+    let explain =
+        |source, name| AssertSqlSafe(format!("EXPLAIN {}", plans::statement(source, name, &plans::OWN)));
     let sql = explain(include_str!("../src/mysql/tables.rs"), "FIND_USER");
     let mut find = sqlx::query(sql);
     for _ in 0..6 {

@@ -3,6 +3,8 @@
 
 #[path = "support/mysql_store.rs"]
 mod mysql_store;
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/statements.rs"]
 mod statements;
 #[path = "support/store.rs"]

@@ -5,6 +5,8 @@
 mod hearing;
 #[path = "support/passwords.rs"]
 mod passwords;
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/postgres_store.rs"]
 mod postgres_store;
 #[path = "support/scale.rs"]
@@ -271,7 +273,8 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         }
         plan
     };
-    let explain = |source, name| AssertSqlSafe(format!("EXPLAIN {}", scale::statement(source, name)));
+    let explain =
+        |source, name| AssertSqlSafe(format!("EXPLAIN {}", plans::statement(source, name, &plans::OWN)));
     let sql = explain(include_str!("../src/postgres/tables.rs"), "FIND_USER");
     let found = plan(sqlx::query(sql).bind("user777")).await;
     for index in ["ajwt_user_username_key", "ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {

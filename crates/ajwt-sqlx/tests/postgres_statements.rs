@@ -1,6 +1,8 @@
 //! How many statements a request and a sweep cost. A file, and so a process, of its own.
 #![cfg(feature = "postgres")]
 
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/postgres_store.rs"]
 mod postgres_store;
 #[path = "support/statements.rs"]

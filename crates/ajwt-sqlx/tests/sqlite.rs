@@ -1,6 +1,8 @@
 //! The SQLite stores on real files: conformance, migrations, statements, and faults.
 #![cfg(feature = "sqlite")]
 
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/scale.rs"]
 mod scale;
 #[path = "support/sqlite_store.rs"]
@@ -91,7 +93,7 @@ async fn a_file_that_others_write_to_is_opened_when_they_have() {
 async fn many_users_cost_no_more_than_few_and_statements_search() {
     let (_folder, repository) = scale::many_users_cost_no_more_than_few::<SqliteRepository>().await;
     let plan = async |source, name, binds: &[&str]| {
-        let statement = scale::statement(source, name);
+        let statement = plans::statement(source, name, &plans::OWN);
         // Of a transaction, what it is for.
         let statement = statement.trim().trim_start_matches("BEGIN IMMEDIATE;").trim_end_matches("COMMIT");
         let sql = format!("EXPLAIN QUERY PLAN {statement}");

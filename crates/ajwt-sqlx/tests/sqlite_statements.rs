@@ -1,6 +1,8 @@
 //! How many statements a request and a sweep cost. A file, and so a process, of its own.
 #![cfg(feature = "sqlite")]
 
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/sqlite_store.rs"]
 mod sqlite_store;
 #[path = "support/statements.rs"]

@@ -3,6 +3,8 @@
 
 #[path = "support/django_store.rs"]
 mod django_store;
+#[path = "../../../crates/ajwt-sqlx/tests/support/plans.rs"]
+mod plans;
 
 use std::sync::Arc;
 
@@ -331,6 +333,38 @@ async fn migrations_leave_djangos_tables_alone<S: Store>() {
     store.migrate().await.expect("in either order");
 }
 
+/// Thousands of users, each with three keys and a trust, in the tables and with the indexes of Django's migrations.
+async fn finding_a_user_reads_no_table_whole<S: Store>() {
+    let both = Both::<S>::start().await;
+    let (numbers, key) = (plans::numbers(5000), S::KEY);
+    for sql in [
+        &*format!(
+            "INSERT INTO auth_user (username, password, first_name, last_name, email, is_superuser, is_staff,
+                is_active, date_joined)
+            SELECT concat('user', n), '', '', '', '', FALSE, FALSE, TRUE, CURRENT_TIMESTAMP FROM {numbers}"
+        ),
+        &*format!(
+            "INSERT INTO asymmetric_jwt_auth_publickey (user_id, {key}, comment) SELECT id, 'no key', ''
+            FROM auth_user CROSS JOIN (SELECT 1 AS k UNION ALL SELECT 2 UNION ALL SELECT 3) AS three"
+        ),
+        "INSERT INTO asymmetric_jwt_auth_jwksendpointtrust (user_id, jwks_url)
+        SELECT id, 'https://a.example/jwks.json' FROM auth_user",
+        S::ANALYZE,
+    ] {
+        both.store.execute(sql).await;
+    }
+    let users = plans::Users {
+        table: "auth_user",
+        id: "id",
+        name: "username",
+        active: "is_active",
+        revision: "NULL",
+    };
+    let plan = both.store.plan(&plans::statement(S::STATEMENTS, "FIND_USER", &users)).await;
+    let tables = ["auth_user", "asymmetric_jwt_auth_publickey", "asymmetric_jwt_auth_jwksendpointtrust"];
+    plans::assert_searched(&plan, tables);
+}
+
 macro_rules! django_tests {
     ($($test:ident)*) => {
         mod sqlite {
@@ -363,4 +397,5 @@ django_tests! {
     names_are_compared_byte_for_byte
     what_django_has_no_place_for_is_told
     migrations_leave_djangos_tables_alone
+    finding_a_user_reads_no_table_whole
 }

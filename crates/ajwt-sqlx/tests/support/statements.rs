@@ -11,7 +11,10 @@ use ajwt_server::{
     Authenticator, CachedUserRepository, InsecureNoReplayProtection, NewKey, SystemClock, UserCacheOptions,
 };
 
-use crate::store::{self, Store, authenticate, name, sign};
+use crate::{
+    plans,
+    store::{self, Store, authenticate, name, sign},
+};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -97,16 +100,11 @@ pub(crate) async fn requests_and_sweeps_take_so_many_statements<S: Store>() {
 
 /// Each statement holds its locks no longer than that takes.
 async fn expired_nonces_are_removed_a_thousand_at_a_time<S: Store>(store: &S, log: &Log) {
-    let digits: Vec<_> = (0..10).map(|digit| format!("SELECT {digit} AS d")).collect();
-    let digits = digits.join(" UNION ALL ");
-    let places: Vec<_> = (0..4).map(|place| format!("({digits}) AS d{place}")).collect();
-    let places = places.join(" CROSS JOIN ");
     let fill = format!(
-        "INSERT INTO ajwt_nonce ({}, expires_at) SELECT {}, 1
-        FROM (SELECT d0.d + 10 * d1.d + 100 * d2.d + 1000 * d3.d AS n FROM {places}) AS numbers
-        WHERE n < 2500",
+        "INSERT INTO ajwt_nonce ({}, expires_at) SELECT {}, 1 FROM {}",
         S::KEY,
-        S::HASH_OF_N
+        S::HASH_OF_N,
+        plans::numbers(2500)
     );
     let nonces = store.nonces(Arc::new(SystemClock::new()));
     log.statements();
