@@ -78,14 +78,15 @@ pub trait KeyAdmin: Debug + Send + Sync + 'static {
     /// [`AdminError::UnknownUser`]; [`AdminError::UnknownKey`]; [`AdminError::Repository`].
     async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError>;
 
-    /// Trusts a JWKS URL to name the user's keys.
+    /// Trusts a JWKS URL to name the user's keys. At most [`MAX_TRUSTS`](crate::MAX_TRUSTS) of a user
+    /// count, so one more is refused: it would take the place of the oldest without a word.
     ///
     /// # Errors
     /// [`AdminError::UnknownUser`]; [`AdminError::InvalidUrl`]; [`AdminError::DuplicateTrust`];
-    /// [`AdminError::Repository`].
+    /// [`AdminError::TooManyTrusts`]; [`AdminError::Repository`].
     async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError>;
 
-    /// The URLs trusted for a user, newest first.
+    /// The URLs trusted for a user, newest first. All of them, where others have written more than count.
     ///
     /// # Errors
     /// [`AdminError::UnknownUser`]; [`AdminError::Repository`].
@@ -334,6 +335,16 @@ pub enum AdminError {
     /// The user has this trust already.
     #[error("the URL is trusted for the user already")]
     DuplicateTrust,
+    /// The user has as many trusts as count, or, where others wrote to the store, more.
+    #[error(
+        "the user has {trusts} trusted URLs, and at most {max} of a user count; end one of these trusts first"
+    )]
+    TooManyTrusts {
+        /// Trusts that the user has.
+        trusts: usize,
+        /// Trusts that count.
+        max: usize,
+    },
     /// Not the URL of a JWK Set.
     #[error(
         "{url:?} is not usable as the URL of a key set: it must begin with https://, without spaces, and have at most {max} characters"

@@ -83,5 +83,7 @@ pub use public_key::{KeySource, PublicKeyRepository, StoredKey, UserKeys};
 pub use rejection::{Reason, Rejection, RejectionKind};
 pub use rejection_body::{RejectionBody, RejectionSummary, problem_details};
 pub use usage::{BatchedUsage, NoUsage, UsageRecorder, UsageStore};
-pub use user::{Found, Freshness, KeyedUser, RevisionSource, TrustedUrl, TrustedUrls, User, UserRepository};
+pub use user::{
+    Found, Freshness, KeyedUser, MAX_TRUSTS, RevisionSource, TrustedUrl, TrustedUrls, User, UserRepository,
+};
 pub use user_cache::{CachedUserRepository, UserCacheOptions};

@@ -157,10 +157,16 @@ mod tests {
         }
     }
 
+    /// As docs/database.md says.
+    #[test]
+    fn the_interval_of_the_stores_is_30_seconds() {
+        assert_eq!(BatchedUsage::DEFAULT_INTERVAL, Duration::from_secs(30));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_one_write_per_key_and_interval() {
         let store = Arc::new(Store::default());
-        let usage = BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(30));
+        let usage = BatchedUsage::new(Arc::clone(&store) as _, BatchedUsage::DEFAULT_INTERVAL);
         for at in 0..10_000 {
             usage.record(KeySource::Key(1), Timestamp::from_millis(at));
             usage.record(KeySource::Trust(1), Timestamp::from_millis(at));

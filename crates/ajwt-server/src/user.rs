@@ -8,6 +8,9 @@ use crate::{KeySource, RepositoryError, StoredKey};
 /// Keys of a user that are looked at.
 pub(crate) const MAX_KEYS: usize = 32;
 
+/// Trusted URLs of a user that are looked at: the newest.
+pub const MAX_TRUSTS: usize = 32;
+
 /// Finds users by name.
 ///
 /// Users, their keys and their JWKS URLs are read together, in one query; the keys then cost the
@@ -171,7 +174,8 @@ pub trait KeyedUser: Debug + Send + Sync + 'static {
     /// The user's own keys, newest first, the revoked left out; at most the 32 newest.
     fn keys(&self) -> &[StoredKey];
 
-    /// The JWKS URLs that are trusted to name this user's keys.
+    /// The JWKS URLs that are trusted to name this user's keys, newest first. A store that
+    /// [`KeyAdmin`](crate::KeyAdmin) writes to hands out the [`MAX_TRUSTS`] newest, whoever has added more.
     fn jwks_urls(&self) -> &[TrustedUrl];
 }
 
@@ -242,7 +246,7 @@ impl User {
         self
     }
 
-    /// With these trusted URLs.
+    /// With these trusted URLs, newest first.
     #[must_use]
     pub fn with_jwks_urls(mut self, jwks_urls: Vec<TrustedUrl>) -> Self {
         self.jwks_urls = jwks_urls;

@@ -51,6 +51,14 @@ pub enum MigrationError {
         /// What the server says.
         source: Source,
     },
+    /// The connection has no database to make the tables in: MySQL and MariaDB connect without one.
+    #[error("the connection has no database; name one at the end of the URL: mysql://USER@HOST/DATABASE")]
+    NoDatabase,
+    /// Another process migrates the database, or stands still while it does.
+    #[error(
+        "another process has held the lock of the database's migrations for ten minutes; wait for it or end it"
+    )]
+    Locked,
     /// A statement failed.
     #[error("migrating the database failed")]
     Failed {

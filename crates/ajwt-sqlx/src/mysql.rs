@@ -480,6 +480,8 @@ impl KeyAdmin for MySqlRepository {
                 return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
             }
             let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
+            let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
+            schema::check_trusts(&trusts, id)?;
             let entry = Entry::added_trust(id, url);
             self.note(connection, username, now, &entry).await.map_err(&failed)?;
             Ok(TrustRecord::new(id, url, None))

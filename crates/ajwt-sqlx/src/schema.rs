@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use ajwt_server::{AdminError, KeyRecord, NewKey, RepositoryError};
+use ajwt_server::{AdminError, KeyRecord, MAX_TRUSTS, NewKey, RepositoryError, TrustRecord};
 use sqlx::SqlStr;
 use thiserror::Error;
 
@@ -187,6 +187,16 @@ impl Schema {
         }
         records
     }
+}
+
+/// Refuses a trust that was just added where the user, which is locked, has as many others as count. `trusts` are
+/// all of the user's.
+pub(crate) fn check_trusts(trusts: &[TrustRecord], added: i64) -> Result<(), AdminError> {
+    let others = trusts.iter().filter(|trust| trust.id != added).count();
+    if others >= MAX_TRUSTS {
+        return Err(AdminError::TooManyTrusts { trusts: others, max: MAX_TRUSTS });
+    }
+    Ok(())
 }
 
 pub(crate) const fn no_expiry() -> AdminError {

@@ -7,6 +7,8 @@ mod hearing;
 mod mysql_store;
 #[path = "support/passwords.rs"]
 mod passwords;
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/scale.rs"]
 mod scale;
 #[path = "support/store.rs"]
@@ -25,6 +27,7 @@ use mysql_store::SERVER;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _, mysql::MySqlPoolOptions};
 use store::{Store, add_guido, database, name};
 use tokio::task::JoinSet;
+use url::Url;
 
 store_tests!(MySqlRepository);
 
@@ -43,6 +46,19 @@ async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
     store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<MySqlRepository>(false).await;
 }
 
+/// The client alone would cut triggers in two.
+#[tokio::test]
+async fn tables_made_by_hand_serve_as_well() {
+    let make = async |url: &str| {
+        let url: Url = url.parse().expect("a URL");
+        let host = format!("{} --port={}", url.host_str().expect("a host"), url.port().expect("a port"));
+        let words =
+            [("HOST", &*host), ("USER", url.username()), ("DATABASE", url.path().trim_start_matches('/'))];
+        store::run_by_hand(&store::command_by_hand("mariadb", &words));
+    };
+    store::tables_made_by_hand_serve_as_well::<MySqlRepository>(make, false).await;
+}
+
 #[tokio::test]
 async fn a_bad_url_or_server_is_told() {
     let error = MySqlRepository::connect("sqlite://x").await.expect_err("no such URL");
@@ -52,6 +68,17 @@ async fn a_bad_url_or_server_is_told() {
     let url = format!("{}/nowhere", sql::shared(SERVER));
     let error = MySqlRepository::connect(&url).await.expect_err("no database");
     assert!(matches!(error, ConnectError::Open { .. }), "{error:?}");
+}
+
+/// The server lets it connect all the same.
+#[tokio::test]
+async fn a_url_without_a_database_is_told_when_it_is_migrated() {
+    let store = MySqlRepository::open(&sql::shared(SERVER)).await;
+    for result in [store.migrate().await, store.migrate_without_triggers().await] {
+        let error = result.expect_err("no database");
+        assert!(matches!(error, MigrationError::NoDatabase), "{error:?}");
+        assert!(error.to_string().contains("mysql://"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -139,7 +166,8 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         }
         plan
     };
-    let explain = |source, name| AssertSqlSafe(format!("EXPLAIN {}", scale::statement(source, name)));
+    let explain =
+        |source, name| AssertSqlSafe(format!("EXPLAIN {}", plans::statement(source, name, &plans::OWN)));
     let sql = explain(include_str!("../src/mysql/tables.rs"), "FIND_USER");
     let mut find = sqlx::query(sql);
     for _ in 0..6 {

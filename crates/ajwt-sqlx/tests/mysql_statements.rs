@@ -1,8 +1,10 @@
-//! How many statements a request costs. A file, and so a process, of its own.
+//! How many statements a request and a sweep cost. A file, and so a process, of its own.
 #![cfg(feature = "mysql")]
 
 #[path = "support/mysql_store.rs"]
 mod mysql_store;
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/statements.rs"]
 mod statements;
 #[path = "support/store.rs"]
@@ -11,6 +13,6 @@ mod store;
 use ajwt_sqlx::MySqlRepository;
 
 #[tokio::test]
-async fn a_request_is_one_query_and_one_insert() {
-    statements::a_request_is_one_query_and_one_insert::<MySqlRepository>().await;
+async fn requests_and_sweeps_take_so_many_statements() {
+    statements::requests_and_sweeps_take_so_many_statements::<MySqlRepository>().await;
 }

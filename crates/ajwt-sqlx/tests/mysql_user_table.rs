@@ -3,6 +3,8 @@
 
 #[path = "support/mysql_store.rs"]
 mod mysql_store;
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/store.rs"]
 mod store;
 #[path = "support/user_table.rs"]
@@ -10,7 +12,7 @@ mod user_table;
 
 use ajwt_server::{Freshness, KeyAdmin as _, KeyedUser as _, UserRepository as _};
 use ajwt_sqlx::MySqlRepository;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row as _, mysql::MySqlRow};
 use store::Store as _;
 use user_table::Application as _;
 
@@ -63,8 +65,24 @@ impl user_table::Application for MySqlRepository {
     ];
     const EMAIL: &'static str = "VARCHAR(150) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci";
     const NAMESPACE: &'static str = "SELECT database()";
+    const STATEMENTS: &'static str = include_str!("../src/mysql/tables.rs");
+    const ANALYZE: &'static str = "ANALYZE TABLE Accounts, ajwt_public_key, ajwt_jwks_endpoint_trust";
 
     async fn run(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await.expect("run");
+    }
+
+    async fn plan(&self, find_user: &str) -> Vec<String> {
+        let mut explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {find_user}")));
+        for _ in 0..3 {
+            // As text and as bytes, which are compared one after the other.
+            explain = explain.bind("user777").bind(b"user777".as_slice());
+        }
+        let steps = explain.fetch_all(self.pool()).await.expect("a plan");
+        let shown = |step: &MySqlRow| {
+            let text = |column| step.get::<Option<String>, _>(column).unwrap_or_default();
+            format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
+        };
+        steps.iter().map(shown).collect()
     }
 }

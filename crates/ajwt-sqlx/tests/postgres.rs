@@ -5,6 +5,8 @@
 mod hearing;
 #[path = "support/passwords.rs"]
 mod passwords;
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/postgres_store.rs"]
 mod postgres_store;
 #[path = "support/scale.rs"]
@@ -41,6 +43,15 @@ async fn a_clock_that_is_behind_makes_no_used_token_good_again() {
 #[tokio::test]
 async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
     store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<PostgresRepository>(true).await;
+}
+
+#[tokio::test]
+async fn tables_made_by_hand_serve_as_well() {
+    let make = async |url: &str| {
+        let command = store::command_by_hand("psql", &[("postgres://USER@HOST/DATABASE", url)]);
+        store::run_by_hand(&command);
+    };
+    store::tables_made_by_hand_serve_as_well::<PostgresRepository>(make, true).await;
 }
 
 #[tokio::test]
@@ -262,7 +273,8 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         }
         plan
     };
-    let explain = |source, name| AssertSqlSafe(format!("EXPLAIN {}", scale::statement(source, name)));
+    let explain =
+        |source, name| AssertSqlSafe(format!("EXPLAIN {}", plans::statement(source, name, &plans::OWN)));
     let sql = explain(include_str!("../src/postgres/tables.rs"), "FIND_USER");
     let found = plan(sqlx::query(sql).bind("user777")).await;
     for index in ["ajwt_user_username_key", "ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {

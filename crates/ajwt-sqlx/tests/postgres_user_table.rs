@@ -1,6 +1,8 @@
 //! Keys in PostgreSQL beside a users table of the application's own.
 #![cfg(feature = "postgres")]
 
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/postgres_store.rs"]
 mod postgres_store;
 #[path = "support/store.rs"]
@@ -9,7 +11,7 @@ mod store;
 mod user_table;
 
 use ajwt_sqlx::PostgresRepository;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row as _};
 
 user_table_tests!(PostgresRepository);
 
@@ -23,6 +25,8 @@ impl user_table::Application for PostgresRepository {
     ];
     const EMAIL: &'static str = "VARCHAR(150) COLLATE blind";
     const NAMESPACE: &'static str = "SELECT current_schema()::TEXT";
+    const STATEMENTS: &'static str = include_str!("../src/postgres/tables.rs");
+    const ANALYZE: &'static str = "ANALYZE \"Accounts\", ajwt_public_key, ajwt_jwks_endpoint_trust";
 
     async fn run(&self, sql: &str) {
         let collation = "CREATE COLLATION IF NOT EXISTS blind
@@ -30,5 +34,11 @@ impl user_table::Application for PostgresRepository {
         for sql in [collation, sql] {
             sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await.expect("run");
         }
+    }
+
+    async fn plan(&self, find_user: &str) -> Vec<String> {
+        let explain = AssertSqlSafe(format!("EXPLAIN {find_user}"));
+        let steps = sqlx::query(explain).bind("user777").fetch_all(self.pool()).await.expect("a plan");
+        steps.iter().map(|step| step.get(0)).collect()
     }
 }

@@ -1,6 +1,8 @@
 //! The SQLite stores on real files: conformance, migrations, statements, and faults.
 #![cfg(feature = "sqlite")]
 
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/scale.rs"]
 mod scale;
 #[path = "support/sqlite_store.rs"]
@@ -44,6 +46,20 @@ async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not() {
     store::changes_by_plain_sql_raise_the_revision_and_uses_do_not::<SqliteRepository>(false).await;
 }
 
+/// By SQLite's library instead of its shell, which takes statements apart in the same way.
+#[tokio::test]
+async fn tables_made_by_hand_serve_as_well() {
+    let make = async |url: &str| {
+        let command = store::command_by_hand("sqlite3", &[]);
+        let (files, _) = command.split_once(" | ").expect("a pipe");
+        let store = <SqliteRepository as Store>::open(url).await;
+        let sql = AssertSqlSafe(store::run_by_hand(files));
+        sqlx::raw_sql(sql).execute(store.pool()).await.expect("made");
+        store.pool().close().await;
+    };
+    store::tables_made_by_hand_serve_as_well::<SqliteRepository>(make, false).await;
+}
+
 #[tokio::test]
 async fn a_bad_url_or_file_is_told() {
     let error = SqliteRepository::connect("postgres://x").await.expect_err("no SQLite URL");
@@ -77,7 +93,7 @@ async fn a_file_that_others_write_to_is_opened_when_they_have() {
 async fn many_users_cost_no_more_than_few_and_statements_search() {
     let (_folder, repository) = scale::many_users_cost_no_more_than_few::<SqliteRepository>().await;
     let plan = async |source, name, binds: &[&str]| {
-        let statement = scale::statement(source, name);
+        let statement = plans::statement(source, name, &plans::OWN);
         // Of a transaction, what it is for.
         let statement = statement.trim().trim_start_matches("BEGIN IMMEDIATE;").trim_end_matches("COMMIT");
         let sql = format!("EXPLAIN QUERY PLAN {statement}");
@@ -142,7 +158,7 @@ async fn connections_left_within_transactions_lose_no_nonce() {
 
 #[tokio::test]
 async fn a_locked_database_is_503_in_time_and_service_resumes() {
-    let (folder, _, authenticator, key) = service::<SqliteRepository>().await;
+    let (folder, repository, authenticator, key) = service::<SqliteRepository>().await;
     let locker = open(folder.path()).await;
     let lock = locker.pool().begin_with("BEGIN EXCLUSIVE").await.expect("locked");
     let token = sign("guido", &key);
@@ -152,7 +168,18 @@ async fn a_locked_database_is_503_in_time_and_service_resumes() {
     assert_eq!(authenticate(&authenticator, &token).await, Err(Reason::NonceStoreUnavailable));
     let elapsed = clock.monotonic() - start;
     assert!(elapsed < Duration::from_secs(4), "{elapsed:?}");
+    // So are an administrator's.
+    let guido = name("guido");
+    let listed = repository.keys(&guido).await.expect("listed");
+    let new = NewKey::of_key(store::key().public_key().clone());
+    let added = repository.add_key(&guido, &new).await.map(drop);
+    for result in [added, repository.remove_user(&guido).await] {
+        let Err(AdminError::Repository(error)) = result else { panic!("{result:?}") };
+        let told = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(told.contains("locked"), "{told}");
+    }
     lock.rollback().await.expect("unlocked");
+    assert_eq!(repository.keys(&guido).await.expect("listed"), listed);
     // Whether the first attempt's insert went through after all is not known: never accepted twice.
     let late = authenticate(&authenticator, &token).await;
     assert!(late.is_ok() || late == Err(Reason::Replayed), "{late:?}");

@@ -1,6 +1,8 @@
-//! How many statements a request costs. A file, and so a process, of its own.
+//! How many statements a request and a sweep cost. A file, and so a process, of its own.
 #![cfg(feature = "sqlite")]
 
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/sqlite_store.rs"]
 mod sqlite_store;
 #[path = "support/statements.rs"]
@@ -11,6 +13,6 @@ mod store;
 use ajwt_sqlx::SqliteRepository;
 
 #[tokio::test]
-async fn a_request_is_one_query_and_one_insert() {
-    statements::a_request_is_one_query_and_one_insert::<SqliteRepository>().await;
+async fn requests_and_sweeps_take_so_many_statements() {
+    statements::requests_and_sweeps_take_so_many_statements::<SqliteRepository>().await;
 }

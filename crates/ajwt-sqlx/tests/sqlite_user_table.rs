@@ -1,6 +1,8 @@
 //! Keys in SQLite beside a users table of the application's own.
 #![cfg(feature = "sqlite")]
 
+#[path = "support/plans.rs"]
+mod plans;
 #[path = "support/sqlite_store.rs"]
 mod sqlite_store;
 #[path = "support/store.rs"]
@@ -9,7 +11,7 @@ mod store;
 mod user_table;
 
 use ajwt_sqlx::SqliteRepository;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row as _};
 
 user_table_tests!(SqliteRepository);
 
@@ -20,8 +22,16 @@ impl user_table::Application for SqliteRepository {
         [("INTEGER", ""), ("BLOB", "DEFAULT (randomblob(16))"), ("TEXT", "DEFAULT (hex(randomblob(16)))")];
     const EMAIL: &'static str = "VARCHAR(150) COLLATE NOCASE";
     const NAMESPACE: &'static str = "SELECT 'main'";
+    const STATEMENTS: &'static str = include_str!("../src/sqlite/tables.rs");
+    const ANALYZE: &'static str = "ANALYZE";
 
     async fn run(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await.expect("run");
+    }
+
+    async fn plan(&self, find_user: &str) -> Vec<String> {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {find_user}"));
+        let steps = sqlx::query(explain).bind("user777").fetch_all(self.pool()).await.expect("a plan");
+        steps.iter().map(|step| step.get("detail")).collect()
     }
 }

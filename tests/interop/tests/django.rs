@@ -3,6 +3,8 @@
 
 #[path = "support/django_store.rs"]
 mod django_store;
+#[path = "../../../crates/ajwt-sqlx/tests/support/plans.rs"]
+mod plans;
 
 use std::sync::Arc;
 
@@ -85,14 +87,16 @@ async fn keys_of_djangos_orm_work_here_at_once<S: Store>() {
         generate["action"] = "generate".into();
         let key = both.django.ask(&generate);
         let public = PublicKey::from_pem(str(&key, "public_pem")).expect("Python's key");
-        for text in [public.to_pem(), public.to_openssh("from a test")] {
-            let username = format!("user-{number}-{}", text.len());
+        // As the form of Django's admin stores what is pasted there: with the line ends of HTTP, its ends stripped.
+        let pasted = public.to_pem().trim().replace('\n', "\r\n");
+        for (form, text) in [public.to_pem(), public.to_openssh("from a test"), pasted].iter().enumerate() {
+            let username = format!("user-{number}-{form}");
             let sign = json!({"action": "sign", "username": username, "private_pem": key["private_pem"]});
             let early = both.django.ask(&sign);
             let early = str(&early, "authorization");
             assert_eq!(both.authenticate(early).await, Err(Reason::UnknownUser), "{text}");
             // A bad row before and after it: the ORM, unlike the admin, takes anything.
-            for row in ["no key", &text, "-----BEGIN PUBLIC KEY-----"] {
+            for row in ["no key", text, "-----BEGIN PUBLIC KEY-----"] {
                 both.django.ask(&json!({"action": "add_user", "username": username, "key": row}));
             }
             assert_eq!(both.authenticate(early).await.as_ref(), Ok(&username), "{text}");
@@ -329,6 +333,38 @@ async fn migrations_leave_djangos_tables_alone<S: Store>() {
     store.migrate().await.expect("in either order");
 }
 
+/// Thousands of users, each with three keys and a trust, in the tables and with the indexes of Django's migrations.
+async fn finding_a_user_reads_no_table_whole<S: Store>() {
+    let both = Both::<S>::start().await;
+    let (numbers, key) = (plans::numbers(5000), S::KEY);
+    for sql in [
+        &*format!(
+            "INSERT INTO auth_user (username, password, first_name, last_name, email, is_superuser, is_staff,
+                is_active, date_joined)
+            SELECT concat('user', n), '', '', '', '', FALSE, FALSE, TRUE, CURRENT_TIMESTAMP FROM {numbers}"
+        ),
+        &*format!(
+            "INSERT INTO asymmetric_jwt_auth_publickey (user_id, {key}, comment) SELECT id, 'no key', ''
+            FROM auth_user CROSS JOIN (SELECT 1 AS k UNION ALL SELECT 2 UNION ALL SELECT 3) AS three"
+        ),
+        "INSERT INTO asymmetric_jwt_auth_jwksendpointtrust (user_id, jwks_url)
+        SELECT id, 'https://a.example/jwks.json' FROM auth_user",
+        S::ANALYZE,
+    ] {
+        both.store.execute(sql).await;
+    }
+    let users = plans::Users {
+        table: "auth_user",
+        id: "id",
+        name: "username",
+        active: "is_active",
+        revision: "NULL",
+    };
+    let plan = both.store.plan(&plans::statement(S::STATEMENTS, "FIND_USER", &users)).await;
+    let tables = ["auth_user", "asymmetric_jwt_auth_publickey", "asymmetric_jwt_auth_jwksendpointtrust"];
+    plans::assert_searched(&plan, tables);
+}
+
 macro_rules! django_tests {
     ($($test:ident)*) => {
         mod sqlite {
@@ -361,4 +397,5 @@ django_tests! {
     names_are_compared_byte_for_byte
     what_django_has_no_place_for_is_told
     migrations_leave_djangos_tables_alone
+    finding_a_user_reads_no_table_whole
 }

@@ -14,7 +14,7 @@ use crate::{
     StoredKey, SystemClock, TrustRecord, TrustedUrl, TrustedUrls, UsageRecorder, User, UserRecord,
     UserRepository,
     sync::{lock, read, write},
-    user::MAX_KEYS,
+    user::{MAX_KEYS, MAX_TRUSTS},
 };
 
 /// Users, keys and trusts in memory: for tests, and for services whose callers are configured.
@@ -122,14 +122,15 @@ impl MemoryRepository {
 }
 
 impl Account {
-    /// Makes the engine's view anew: newest keys first, the revoked left out.
+    /// Makes the engine's view anew: the newest first, and no more than count; revoked keys left out.
     fn rebuild(&mut self, username: &str) {
         let live = self.keys.iter().rev().filter(|(_, record)| record.revoked_at.is_none());
         let keys = live
             .take(MAX_KEYS)
             .map(|(key, record)| key.clone().with_validity(record.not_before, record.expires_at))
             .collect();
-        let urls = self.trusts.iter().rev().map(|trust| TrustedUrl::new(trust.id, trust.url.as_str()));
+        let newest = self.trusts.iter().rev().take(MAX_TRUSTS);
+        let urls = newest.map(|trust| TrustedUrl::new(trust.id, trust.url.as_str()));
         self.user = Arc::new(
             User::new(username)
                 .with_active(self.active)
@@ -269,6 +270,10 @@ impl KeyAdmin for MemoryRepository {
             if account.trusts.iter().any(|known| known.url == url) {
                 return Err(AdminError::DuplicateTrust);
             }
+            let trusts = account.trusts.len();
+            if trusts >= MAX_TRUSTS {
+                return Err(AdminError::TooManyTrusts { trusts, max: MAX_TRUSTS });
+            }
             account.trusts.push(record.clone());
             Ok(record)
         })
@@ -325,5 +330,32 @@ mod tests {
         assert_eq!(urls(found), urls(&user));
         let records = repository.keys(&Username::new("guido").expect("a name")).await.expect("records");
         assert!(records.iter().all(|key| (key.not_before, key.expires_at) == (from, until)));
+    }
+
+    /// As in SQL, whose rows may be any number.
+    #[tokio::test]
+    async fn of_the_keys_and_urls_of_an_inserted_user_the_newest_count_and_all_are_listed() {
+        let keys: Vec<_> = (0..MAX_KEYS + 8)
+            .map(|_| PrivateKey::generate_ed25519().expect("a key").public_key().clone())
+            .collect();
+        let urls: Vec<_> = (0..MAX_TRUSTS + 8).map(|number| format!("https://a.example/{number}")).collect();
+        let trusts = urls.iter().map(|url| TrustedUrl::new(1, url.as_str())).collect();
+        let user = User::new("guido").with_keys(keys.iter().cloned()).with_jwks_urls(trusts);
+        let repository = MemoryRepository::new([user]);
+        let found =
+            repository.find_by_username("guido", Freshness::Current).await.expect("memory").expect("a user");
+        let found = found.user();
+        assert!(found.keys().iter().map(StoredKey::key).eq(&keys[..MAX_KEYS]));
+        assert!(found.jwks_urls().iter().map(TrustedUrl::url).eq(&urls[..MAX_TRUSTS]));
+
+        let guido = Username::new("guido").expect("a name");
+        assert_eq!(repository.keys(&guido).await.expect("listed").len(), keys.len());
+        assert_eq!(repository.trusts(&guido).await.expect("listed").len(), urls.len());
+        let error = repository.add_trust(&guido, "https://b.example/").await.expect_err("too many");
+        let count = urls.len();
+        assert!(
+            matches!(error, AdminError::TooManyTrusts { trusts, max: MAX_TRUSTS } if trusts == count),
+            "{error:?}"
+        );
     }
 }

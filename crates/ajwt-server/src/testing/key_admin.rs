@@ -2,7 +2,8 @@ use ajwt_core::{PublicKey, Username};
 
 use super::{Findings, at, fresh_user, new_key, remove_if_there, username, with_sources};
 use crate::{
-    AdminError, Clock, KeyAdmin, KeyRecord, MAX_COMMENT_CHARS, NewKey, SystemClock, TrustRecord, UserRecord,
+    AdminError, Clock, KeyAdmin, KeyRecord, MAX_COMMENT_CHARS, MAX_TRUSTS, NewKey, SystemClock, TrustRecord,
+    UserRecord,
 };
 
 /// How far the store's clock may be off, in milliseconds.
@@ -25,6 +26,7 @@ pub async fn key_admin(admin: &dyn KeyAdmin) {
     duplicate_keys(admin, &mut findings).await;
     key_changes(admin, &mut findings).await;
     trusts(admin, &mut findings).await;
+    too_many_trusts(admin, &mut findings).await;
     findings.finish("key_admin");
 }
 
@@ -381,6 +383,40 @@ async fn trusts(admin: &dyn KeyAdmin, findings: &mut Findings) {
         findings
             .check(listed == added, || format!("after a removal the trusts are {listed:?}, not {added:?}"));
         findings.ok("trusting a URL anew", admin.add_trust(&user, &first.url).await);
+    }
+    remove_if_there(admin, &user).await;
+    remove_if_there(admin, &other).await;
+}
+
+/// A trust beyond those that count would end the oldest one without a word.
+async fn too_many_trusts(admin: &dyn KeyAdmin, findings: &mut Findings) {
+    let user = fresh_user(admin, "suite-trusts-3").await;
+    let other = fresh_user(admin, "suite-trusts-4").await;
+    let url = |number: usize| format!("https://suite.example/many/{number}");
+    let mut added = Vec::new();
+    for number in 0..MAX_TRUSTS {
+        if let Some(record) = findings.ok("trusting", admin.add_trust(&user, &url(number)).await) {
+            added.insert(0, record);
+        }
+    }
+    findings.ok("another's trust", admin.add_trust(&other, &url(MAX_TRUSTS)).await);
+    expect_error!(
+        findings,
+        "trusting one URL more than count",
+        admin.add_trust(&user, &url(MAX_TRUSTS)).await,
+        AdminError::TooManyTrusts { trusts: MAX_TRUSTS, max: MAX_TRUSTS }
+    );
+    expect_error!(
+        findings,
+        "trusting a URL again, where no other is taken any more",
+        admin.add_trust(&user, &url(0)).await,
+        AdminError::DuplicateTrust
+    );
+    let listed = findings.ok("listing trusts", admin.trusts(&user).await).unwrap_or_default();
+    findings.check(listed == added, || format!("after a refusal the trusts are {listed:?}, not {added:?}"));
+    if let Some(oldest) = added.last() {
+        findings.ok("ending a trust", admin.remove_trust(&user, oldest.id).await);
+        findings.ok("trusting a URL in its place", admin.add_trust(&user, &url(MAX_TRUSTS)).await);
     }
     remove_if_there(admin, &user).await;
     remove_if_there(admin, &other).await;

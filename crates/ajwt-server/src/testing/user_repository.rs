@@ -1,7 +1,9 @@
 use ajwt_core::{PublicKey, Username};
 
 use super::{Findings, at, fresh_user, new_key, remove_if_there, username, with_sources};
-use crate::{Freshness, KeyAdmin, KeySource, KeyedUser, NewKey, StoredKey, UserRepository, user::MAX_KEYS};
+use crate::{
+    Freshness, KeyAdmin, KeySource, KeyedUser, MAX_TRUSTS, NewKey, StoredKey, UserRepository, user::MAX_KEYS,
+};
 
 /// What every [`UserRepository`] must do, given what writes to its store: names are compared byte
 /// for byte, keys and URLs come newest first and as they were stored, what was revoked or removed
@@ -223,6 +225,15 @@ impl<U: KeyedUser> Suite<'_, U> {
             self.findings.ok("ending a trust", self.admin.remove_trust(&user, removed).await);
         }
         self.expect_urls(&user, &due, "of which one was removed").await;
+
+        // Each of as many as may be there counts.
+        for number in due.len()..MAX_TRUSTS {
+            let url = format!("https://suite.example/{number}");
+            if let Some(trust) = self.findings.ok("trusting", self.admin.add_trust(&user, &url).await) {
+                due.insert(0, (trust.id, url));
+            }
+        }
+        self.expect_urls(&user, &due, "with as many as count").await;
         remove_if_there(self.admin, &user).await;
     }
 

@@ -12,9 +12,15 @@ use crate::{
 
 const WAIT_TO_MIGRATE: &str = "SET innodb_lock_wait_timeout = 60, lock_wait_timeout = 600";
 
+/// Without one the lock would have no name, and the tables no place.
+const HAS_NO_DATABASE: &str = "SELECT database() IS NULL";
+
 /// Held by the one process that migrates a database; locks are the server's. Waits for ten minutes:
 /// that a negative time is for ever is not so on MariaDB.
 const LOCK_MIGRATIONS: &str = "SELECT GET_LOCK(concat('ajwt_migrations ', sha1(database())), 600)";
+
+/// Where memory is short, or the wait was ended with `KILL`.
+const NOT_LOCKED: &str = "the server could not take the lock of the migrations";
 
 const MIGRATIONS: migrations::Files = migrations::files!("mysql");
 
@@ -31,11 +37,13 @@ pub(super) async fn run(
     let mut connection = pool.acquire().await?;
     // The lock is the session's, and ends with it whatever happens here.
     connection.close_on_drop();
+    let has_no_database: i64 = sqlx::query_scalar(HAS_NO_DATABASE).fetch_one(&mut *connection).await?;
+    if has_no_database != 0 {
+        return Err(MigrationError::NoDatabase);
+    }
     sqlx::query(WAIT_TO_MIGRATE).execute(&mut *connection).await?;
     let locked: Option<i64> = sqlx::query_scalar(LOCK_MIGRATIONS).fetch_one(&mut *connection).await?;
-    if locked != Some(1) {
-        return Err(sqlx::Error::PoolTimedOut.into());
-    }
+    check_lock(locked)?;
     // One that was cut short is marked as failed. Each of its steps can be repeated.
     let forget = format!("DELETE FROM {} WHERE NOT success", migrations::table(schema));
     let forget = sqlx::query(AssertSqlSafe(forget)).execute(&mut *connection).await;
@@ -62,6 +70,27 @@ pub(super) async fn run(
     })
 }
 
+/// By what `GET_LOCK` returns.
+fn check_lock(locked: Option<i64>) -> Result<(), MigrationError> {
+    match locked {
+        Some(1) => Ok(()),
+        Some(_) => Err(MigrationError::Locked),
+        None => Err(sqlx::Error::Protocol(NOT_LOCKED.to_owned()).into()),
+    }
+}
+
 fn forbids_triggers(error: &sqlx::Error) -> bool {
     mysql_number(error) == Some(TRIGGERS_FORBIDDEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_is_no_lock_is_told() {
+        assert!(check_lock(Some(1)).is_ok());
+        assert!(matches!(check_lock(Some(0)), Err(MigrationError::Locked)));
+        assert!(matches!(check_lock(None), Err(MigrationError::Failed { .. })));
+    }
 }

@@ -21,6 +21,7 @@ impl Store for MySqlRepository {
     type Database = Database;
 
     const KEY: &'static str = "`key`";
+    const NONCE_STATEMENTS: usize = 2;
     const HASH_OF_N: &'static str = "unhex(sha2(n, 256))";
     const TABLES: &'static str =
         "SELECT table_name FROM information_schema.tables WHERE table_schema = database()";

@@ -104,31 +104,3 @@ fn median(mut times: Vec<u128>) -> u128 {
     times.sort_unstable();
     times[times.len() / 2]
 }
-
-/// A statement of the library for its own tables.
-pub(crate) fn statement(source: &str, name: &str) -> String {
-    let mut statement = text(source, name);
-    let is_named = if statement.contains("{is_named}") || statement.contains("{user}") {
-        text(source, "IS_NAMED")
-    } else {
-        String::new()
-    };
-    for (name, value) in [
-        ("{user}", "(SELECT id FROM ajwt_user WHERE {is_named})"),
-        ("{is_named}", &is_named),
-        ("{users}", "ajwt_user"),
-        ("{id}", "id"),
-        ("{name}", "username"),
-        ("{active}", "active"),
-        ("{revision}", "SELECT revision FROM ajwt_revision WHERE id = 1"),
-    ] {
-        statement = statement.replace(name, value);
-    }
-    statement
-}
-
-fn text(source: &str, name: &str) -> String {
-    let (_, text) = source.split_once(&format!("const {name}: &str = \"")).expect("the text");
-    let (text, _) = text.split_once("\";").expect("its end");
-    text.replace("\\\"", "\"").replace("\\\\", "\\")
-}

@@ -4,7 +4,8 @@
 use std::{
     env,
     fmt::Debug,
-    io,
+    fs, io,
+    path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -13,7 +14,7 @@ use std::{
 use ajwt_core::{Claims, Nonce, PrivateKey, SignedToken, Timestamp, Token, Username};
 use ajwt_server::{
     AdminError, Authenticator, BatchedUsage, Clock, Freshness, KeyAdmin, KeySource, KeyedUser as _,
-    MockClock, NewKey, NonceBackend, NonceError, NonceOutcome, NonceUse, Reason, RepositoryError,
+    MAX_TRUSTS, MockClock, NewKey, NonceBackend, NonceError, NonceOutcome, NonceUse, Reason, RepositoryError,
     RevisionSource, SystemClock, TrustedUrls, UsageRecorder as _, User, UserRepository, testing,
 };
 use ajwt_sqlx::{AuditRecord, MigrationError, MissingTables, Schema};
@@ -48,6 +49,8 @@ pub(crate) trait Store:
     const TRUE: &'static str = "1";
     /// The column of the key, whose name is a reserved word on MySQL.
     const KEY: &'static str = "key";
+    /// Statements that a nonce takes, as docs/database.md says: where they go in one message, that is one.
+    const NONCE_STATEMENTS: usize = 1;
     /// SQL that makes 32 bytes of the number `n`.
     const HASH_OF_N: &'static str;
     /// SQL that lists the tables.
@@ -79,6 +82,33 @@ pub(crate) trait Store:
     fn execute(&self, sql: &str) -> impl Future<Output = u64> + Send;
     async fn number(&self, sql: &str) -> i64;
     async fn texts(&self, sql: &str) -> Vec<String>;
+}
+
+/// The command of docs/database.md that makes the tables by this client, with these words of it replaced.
+pub(crate) fn command_by_hand(client: &str, words: &[(&str, &str)]) -> String {
+    let page = fs::read_to_string(root().join("docs/database.md")).expect("the page");
+    let is_its = |line: &&str| line.starts_with("cat ") && line.contains(&format!(" | {client} "));
+    let commands: Vec<_> = page.lines().filter(is_its).collect();
+    let [command] = commands[..] else { panic!("{client}: {commands:?}") };
+    words.iter().fold(command.to_owned(), |command, (word, value)| {
+        assert_eq!(command.matches(word).count(), 1, "{word}: {command}");
+        command.replace(word, value)
+    })
+}
+
+/// Runs a command of the page's shell, and returns what it writes.
+pub(crate) fn run_by_hand(command: &str) -> String {
+    let mut shell = Command::new("sh");
+    // Not the settings of whoever runs the tests.
+    shell.args(["-c", command]).current_dir(root()).env("HOME", "/nonexistent").stdin(Stdio::null());
+    let output = shell.output().expect("a shell");
+    let [told, errors] = [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream));
+    assert!(output.status.success(), "{command}: {}: {errors}", output.status);
+    told.into_owned()
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// A migrated database, whose nonce table is marked as new.
@@ -260,6 +290,31 @@ pub(crate) async fn migrations_stand_beside_the_applications_own_and_notice_what
     let tables = store.texts(S::TABLES).await;
     assert!(tables.len() >= 7 && tables.iter().all(|table| table.starts_with("ajwt_")), "{tables:?}");
 
+    note_a_newer_migration(&store).await;
+    let error = store.migrate().await.expect_err("a newer version was here");
+    assert!(matches!(error, MigrationError::Newer { version: 9999 }), "{error:?}");
+    store.execute("DELETE FROM ajwt_migrations WHERE version = 9999").await;
+    store.execute(&format!("UPDATE ajwt_migrations SET checksum = {} WHERE version = 1", S::ZERO)).await;
+    let error = store.migrate().await.expect_err("edited");
+    assert!(matches!(error, MigrationError::Changed { version: 1 }), "{error:?}");
+}
+
+/// As in a rolling update, where old processes serve on until they are replaced.
+pub(crate) async fn a_service_goes_on_where_a_newer_version_has_migrated<S: Store>() {
+    let (_database, store, running, key) = service::<S>().await;
+    assert_eq!(authenticate(&running, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+    note_a_newer_migration(&store).await;
+    let started = authenticator(&store);
+    for authenticator in [&running, &started] {
+        let token = sign("guido", &key);
+        assert_eq!(authenticate(authenticator, &token).await.as_deref(), Ok("guido"));
+        assert_eq!(authenticate(authenticator, &token).await, Err(Reason::Replayed));
+    }
+    store.set_user_active(&name("guido"), false).await.expect("changed");
+    assert_eq!(authenticate(&running, &sign("guido", &key)).await, Err(Reason::InactiveUser));
+}
+
+async fn note_a_newer_migration<S: Store>(store: &S) {
     let sql = format!(
         "INSERT INTO ajwt_migrations (version, description, installed_on, success, checksum, execution_time)
         VALUES (9999, 'future', {}, {}, {}, 0)",
@@ -268,12 +323,6 @@ pub(crate) async fn migrations_stand_beside_the_applications_own_and_notice_what
         S::ZERO
     );
     store.execute(&sql).await;
-    let error = store.migrate().await.expect_err("a newer version was here");
-    assert!(matches!(error, MigrationError::Newer { version: 9999 }), "{error:?}");
-    store.execute("DELETE FROM ajwt_migrations WHERE version = 9999").await;
-    store.execute(&format!("UPDATE ajwt_migrations SET checksum = {} WHERE version = 1", S::ZERO)).await;
-    let error = store.migrate().await.expect_err("edited");
-    assert!(matches!(error, MigrationError::Changed { version: 1 }), "{error:?}");
 }
 
 pub(crate) async fn tables_that_are_missing_are_told<S: Store>() {
@@ -417,6 +466,7 @@ macro_rules! store_tests {
             it_is_a_revision_source
             it_records_usage
             migrations_stand_beside_the_applications_own_and_notice_what_they_do_not_know
+            a_service_goes_on_where_a_newer_version_has_migrated
             tables_that_are_missing_are_told
             a_bad_row_is_skipped_with_one_warning_that_names_it
             plain_sql_counts_and_times_are_milliseconds
@@ -429,6 +479,7 @@ macro_rules! store_tests {
             one_batch_writes_each_key_once
             each_change_is_noted_with_its_actor
             a_change_that_cannot_be_noted_is_not_made
+            no_more_trusts_are_added_than_count
         }
     };
 }

@@ -10,7 +10,10 @@ use ajwt_server::{
 use ajwt_sqlx::{MissingTables, Schema, UserTable};
 use async_trait::async_trait;
 
-use crate::store::{self, Store, authenticate, key, name, sign};
+use crate::{
+    plans,
+    store::{self, Store, authenticate, key, name, sign},
+};
 
 /// What a database's application has.
 pub(crate) trait Application: Store {
@@ -24,9 +27,15 @@ pub(crate) trait Application: Store {
     const EMAIL: &'static str;
     /// SQL for the schema or database that the tables are in.
     const NAMESPACE: &'static str;
+    /// The source of the library's statements.
+    const STATEMENTS: &'static str;
+    /// SQL that counts what the tables hold, for plans.
+    const ANALYZE: &'static str;
 
     /// Runs several statements.
     async fn run(&self, sql: &str);
+    /// The steps by which a statement finds the user `user777`.
+    async fn plan(&self, find_user: &str) -> Vec<String>;
 }
 
 fn accounts() -> UserTable {
@@ -276,6 +285,35 @@ pub(crate) async fn migrating_makes_what_the_application_does_not<S: Application
     assert!(source.is::<MissingTables>(), "{source}");
 }
 
+/// Thousands of users, each with three keys and a trust.
+pub(crate) async fn finding_a_user_reads_no_table_whole<S: Application>() {
+    for id in S::IDS {
+        let (_database, store) = database::<S>(id).await;
+        let (accounts, key) = (quoted::<S>("Accounts"), S::KEY);
+        let (id, email) = (quoted::<S>("account id"), quoted::<S>("e-mail"));
+        let numbers = plans::numbers(5000);
+        for sql in [
+            &*format!("INSERT INTO {accounts} ({email}) SELECT concat('user', n) FROM {numbers}"),
+            &*format!(
+                "INSERT INTO ajwt_public_key (user_id, {key}, fingerprint, created_at)
+                SELECT {id}, 'no key', concat('f', k), 0
+                FROM {accounts} CROSS JOIN (SELECT 1 AS k UNION ALL SELECT 2 UNION ALL SELECT 3) AS three"
+            ),
+            &*format!(
+                "INSERT INTO ajwt_jwks_endpoint_trust (user_id, jwks_url, created_at)
+                SELECT {id}, 'https://a.example/jwks.json', 0 FROM {accounts}"
+            ),
+            S::ANALYZE,
+        ] {
+            store.execute(sql).await;
+        }
+        let users =
+            plans::Users { table: &accounts, id: &id, name: &email, active: "enabled", revision: "NULL" };
+        let plan = store.plan(&plans::statement(S::STATEMENTS, "FIND_USER", &users)).await;
+        plans::assert_searched(&plan, ["Accounts", "ajwt_public_key", "ajwt_jwks_endpoint_trust"]);
+    }
+}
+
 /// The tests of one store, by name.
 #[macro_export]
 macro_rules! user_table_tests {
@@ -294,6 +332,7 @@ macro_rules! user_table_tests {
             a_table_may_do_without_a_column_of_who_is_active
             a_column_that_is_not_there_is_told
             migrating_makes_what_the_application_does_not
+            finding_a_user_reads_no_table_whole
         }
     };
 }

@@ -10,7 +10,7 @@ use ajwt_sqlx::{
     PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
 };
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, Row as _, mysql::MySqlRow};
 use tempfile::TempDir;
 
 /// A database's stores, under one name for what each of them has.
@@ -21,6 +21,12 @@ pub(crate) trait Store:
     type Database;
 
     const TABLES: &'static str;
+    /// The column of the key, whose name is a reserved word on MySQL.
+    const KEY: &'static str = "key";
+    /// The sources of the library's statements.
+    const STATEMENTS: &'static str;
+    /// SQL that counts what the tables hold, for plans.
+    const ANALYZE: &'static str;
     /// Names of users that Django can have side by side.
     const NAMES: &'static [&'static str] = &["guido", "Guido", "guid\u{f3}", "guido\u{301}", "guido "];
 
@@ -35,6 +41,8 @@ pub(crate) trait Store:
     async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError>;
     async fn execute(&self, sql: &str);
     async fn texts(&self, sql: &str) -> Vec<String>;
+    /// The steps by which a statement finds the user `user777`.
+    async fn plan(&self, find_user: &str) -> Vec<String>;
     /// Each way of making Django's column of names blind to case.
     fn case_blind() -> Vec<Vec<&'static str>>;
 }
@@ -44,6 +52,11 @@ impl Store for SqliteRepository {
 
     const TABLES: &'static str = "
         SELECT name || ' ' || sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY 1";
+    const STATEMENTS: &'static str = concat!(
+        include_str!("../../../../crates/ajwt-sqlx/src/sqlite/django.rs"),
+        include_str!("../../../../crates/ajwt-sqlx/src/sqlite/tables.rs"),
+    );
+    const ANALYZE: &'static str = "ANALYZE";
 
     async fn create() -> (TempDir, String, Value) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -89,6 +102,12 @@ impl Store for SqliteRepository {
         texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    async fn plan(&self, find_user: &str) -> Vec<String> {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {find_user}"));
+        let steps = sqlx::query(explain).bind("user777").fetch_all(self.pool()).await.expect("a plan");
+        steps.iter().map(|step| step.get("detail")).collect()
+    }
+
     fn case_blind() -> Vec<Vec<&'static str>> {
         // SQLite changes no column's collation: the table is made again, as Django itself would do it.
         vec![vec![
@@ -111,6 +130,12 @@ impl Store for PostgresRepository {
     const TABLES: &'static str = "
         SELECT concat(table_name, ' ', string_agg(concat(column_name, ' ', data_type), ', ' ORDER BY column_name))
         FROM information_schema.columns WHERE table_schema = 'public' GROUP BY table_name ORDER BY table_name";
+    const STATEMENTS: &'static str = concat!(
+        include_str!("../../../../crates/ajwt-sqlx/src/postgres/django.rs"),
+        include_str!("../../../../crates/ajwt-sqlx/src/postgres/tables.rs"),
+    );
+    const ANALYZE: &'static str =
+        "ANALYZE auth_user, asymmetric_jwt_auth_publickey, asymmetric_jwt_auth_jwksendpointtrust";
 
     async fn create() -> ((), String, Value) {
         let (server, name) = (server("AJWT_TEST_POSTGRES"), new_name());
@@ -158,6 +183,12 @@ impl Store for PostgresRepository {
         texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    async fn plan(&self, find_user: &str) -> Vec<String> {
+        let explain = AssertSqlSafe(format!("EXPLAIN {find_user}"));
+        let steps = sqlx::query(explain).bind("user777").fetch_all(self.pool()).await.expect("a plan");
+        steps.iter().map(|step| step.get(0)).collect()
+    }
+
     fn case_blind() -> Vec<Vec<&'static str>> {
         // Django's second index, for LIKE, is not one of a column that is blind to case.
         const DROP_LIKE: &str = "
@@ -181,6 +212,13 @@ impl Store for MySqlRepository {
         SELECT CAST(concat(table_name, ' ',
             group_concat(concat(column_name, ' ', column_type) ORDER BY column_name SEPARATOR ', ')) AS CHAR)
         FROM information_schema.columns WHERE table_schema = database() GROUP BY table_name ORDER BY table_name";
+    const KEY: &'static str = "`key`";
+    const STATEMENTS: &'static str = concat!(
+        include_str!("../../../../crates/ajwt-sqlx/src/mysql/django.rs"),
+        include_str!("../../../../crates/ajwt-sqlx/src/mysql/tables.rs"),
+    );
+    const ANALYZE: &'static str =
+        "ANALYZE TABLE auth_user, asymmetric_jwt_auth_publickey, asymmetric_jwt_auth_jwksendpointtrust";
     /// Its usual collation takes the others for the same.
     const NAMES: &'static [&'static str] = &["guido", "barry"];
 
@@ -228,6 +266,20 @@ impl Store for MySqlRepository {
     async fn texts(&self, sql: &str) -> Vec<String> {
         let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool()).await;
         texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn plan(&self, find_user: &str) -> Vec<String> {
+        let mut explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {find_user}")));
+        for _ in 0..3 {
+            // As text and as bytes, which are compared one after the other.
+            explain = explain.bind("user777").bind(b"user777".as_slice());
+        }
+        let steps = explain.fetch_all(self.pool()).await.expect("a plan");
+        let shown = |step: &MySqlRow| {
+            let text = |column| step.get::<Option<String>, _>(column).unwrap_or_default();
+            format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
+        };
+        steps.iter().map(shown).collect()
     }
 
     fn case_blind() -> Vec<Vec<&'static str>> {

@@ -2,10 +2,31 @@
 
 use super::*;
 
-/// Runs SQL in another process: on a connection that shares nothing with the test's.
 pub(crate) async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not<S: Store>(truncates: bool) {
     let (database, store, _, _) = service::<S>().await;
-    let other = S::open(&S::url(&database)).await;
+    changes_raise_the_revision_and_uses_do_not(&S::url(&database), &store, truncates).await;
+}
+
+/// `make` makes the tables in the database of a URL.
+pub(crate) async fn tables_made_by_hand_serve_as_well<S: Store>(
+    make: impl AsyncFnOnce(&str),
+    truncates: bool,
+) {
+    let database = S::create_empty().await;
+    let url = S::url(&database);
+    make(&url).await;
+    let store = S::open(&url).await;
+    assert!(S::initialise(&store.nonces(Arc::new(SystemClock::new()))).await);
+    let key = add_guido(&store).await;
+    let authenticator = authenticator(&store);
+    assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+    changes_raise_the_revision_and_uses_do_not(&url, &store, truncates).await;
+}
+
+/// Of a store with guido and its key. Runs SQL as another process: on a connection that shares nothing with the
+/// test's.
+async fn changes_raise_the_revision_and_uses_do_not<S: Store>(url: &str, store: &S, truncates: bool) {
+    let other = S::open(url).await;
     store.add_trust(&name("guido"), "https://a.example/jwks.json").await.expect("added");
     let guido = store.number("SELECT id FROM ajwt_user").await;
     let key = S::KEY;
@@ -63,7 +84,7 @@ pub(crate) async fn changes_by_plain_sql_raise_the_revision_and_uses_do_not<S: S
         last = now;
     }
     let usage = store.batched_usage();
-    let key = add_guido_again(&store).await;
+    let key = add_guido_again(store).await;
     last = revision().await;
     usage.record(KeySource::Key(key), Timestamp::from_millis(5));
     usage.flush().await;
@@ -181,4 +202,45 @@ pub(crate) async fn a_change_that_cannot_be_noted_is_not_made<S: Store>() {
     let found = store.find_by_username("guido", Freshness::Current).await.expect("read").expect("a user");
     assert!(found.user().is_active() && found.user().jwks_urls().is_empty());
     assert_eq!(store.number("SELECT count(*) FROM ajwt_user").await, 1);
+}
+
+/// Not even where several are added at once. Of those that plain SQL has added the newest count.
+pub(crate) async fn no_more_trusts_are_added_than_count<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    let guido = name("guido");
+    store.add_user(&guido).await.expect("added");
+    let url = |number: usize| format!("https://a.example/{number}");
+    for number in 0..MAX_TRUSTS - 2 {
+        store.add_trust(&guido, &url(number)).await.expect("added");
+    }
+    let mut adding = JoinSet::new();
+    for number in 0..8 {
+        let (store, guido, url) = (store.clone(), guido.clone(), url(MAX_TRUSTS + number));
+        adding.spawn(async move { store.add_trust(&guido, &url).await });
+    }
+    let outcomes = adding.join_all().await;
+    // Where the machine stalls, some may wait for the others in vain.
+    let added = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let listed = store.trusts(&guido).await.expect("listed").len();
+    assert!(added <= 2 && listed == MAX_TRUSTS - 2 + added, "{listed} are listed: {outcomes:?}");
+
+    let id = store.number("SELECT id FROM ajwt_user").await;
+    for number in 100..140 {
+        let sql = format!(
+            "INSERT INTO ajwt_jwks_endpoint_trust (user_id, jwks_url, created_at) VALUES ({id}, '{}', 0)",
+            url(number)
+        );
+        store.execute(&sql).await;
+    }
+    let found = store.find_by_username("guido", Freshness::Current).await.expect("read").expect("a user");
+    let found: Vec<_> = found.user().jwks_urls().iter().map(|url| url.url().to_owned()).collect();
+    let newest: Vec<_> = (100..140).rev().take(MAX_TRUSTS).map(url).collect();
+    assert_eq!(found, newest);
+    let error = store.add_trust(&guido, &url(200)).await.expect_err("too many");
+    let listed = store.trusts(&guido).await.expect("all of them").len();
+    assert_eq!(listed, MAX_TRUSTS - 2 + added + 40);
+    assert!(
+        matches!(error, AdminError::TooManyTrusts { trusts, max: MAX_TRUSTS } if trusts == listed),
+        "{error:?}"
+    );
 }
