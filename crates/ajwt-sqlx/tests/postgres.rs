@@ -128,11 +128,13 @@ async fn a_change_is_heard_of_by_the_event() {
 #[tokio::test]
 async fn a_listener_that_is_cut_off_says_so_and_listens_again() {
     let (database, store) = database::<PostgresRepository>().await;
-    add_guido(&store).await;
+    // Not a clone, which listens by itself.
+    let store = Arc::new(store);
+    add_guido(&*store).await;
     store.changed().await;
     let writer = PostgresRepository::open(&PostgresRepository::url(&database)).await;
     let waiting = tokio::spawn({
-        let store = store.clone();
+        let store = Arc::clone(&store);
         async move { store.changed().await }
     });
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

@@ -64,6 +64,10 @@ impl Store for MySqlRepository {
         nonces.initialise().await.expect("marked")
     }
 
+    async fn check(nonces: &Self::Nonces) -> Result<(), RepositoryError> {
+        nonces.check().await
+    }
+
     async fn sweep(nonces: &MySqlNonceBackend) {
         nonces.sweep().await;
     }

@@ -60,6 +60,10 @@ impl Store for PostgresRepository {
         nonces.initialise().await.expect("marked")
     }
 
+    async fn check(nonces: &Self::Nonces) -> Result<(), RepositoryError> {
+        nonces.check().await
+    }
+
     async fn sweep(nonces: &PostgresNonceBackend) {
         nonces.sweep().await;
     }

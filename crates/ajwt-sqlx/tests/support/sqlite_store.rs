@@ -49,6 +49,10 @@ impl Store for SqliteRepository {
         nonces.initialise().await.expect("marked")
     }
 
+    async fn check(nonces: &Self::Nonces) -> Result<(), RepositoryError> {
+        nonces.check().await
+    }
+
     async fn sweep(nonces: &SqliteNonceBackend) {
         nonces.sweep().await;
     }

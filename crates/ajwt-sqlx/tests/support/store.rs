@@ -74,6 +74,7 @@ pub(crate) trait Store:
     async fn close(&self);
     fn nonces(&self, clock: Arc<dyn Clock>) -> Self::Nonces;
     async fn initialise(nonces: &Self::Nonces) -> bool;
+    async fn check(nonces: &Self::Nonces) -> Result<(), RepositoryError>;
     async fn sweep(nonces: &Self::Nonces);
     fn batched_usage(&self) -> BatchedUsage;
     fn with_schema(self, schema: Schema) -> Self;
@@ -330,6 +331,8 @@ pub(crate) async fn tables_that_are_missing_are_told<S: Store>() {
     let error = store.find_by_username("guido", Freshness::Current).await.expect_err("no tables");
     let source = std::error::Error::source(&error).expect("a source");
     assert!(source.is::<MissingTables>(), "{source}");
+    let error = S::check(&store.nonces(Arc::new(SystemClock::new()))).await.expect_err("no table");
+    assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<MissingTables>()), "{error}");
     let error = store.add_user(&name("guido")).await.expect_err("no tables");
     assert!(matches!(error, AdminError::Repository(_)), "{error:?}");
     assert!(store.revision().await.is_err());

@@ -147,7 +147,8 @@ pub(crate) async fn a_new_table_trusts_no_token_from_before_it_unless_told_to<S:
     let (_database, store) = S::create().await;
     store.migrate().await.expect("migrated");
     let backend = nonces.backend(&store);
-    assert!(S::initialise(&backend).await);
+    S::check(&backend).await.expect("it is there");
+    assert!(S::initialise(&backend).await, "who only looks marks nothing");
     assert!(S::initialise(&backend).await, "once more changes nothing");
     assert_eq!(backend.consume(&nonces.at("early", -20)).await.expect("an answer"), NonceOutcome::Fresh);
 }
