@@ -356,6 +356,17 @@ mod tests {
         assert_eq!(endpoint.health(), Health::Failing);
     }
 
+    #[test]
+    fn a_set_that_was_sent_is_told_from_one_that_is_as_it_was() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        for was_sent in [true, false, true, false] {
+            let set = was_sent.then(|| JwkSet::of_keys([]));
+            let response = JwksResponse { set, validators: Validators::default(), fresh_for: None };
+            let outcome = endpoint.end(Ok(response), Duration::ZERO, 0.0, |_| {});
+            assert!(matches!(outcome, Outcome::Succeeded { is_modified, .. } if is_modified == was_sent));
+        }
+    }
+
     /// What comes too soon is reported later, if it is still there, whether or not the set is fetched anew.
     #[test]
     fn skipped_entries_are_reported_when_they_change_and_not_too_often() {

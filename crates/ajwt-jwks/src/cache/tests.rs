@@ -526,6 +526,21 @@ async fn a_retry_that_stands_behind_others_is_not_waited_for() {
     assert!((1..=RETRIES).contains(&waited), "{waited}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn requests_of_one_moment_wait_for_a_retry_together() {
+    let (fixture, _) = Fixture::new();
+    fixture.script.answer(A, Answer::Hangs);
+    assert_eq!(fixture.warm_up(&[A]).await.failed, 1);
+    // The cool-down is over, and the next by the timer is not due yet.
+    tokio::time::sleep_until(fixture.script.start + Duration::from_secs(31)).await;
+    let ask = async || {
+        fixture.ask_for_unknown(&[A]).await;
+        fixture.now()
+    };
+    let answered = tokio::join!(ask(), ask());
+    assert_eq!(answered, (36.0, 36.0));
+}
+
 /// As long as nothing was fetched, neither the queue nor the fetch itself lets each request wait anew.
 #[tokio::test(start_paused = true)]
 async fn a_first_fetch_that_stands_behind_others_is_waited_for_once_within_the_cool_down() {
