@@ -6,7 +6,7 @@ use std::{env, error::Error};
 use ajwt_client::RequestSigner;
 use ajwt_core::PrivateKey;
 use ajwt_sqlx::SqliteRepository;
-use reqwest::{Client, header::AUTHORIZATION, redirect::Policy};
+use reqwest::{Client, header::AUTHORIZATION, redirect::Policy, retry};
 use tokio::net::TcpListener;
 
 mod service {
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = format!("http://{}/hello", listener.local_addr()?);
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
 
-    let http = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+    let http = Client::builder().no_proxy().redirect(Policy::none()).retry(retry::never()).build()?;
     let signer = RequestSigner::new("billing", key)?;
     let answer = call::call(&http, &url, &signer).await?.error_for_status()?.text().await?;
     assert_eq!(answer, "hello, billing");

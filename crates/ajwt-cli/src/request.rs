@@ -85,11 +85,13 @@ impl Request {
             .timeout(Duration::from_secs(self.timeout));
         let builder = match &self.ca {
             Some(path) => {
+                let none = format!("{} holds no certificates in PEM", path.display());
                 let certificates = Certificate::from_pem_bundle(&input::read(path, MAX_BODY_LEN)?);
-                builder.tls_certs_only(
-                    certificates
-                        .map_err(Failure::of(format!("{} holds no certificates in PEM", path.display())))?,
-                )
+                let certificates = certificates.map_err(Failure::of(none.clone()))?;
+                if certificates.is_empty() {
+                    return Err(Failure::new(none));
+                }
+                builder.tls_certs_only(certificates)
             }
             // A host without certificates can still do without TLS.
             None if self.url.scheme() == "http" => builder.tls_certs_only([]),

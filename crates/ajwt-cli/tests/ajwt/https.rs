@@ -161,6 +161,9 @@ async fn a_request_trusts_the_authority_that_is_given_and_no_other() {
         let is_clear = told.starts_with("the request failed: ") && told.contains("invalid peer certificate");
         assert!(is_clear, "{system}{option}: {told}");
     }
+    folder.write("empty.pem", "ca.pem was to be here\n");
+    let told = folder.bad(&format!("{request} --ca empty.pem"));
+    assert_eq!(told, "empty.pem holds no certificates in PEM");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "a server that is not trusted gets no token");
     let ran = on_system_with("ca.pem", &folder, &request);
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), due, ""));
