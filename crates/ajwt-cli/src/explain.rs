@@ -29,7 +29,7 @@ pub(crate) struct Explain {
     /// An audience that the server has; may be given again
     #[arg(long, value_name = "NAME")]
     audience: Vec<String>,
-    /// Accepts tokens that name no audience too, while callers are taught to
+    /// The server also accepts tokens that name no audience, as by its --allow-missing-audience
     #[arg(long)]
     allow_missing_audience: bool,
     /// The server's tolerance in seconds

@@ -87,7 +87,7 @@ pub(crate) struct Gateway {
     /// A name of the service behind the proxy: tokens must be for it. Several are separated by commas
     #[arg(long, env = "AJWT_AUDIENCE", value_name = "NAME", value_delimiter = ',')]
     audience: Vec<String>,
-    /// Accepts tokens that name no audience too, while callers are taught to
+    /// Also accepts tokens that name no audience, until all callers name one
     #[arg(long, env = "AJWT_ALLOW_MISSING_AUDIENCE")]
     allow_missing_audience: bool,
     /// How far a token's time may lie from this clock, in seconds
@@ -234,7 +234,9 @@ impl Gateway {
             });
         }
         if self.database.database_url.is_none() {
-            return Err(Failure::new("no users: give --database-url or --keys"));
+            return Err(Failure::new(
+                "no users: give --database-url or --keys, or set AJWT_DATABASE_URL or AJWT_KEYS",
+            ));
         }
         let database = self.database.open().await?;
         let options = UserCacheOptions::default().max_staleness(Duration::from_millis(self.max_staleness));

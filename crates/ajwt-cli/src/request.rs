@@ -86,7 +86,8 @@ impl Request {
         let builder = match &self.ca {
             Some(path) => {
                 let none = format!("{} holds no certificates in PEM", path.display());
-                let certificates = Certificate::from_pem_bundle(&input::read(path, MAX_BODY_LEN)?);
+                let certificates =
+                    Certificate::from_pem_bundle(&input::read(path, input::MAX_CERTIFICATES_LEN)?);
                 let certificates = certificates.map_err(Failure::of(none.clone()))?;
                 if certificates.is_empty() {
                     return Err(Failure::new(none));

@@ -92,7 +92,7 @@ impl fmt::Debug for ClientBuilder {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// reqwest cannot be set up: no TLS backend is enabled, or there are no root certificates.
+    /// reqwest cannot be set up: there are no root certificates, or it cannot do what `transport` asked of it.
     #[error("the HTTP transport cannot be set up")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No runtime could be started for a blocking client.

@@ -1,17 +1,14 @@
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use ajwt_server::NonceUse;
 use redis::{Pipeline, Value};
 use tokio::{
-    runtime::Handle,
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
@@ -92,7 +89,9 @@ impl Claims {
         let nonce = Nonce { key: self.terms.keyspace.nonce(nonce.key()), bucket, lifetime, deadline };
         let (alone, _under_way) = UnderWay::begin(&self.under_way);
         if alone {
-            return GoesOn::new(claim_one(Arc::clone(server), Arc::clone(&self.terms), nonce)).await;
+            let turn = server.turn(deadline).await?;
+            let claims = claim_all(turn, &self.terms, &[nonce]).await?;
+            return claims.into_iter().next().unwrap_or(Err(RedisFault::UnexpectedReply { command: "SET" }));
         }
         let (answer, answered) = oneshot::channel();
         self.join((nonce, answer), server);
@@ -139,48 +138,6 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// A future that goes on in a task of its own when whoever waits for it goes: only the answer to a claim, or that
-/// there is none in time, shows whether its connection still works and when another claim may have it.
-struct GoesOn<F: Future + Send + 'static>(Option<Pin<Box<F>>>);
-
-impl<F: Future + Send + 'static> GoesOn<F> {
-    fn new(future: F) -> Self {
-        Self(Some(Box::pin(future)))
-    }
-}
-
-impl<F: Future + Send + 'static> Future for GoesOn<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Some(future) = &mut self.0 else { return Poll::Pending };
-        let polled = future.as_mut().poll(context);
-        if polled.is_ready() {
-            self.0 = None;
-        }
-        polled
-    }
-}
-
-impl<F: Future + Send + 'static> Drop for GoesOn<F> {
-    fn drop(&mut self) {
-        // Outside of a runtime, as when it has ended, nothing goes on.
-        if let Some(future) = self.0.take()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(async move {
-                future.await;
-            });
-        }
-    }
-}
-
-async fn claim_one(server: Arc<Server>, terms: Arc<Terms>, nonce: Nonce) -> Result<Claim, RedisFault> {
-    let turn = server.turn(nonce.deadline).await?;
-    let claims = claim_all(turn, &terms, &[nonce]).await?;
-    claims.into_iter().next().unwrap_or(Err(RedisFault::UnexpectedReply { command: "SET" }))
 }
 
 async fn send(

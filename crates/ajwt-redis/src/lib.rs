@@ -24,6 +24,7 @@ mod claims;
 mod cluster;
 mod demands;
 mod error;
+mod goes_on;
 mod keyspace;
 mod link;
 mod mark;

@@ -337,7 +337,7 @@ pub enum AdminError {
     DuplicateTrust,
     /// The user has as many trusts as count, or, where others wrote to the store, more.
     #[error(
-        "the user has {trusts} trusted URLs, and at most {max} of a user count; end one of these trusts first"
+        "the user has {trusts} trusted URLs, and at most {max} of a user count; end trusts until fewer than {max} are left"
     )]
     TooManyTrusts {
         /// Trusts that the user has.

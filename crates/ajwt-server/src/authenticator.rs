@@ -226,6 +226,13 @@ impl<U: KeyedUser> Inner<U> {
     }
 
     async fn consume(&self, token: &Token, patience: &Patience) -> Result<(), Reason> {
+        // After a stall of the process, what came of a read counts although its time is over; but a nonce would be
+        // used up for a request that nobody waits for any more.
+        if patience.is_over() {
+            let error = RepositoryError::timeout("reading users and keys");
+            self.report.store_failed(&error, &*self.clock);
+            return Err(Reason::StoreUnavailable);
+        }
         // The clock is read again: a slow store must not make the backend believe an earlier time.
         let nonce = NonceUse::new(
             NonceKey::of_token(token),
@@ -275,6 +282,10 @@ struct Patience {
 impl Patience {
     const fn new(limit: Duration) -> Self {
         Self { limit, until: OnceLock::new() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.get().copied().flatten().is_some_and(|until| until <= Instant::now())
     }
 
     /// What comes of an operation, if it comes in time. What is in memory is there at once, and costs no

@@ -143,8 +143,9 @@ impl UserCacheOptions {
         self
     }
 
-    /// How long a read may take before the store counts as down. Default: 1 s. Keep it below the
-    /// authenticator's store timeout.
+    /// How long a read may take before the store counts as down. Default: 1 s. A request may wait
+    /// for the rest of one read and for a whole one: keep it below half of the authenticator's store timeout, by what
+    /// keys and nonces take.
     #[must_use]
     pub const fn read_timeout(mut self, read_timeout: Duration) -> Self {
         self.read_timeout = read_timeout;

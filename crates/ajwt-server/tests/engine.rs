@@ -372,6 +372,8 @@ fn slow(engine: &Engine, read: Duration, consume: Duration) -> Authenticator {
 struct Late {
     user: Arc<User>,
     user_after: Duration,
+    /// For so long nothing goes on after the user is there.
+    stall: Duration,
     keys_after: Duration,
     nonce_after: Duration,
 }
@@ -382,6 +384,9 @@ impl UserRepository for Late {
 
     async fn find_by_username(&self, _: &str, _: Freshness) -> Result<Option<Found<User>>, RepositoryError> {
         tokio::time::sleep(self.user_after).await;
+        if !self.stall.is_zero() {
+            tokio::time::advance(self.stall).await;
+        }
         Ok(Some(Found::current(Arc::clone(&self.user))))
     }
 }
@@ -401,6 +406,7 @@ impl PublicKeyRepository<User> for Late {
 #[async_trait]
 impl NonceBackend for Late {
     async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        assert!(self.stall.is_zero(), "a nonce is used up for a request whose time is over");
         tokio::time::sleep(self.nonce_after).await;
         Ok(NonceOutcome::Fresh)
     }
@@ -422,12 +428,14 @@ impl UsageRecorder for Late {
 /// What a request comes to before such stores, and how long it takes; and how long it takes to close.
 async fn late(
     stores: [u64; 3],
+    stall: u64,
     configure: impl FnOnce(AuthenticatorBuilder) -> AuthenticatorBuilder,
 ) -> (Option<Reason>, Duration, Duration) {
     let engine = Engine::new();
     let user = Arc::new(User::new("guido").with_keys([engine.key.public_key().clone()]));
     let [user_after, keys_after, nonce_after] = stores.map(Duration::from_millis);
-    let store = Arc::new(Late { user, user_after, keys_after, nonce_after });
+    let stall = Duration::from_millis(stall);
+    let store = Arc::new(Late { user, user_after, stall, keys_after, nonce_after });
     let builder = Authenticator::builder(Arc::clone(&store) as _, Arc::clone(&store) as _);
     let builder = builder.without_user_keys().keys(Arc::clone(&store) as _).usage(store);
     let authenticator = configure(builder.clock(Arc::new(engine.clock.clone()))).build().expect("built");
@@ -443,17 +451,24 @@ async fn late(
 async fn a_request_waits_for_all_of_its_stores_as_long_as_is_configured() {
     let ms = Duration::from_millis;
     let configured = |builder: AuthenticatorBuilder| builder.store_timeout(Duration::from_millis(300));
-    let users = late([3_600_000, 0, 0], |builder| builder).await;
+    let users = late([3_600_000, 0, 0], 0, |builder| builder).await;
     assert_eq!(users, (Some(Reason::StoreUnavailable), ms(2000), ms(4000)));
-    assert_eq!(late([900, 1200, 0], |builder| builder).await.1, ms(2000));
-    let nonces = late([900, 900, 900], |builder| builder).await;
+    assert_eq!(late([900, 1200, 0], 0, |builder| builder).await.1, ms(2000));
+    let nonces = late([900, 900, 900], 0, |builder| builder).await;
     assert_eq!(nonces, (Some(Reason::NonceStoreUnavailable), ms(2000), ms(4000)));
-    assert_eq!(late([900, 900, 100], |builder| builder).await.0, None);
-    let nonces = late([100, 100, 101], configured).await;
+    assert_eq!(late([900, 900, 100], 0, |builder| builder).await.0, None);
+    let nonces = late([100, 100, 101], 0, configured).await;
     assert_eq!(nonces, (Some(Reason::NonceStoreUnavailable), ms(300), ms(600)));
-    assert_eq!(late([100, 100, 90], configured).await, (None, ms(290), ms(600)));
-    let forever = late([3_600_000, 0, 0], |builder| builder.store_timeout(Duration::from_secs(7200))).await;
+    assert_eq!(late([100, 100, 90], 0, configured).await, (None, ms(290), ms(600)));
+    let forever =
+        late([3_600_000, 0, 0], 0, |builder| builder.store_timeout(Duration::from_secs(7200))).await;
     assert_eq!(forever.0, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_time_is_over_uses_no_nonce_up() {
+    let (reason, took, _) = late([1, 0, 0], 2000, |builder| builder).await;
+    assert_eq!((reason, took), (Some(Reason::StoreUnavailable), Duration::from_millis(2001)));
 }
 
 #[tokio::test]

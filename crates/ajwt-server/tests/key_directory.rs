@@ -156,6 +156,7 @@ async fn a_bad_file_keeps_the_last_good_one_and_is_told_once() {
 #[tokio::test]
 async fn names_and_urls_that_cannot_be_used_are_told() {
     let (folder, key) = (folder(), key());
+    let many: String = (0..33).map(|number| format!("https://a.example/{number}\n")).collect();
     for (name, text, problem) in [
         ("caf\u{e9}.keys", line(&key), "it is spelled caf%C3%A9"),
         ("%67uido.keys", line(&key), "it is spelled guido"),
@@ -163,6 +164,7 @@ async fn names_and_urls_that_cannot_be_used_are_told() {
         ("caf%E9.keys", line(&key), "not the percent-encoding of a username"),
         ("a%0Ab.keys", line(&key), "control character U+000A"),
         ("guido.jwks", "\nftp://a.example\n".to_owned(), "is not usable as the URL of a key set"),
+        ("guido.jwks", many, "it holds 33 URLs; at most 32"),
     ] {
         write(&folder, name, text);
         let directory = KeyDirectory::open(folder.path()).await.expect("opened");

@@ -11,6 +11,7 @@ use ajwt_server::{
 use ajwt_sqlx::{SqliteNonceBackend, SqliteRepository};
 use axum::{Router, routing::get};
 use reqwest::{Client, StatusCode, header::AUTHORIZATION};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use tokio::{net::TcpListener, sync::Barrier, task::JoinSet};
 
 const ROUNDS: usize = 200;
@@ -79,7 +80,10 @@ async fn with_the_memory_backend() {
 async fn with_sqlite() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}", folder.path().join("ajwt.db").display());
-    let repository = SqliteRepository::connect(&url).await.expect("opened");
+    let options: SqliteConnectOptions = url.parse().expect("a URL");
+    let options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal).busy_timeout(PATIENT);
+    let pool = SqlitePoolOptions::new().acquire_timeout(PATIENT).connect_with(options).await.expect("opened");
+    let repository = SqliteRepository::new(pool);
     repository.migrate().await.expect("migrated");
     let signer = signer();
     let name = Username::new("guido").expect("a name");
@@ -87,8 +91,8 @@ async fn with_sqlite() {
     repository.add_key(&name, &NewKey::of_key(signer.public_key().clone())).await.expect("added");
     let nonces = Arc::new(SqliteNonceBackend::new(repository.pool().clone()));
     assert!(nonces.initialise().await.expect("marked"));
-    race(Authenticator::builder(Arc::new(repository), nonces).build().expect("an authenticator"), signer)
-        .await;
+    let builder = Authenticator::builder(Arc::new(repository), nonces).store_timeout(PATIENT);
+    race(builder.build().expect("an authenticator"), signer).await;
 }
 
 /// With servers of others, which `./scripts/test --quick` does without.

@@ -404,7 +404,7 @@ fn a_configuration_that_is_wrong_is_told() {
             &format!("{SQL} --memory-strict-start"),
             "--memory-capacity and --memory-strict-start are for --nonce memory",
         ),
-        ("--nonce memory", "no users: give --database-url or --keys"),
+        ("--nonce memory", "no users: give --database-url or --keys, or set AJWT_DATABASE_URL or AJWT_KEYS"),
         ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),
         (&format!("{SQL} --tolerance 0"), "a tolerance of 0ns is not usable; 1s to 3600s are"),
         (

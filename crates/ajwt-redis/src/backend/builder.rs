@@ -55,7 +55,8 @@ impl RedisNonceBackendBuilder {
     ///
     /// The engine gives a request up after its own
     /// [`store_timeout`](ajwt_server::AuthenticatorBuilder::store_timeout), 2 s by default. More than that has no
-    /// effect on a request; a connection that does not answer any more is only found later.
+    /// effect on a request; a connection that does not answer any more is only found later, and with
+    /// [`wait_for_replicas`](Self::wait_for_replicas) it is not told that replicas lack a nonce.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -474,6 +474,53 @@ fn move_slot(
     }
 }
 
+/// Nobody waits for the answer that tells that a primary is gone: where its slots are is looked for all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_takes_over_is_found_though_each_request_is_given_up() {
+    let cluster = RedisCluster::start_with(6);
+    let backend = cluster.new_backend(builder().timeout(Duration::from_secs(3))).await;
+    let role = |server: &RedisServer, role: &str| server.info("replication", "role") == role;
+    cluster.until("replicas are in step", || {
+        let replicas = cluster.servers.iter().filter(|server| role(server, "slave"));
+        replicas.filter(|server| server.info("replication", "master_link_status") == "up").count() == 3
+    });
+    let primary = cluster.servers.iter().position(|server| role(server, "master")).expect("a primary");
+    let port = cluster.servers[primary].port().to_string();
+    let is_its_replica =
+        |server: &RedisServer| role(server, "slave") && server.info("replication", "master_port") == port;
+    let replica = cluster.servers.iter().position(is_its_replica).expect("a replica");
+    // One nonce of each bucket: some are of this primary.
+    let nonces: Vec<_> = nonces("before").into_iter().take(200).collect();
+    assert_eq!(those(&backend, &nonces, is_fresh).await.len(), 200);
+    // It takes connections, and answers nothing.
+    cluster.servers[primary].pause();
+    cluster.until("the replica took over", || {
+        let _ = cluster.servers[replica].try_ask::<()>("CLUSTER FAILOVER TAKEOVER");
+        role(&cluster.servers[replica], "master")
+    });
+    // One after the other, so that each is alone, and soon given up.
+    let begun = tokio::time::Instant::now();
+    let mut silent = Vec::new();
+    for nonce in &nonces {
+        let answer = tokio::time::timeout(Duration::from_millis(300), backend.consume(nonce)).await;
+        if answer.is_err() {
+            silent.push(nonce);
+            if silent.len() == 3 {
+                break;
+            }
+        }
+    }
+    assert!(!silent.is_empty(), "no nonce is of the primary that is paused");
+    while begun.elapsed() < Duration::from_secs(40) {
+        match tokio::time::timeout(Duration::from_millis(300), backend.consume(silent[0])).await {
+            Ok(Ok(NonceOutcome::Replayed) | Err(NonceError::MayHaveBeenUsed { .. })) => return,
+            Ok(Ok(NonceOutcome::Fresh)) => panic!("a used token is good again"),
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+    panic!("the replica is not found");
+}
+
 /// A worker began to look where the slots are, and went.
 #[test]
 fn a_runtime_that_ends_or_stalls_while_it_looks_for_slots_is_not_waited_for() {

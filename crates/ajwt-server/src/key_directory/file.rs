@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use crate::{
     AdminError, AuthorizedKeysError, KeySource, NewKey, StoredKey, TrustedUrl, User, authorized_keys,
-    error::with_sources, user::MAX_KEYS,
+    error::with_sources,
+    user::{MAX_KEYS, MAX_TRUSTS},
 };
 
 /// Bytes that a file may have: more than 32 keys with long comments.
@@ -46,6 +47,8 @@ pub(super) enum FileProblem {
     Keys(AuthorizedKeysError),
     #[error("it holds {0} keys; at most {MAX_KEYS} of a user are looked at")]
     TooManyKeys(usize),
+    #[error("it holds {0} URLs; at most {MAX_TRUSTS} of a user count")]
+    TooManyUrls(usize),
     #[error("line {line}: {problem}")]
     Url { line: usize, problem: String },
 }
@@ -106,7 +109,11 @@ impl FileName {
             AdminError::check_trust_url(&url).map_err(refused)?;
             Ok(TrustedUrl::new(next(), url))
         });
-        Ok(Content::Urls(username, urls.collect::<Result<_, _>>()?))
+        let urls = urls.collect::<Result<Vec<_>, _>>()?;
+        if urls.len() > MAX_TRUSTS {
+            return Err(FileProblem::TooManyUrls(urls.len()));
+        }
+        Ok(Content::Urls(username, urls))
     }
 }
 

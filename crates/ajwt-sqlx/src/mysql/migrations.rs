@@ -75,7 +75,7 @@ fn check_lock(locked: Option<i64>) -> Result<(), MigrationError> {
     match locked {
         Some(1) => Ok(()),
         Some(_) => Err(MigrationError::Locked),
-        None => Err(sqlx::Error::Protocol(NOT_LOCKED.to_owned()).into()),
+        None => Err(MigrationError::Failed { source: NOT_LOCKED.into() }),
     }
 }
 
