@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ajwt_server::{Clock as _, SystemClock};
-use ajwt_test_servers::redis::{
-    RedisServer,
-    tls::{Authority, tls_port},
+use ajwt_test_servers::{
+    redis::{RedisServer, tls::tls_port},
+    tls::Authority,
 };
 
 use crate::support::{Folder, Gateway, eventually};
