@@ -3,6 +3,8 @@
 
 #[path = "support/hearing.rs"]
 mod hearing;
+#[path = "support/mysql_plan.rs"]
+mod mysql_plan;
 #[path = "support/mysql_store.rs"]
 mod mysql_store;
 #[path = "support/passwords.rs"]
@@ -23,8 +25,9 @@ use ajwt_server::{
 use ajwt_sqlx::{ConnectError, MigrationError, MySqlNonceBackend, MySqlRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
 use hearing::PASSWORD;
+use mysql_plan::Explain;
 use mysql_store::SERVER;
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _, mysql::MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, mysql::MySqlPoolOptions};
 use store::{Store, add_guido, database, name};
 use tokio::task::JoinSet;
 use url::Url;
@@ -150,30 +153,17 @@ async fn collations_of_server_and_connection_do_not_matter() {
 #[tokio::test]
 async fn many_users_cost_no_more_than_few_and_statements_search() {
     let (_database, store) = scale::many_users_cost_no_more_than_few::<MySqlRepository>().await;
-    // Table, how it is read, by which index, and what is done besides.
-    let plan = async |query: sqlx::query::Query<'static, sqlx::MySql, sqlx::mysql::MySqlArguments>| {
-        let plan = query.fetch_all(store.pool()).await.expect("a plan");
-        let plan: Vec<String> = plan
-            .iter()
-            .map(|row| {
-                let text = |column| row.get::<Option<String>, _>(column).unwrap_or_default();
-                format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
-            })
-            .collect();
+    let plan = async |source, name, bind: fn(Explain) -> Explain| {
+        let statement = plans::statement(source, name, &plans::OWN);
+        let plan = mysql_plan::plan(store.pool(), &statement, bind).await;
         for step in [" ALL ", " index ", "filesort"] {
             let read = |line: &&String| line.starts_with("ajwt_") && line.contains(step);
             assert!(!plan.iter().any(|line| read(&line)), "{step}: {plan:#?}");
         }
         plan
     };
-    let explain =
-        |source, name| AssertSqlSafe(format!("EXPLAIN {}", plans::statement(source, name, &plans::OWN)));
-    let sql = explain(include_str!("../src/mysql/tables.rs"), "FIND_USER");
-    let mut find = sqlx::query(sql);
-    for _ in 0..6 {
-        find = find.bind(b"user777".as_slice());
-    }
-    let found = plan(find).await;
+    let bind = |explain: Explain| (0..6).fold(explain, |explain, _| explain.bind(b"user777".as_slice()));
+    let found = plan(include_str!("../src/mysql/tables.rs"), "FIND_USER", bind).await;
     for index in [
         "ajwt_user const ajwt_user_username",
         "ajwt_public_key ref ajwt_public_key_live",
@@ -181,8 +171,8 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
     ] {
         assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
     }
-    let sql = explain(include_str!("../src/mysql/nonce.rs"), "CONSUME");
-    let consumed = plan(sqlx::query(sql).bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64)).await;
+    let bind = |explain: Explain| explain.bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64);
+    let consumed = plan(include_str!("../src/mysql/nonce.rs"), "CONSUME", bind).await;
     assert!(consumed.iter().any(|step| step.contains("ajwt_nonce const PRIMARY")), "{consumed:#?}");
 }
 

@@ -1,6 +1,8 @@
 //! Keys in MariaDB beside a users table of the application's own.
 #![cfg(feature = "mysql")]
 
+#[path = "support/mysql_plan.rs"]
+mod mysql_plan;
 #[path = "support/mysql_store.rs"]
 mod mysql_store;
 #[path = "support/plans.rs"]
@@ -12,7 +14,7 @@ mod user_table;
 
 use ajwt_server::{Freshness, KeyAdmin as _, KeyedUser as _, UserRepository as _};
 use ajwt_sqlx::MySqlRepository;
-use sqlx::{AssertSqlSafe, Row as _, mysql::MySqlRow};
+use sqlx::AssertSqlSafe;
 use store::Store as _;
 use user_table::Application as _;
 
@@ -73,16 +75,6 @@ impl user_table::Application for MySqlRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        let mut explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {find_user}")));
-        for _ in 0..3 {
-            // As text and as bytes, which are compared one after the other.
-            explain = explain.bind("user777").bind(b"user777".as_slice());
-        }
-        let steps = explain.fetch_all(self.pool()).await.expect("a plan");
-        let shown = |step: &MySqlRow| {
-            let text = |column| step.get::<Option<String>, _>(column).unwrap_or_default();
-            format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
-        };
-        steps.iter().map(shown).collect()
+        mysql_plan::plan_of_finding(self.pool(), find_user).await
     }
 }

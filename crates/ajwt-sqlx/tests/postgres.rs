@@ -7,6 +7,8 @@ mod hearing;
 mod passwords;
 #[path = "support/plans.rs"]
 mod plans;
+#[path = "support/postgres_plan.rs"]
+mod postgres_plan;
 #[path = "support/postgres_store.rs"]
 mod postgres_store;
 #[path = "support/scale.rs"]
@@ -23,8 +25,9 @@ use ajwt_server::{
 use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
 use hearing::PASSWORD;
+use postgres_plan::Explain;
 use postgres_store::SERVER;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use store::{Store, add_guido, database, key, name};
 use tempfile::NamedTempFile;
 
@@ -262,9 +265,9 @@ async fn a_migration_that_fails_leaves_nothing() {
 #[tokio::test]
 async fn many_users_cost_no_more_than_few_and_statements_search() {
     let (_database, store) = scale::many_users_cost_no_more_than_few::<PostgresRepository>().await;
-    let plan = async |query: sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>| {
-        let plan: Vec<String> =
-            query.fetch_all(store.pool()).await.expect("a plan").iter().map(|row| row.get(0)).collect();
+    let plan = async |source, name, bind: fn(Explain) -> Explain| {
+        let statement = plans::statement(source, name, &plans::OWN);
+        let plan = postgres_plan::plan(store.pool(), &statement, bind).await;
         for step in [
             "Seq Scan on ajwt_user",
             "Seq Scan on ajwt_public",
@@ -275,15 +278,13 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         }
         plan
     };
-    let explain =
-        |source, name| AssertSqlSafe(format!("EXPLAIN {}", plans::statement(source, name, &plans::OWN)));
-    let sql = explain(include_str!("../src/postgres/tables.rs"), "FIND_USER");
-    let found = plan(sqlx::query(sql).bind("user777")).await;
+    let bind = |explain: Explain| explain.bind("user777");
+    let found = plan(include_str!("../src/postgres/tables.rs"), "FIND_USER", bind).await;
     for index in ["ajwt_user_username_key", "ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {
         assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
     }
-    let sql = explain(include_str!("../src/postgres/nonce.rs"), "CONSUME");
-    let consumed = plan(sqlx::query(sql).bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64)).await;
+    let bind = |explain: Explain| explain.bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64);
+    let consumed = plan(include_str!("../src/postgres/nonce.rs"), "CONSUME", bind).await;
     assert!(consumed.iter().any(|step| step.contains("ajwt_nonce_pkey")), "{consumed:#?}");
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "support/plans.rs"]
 mod plans;
+#[path = "support/postgres_plan.rs"]
+mod postgres_plan;
 #[path = "support/postgres_store.rs"]
 mod postgres_store;
 #[path = "support/store.rs"]
@@ -11,7 +13,7 @@ mod store;
 mod user_table;
 
 use ajwt_sqlx::PostgresRepository;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
 user_table_tests!(PostgresRepository);
 
@@ -37,8 +39,6 @@ impl user_table::Application for PostgresRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        let explain = AssertSqlSafe(format!("EXPLAIN {find_user}"));
-        let steps = sqlx::query(explain).bind("user777").fetch_all(self.pool()).await.expect("a plan");
-        steps.iter().map(|step| step.get(0)).collect()
+        postgres_plan::plan(self.pool(), find_user, |explain| explain.bind("user777")).await
     }
 }

@@ -3,6 +3,8 @@
 
 #[path = "support/plans.rs"]
 mod plans;
+#[path = "support/sqlite_plan.rs"]
+mod sqlite_plan;
 #[path = "support/sqlite_store.rs"]
 mod sqlite_store;
 #[path = "support/store.rs"]
@@ -11,7 +13,7 @@ mod store;
 mod user_table;
 
 use ajwt_sqlx::SqliteRepository;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
 user_table_tests!(SqliteRepository);
 
@@ -30,8 +32,6 @@ impl user_table::Application for SqliteRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {find_user}"));
-        let steps = sqlx::query(explain).bind("user777").fetch_all(self.pool()).await.expect("a plan");
-        steps.iter().map(|step| step.get("detail")).collect()
+        sqlite_plan::plan(self.pool(), find_user, &["user777"]).await
     }
 }

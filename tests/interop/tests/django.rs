@@ -3,8 +3,14 @@
 
 #[path = "support/django_store.rs"]
 mod django_store;
+#[path = "../../../crates/ajwt-sqlx/tests/support/mysql_plan.rs"]
+mod mysql_plan;
 #[path = "../../../crates/ajwt-sqlx/tests/support/plans.rs"]
 mod plans;
+#[path = "../../../crates/ajwt-sqlx/tests/support/postgres_plan.rs"]
+mod postgres_plan;
+#[path = "../../../crates/ajwt-sqlx/tests/support/sqlite_plan.rs"]
+mod sqlite_plan;
 
 use std::sync::Arc;
 

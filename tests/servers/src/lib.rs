@@ -6,3 +6,4 @@
 pub mod redis;
 pub mod redis_cluster;
 pub mod sql;
+pub mod tls;

@@ -11,57 +11,41 @@ use std::{
 };
 
 use ajwt_server::{Clock as _, SystemClock};
+use ajwt_test_servers::tls::Authority;
 use axum::{Router, extract::Request, routing::any, serve::Listener};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         ServerConfig,
         crypto::aws_lc_rs,
-        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     },
     server::TlsStream,
 };
 
 use crate::support::{AJWT, Folder, Ran};
 
-/// Issues the certificates of a test's servers.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// An authority of servers at 127.0.0.1.
+fn authority() -> Authority {
+    Authority::new("127.0.0.1")
+}
 
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut parameters = CertificateParams::new([]).expect("parameters");
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        Self(CertifiedIssuer::self_signed(parameters, key).expect("a certificate"))
-    }
-
-    /// What those who trust it have in a file.
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// Serves over TLS on a loopback port; returns the origin.
-    pub(crate) async fn serve(&self, app: Router) -> String {
-        let key = KeyPair::generate().expect("a key");
-        let mut parameters = CertificateParams::new(["127.0.0.1".to_owned()]).expect("parameters");
-        // A subject like the issuer's would look self-signed.
-        parameters.distinguished_name.push(DnType::CommonName, "127.0.0.1");
-        let certificate = parameters.signed_by(&key, &self.0).expect("a certificate");
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a configuration");
-        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let origin = format!("https://{}", tcp.local_addr().expect("its address"));
-        let tls = Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) };
-        tokio::spawn(async move { axum::serve(tls, app).await });
-        origin
-    }
+/// Serves over TLS on a loopback port, with the certificate that the authority has issued; returns the origin.
+pub(crate) async fn serve(authority: &Authority, app: Router) -> String {
+    let certificate = CertificateDer::from_pem_file(authority.file("server.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(authority.file("server.key")).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a configuration");
+    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = format!("https://{}", tcp.local_addr().expect("its address"));
+    let tls = Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) };
+    tokio::spawn(async move { axum::serve(tls, app).await });
+    origin
 }
 
 struct Tls {
@@ -125,9 +109,9 @@ pub(crate) fn complaint(ran: &Ran) -> String {
 
 /// Two authorities in files: that of the servers, and another one.
 pub(crate) fn authorities(folder: &Folder) -> Authority {
-    let authority = Authority::new();
-    folder.write("ca.pem", authority.pem());
-    folder.write("other.pem", Authority::new().pem());
+    let authority = authority();
+    folder.write("ca.pem", authority.root_pem());
+    folder.write("other.pem", self::authority().root_pem());
     authority
 }
 
@@ -150,7 +134,7 @@ async fn a_request_trusts_the_authority_that_is_given_and_no_other() {
         count.fetch_add(1, Ordering::SeqCst);
         echo(request)
     };
-    let origin = authority.serve(Router::new().fallback(any(counted))).await;
+    let origin = serve(&authority, Router::new().fallback(any(counted))).await;
     let request = format!("request GET {origin}/orders --username guido --key a.key");
     let due = "GET /orders JWT \n";
 
@@ -173,7 +157,7 @@ async fn a_request_trusts_the_authority_that_is_given_and_no_other() {
 async fn a_body_may_come_on_standard_input() {
     let folder = Folder::new();
     folder.good("keygen -o a.key");
-    let origin = authorities(&folder).serve(Router::new().fallback(any(echo))).await;
+    let origin = serve(&authorities(&folder), Router::new().fallback(any(echo))).await;
     let words = format!("request PUT {origin}/ --username guido --key a.key --ca ca.pem -d @-");
     // More than a pipe holds.
     let body = "a line of standard input\n".repeat(10_000);
@@ -190,7 +174,7 @@ async fn a_request_that_is_never_answered_ends_in_time() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent_origin = format!("https://{}", silent.local_addr().expect("its address"));
     let never = Router::new().fallback(any(std::future::pending::<String>));
-    let never_origin = authorities(&folder).serve(never).await;
+    let never_origin = serve(&authorities(&folder), never).await;
     for origin in [silent_origin, never_origin] {
         let words = format!("request GET {origin}/ --username guido --key a.key --ca ca.pem --timeout 1");
         let clock = SystemClock::new();

@@ -11,12 +11,12 @@ use std::{
 
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{NonceBackend as _, NonceError, NonceOutcome, NonceUse, testing};
-#[cfg(feature = "tls")]
-use ajwt_test_servers::redis::tls::{self, Authority};
 use ajwt_test_servers::{
     redis::RedisServer,
     redis_cluster::{ARGUMENTS, RedisCluster},
 };
+#[cfg(feature = "tls")]
+use ajwt_test_servers::{redis::tls::tls_port, tls::Authority};
 
 use crate::{batches::runtime, builder, fresh, may_have_been_used, recovers, told, use_ahead, use_now};
 
@@ -53,7 +53,7 @@ fn start_with_tls(count: usize, authority: &Authority) -> RedisCluster {
         RedisServer::start(&arguments.collect::<Vec<_>>())
     };
     let root = authority.file("root.pem");
-    RedisCluster::of((0..count).map(start).collect(), tls::tls_port, &["--tls", "--cacert", &root])
+    RedisCluster::of((0..count).map(start).collect(), tls_port, &["--tls", "--cacert", &root])
 }
 
 fn nonces(label: &str) -> Vec<NonceUse> {
@@ -305,11 +305,8 @@ async fn a_replica_that_takes_over_does_not_make_used_tokens_good() {
 async fn each_primary_waits_for_its_replicas() {
     let authority = Authority::new("127.0.0.1");
     let cluster = start_with_tls(6, &authority);
-    let urls: Vec<_> = cluster
-        .servers
-        .iter()
-        .map(|server| format!("rediss://127.0.0.1:{}", tls::tls_port(server)))
-        .collect();
+    let urls: Vec<_> =
+        cluster.servers.iter().map(|server| format!("rediss://127.0.0.1:{}", tls_port(server))).collect();
     let urls: Vec<_> = urls.iter().map(String::as_str).collect();
     let role = |server: &RedisServer| server.info("replication", "role");
     cluster.until("replicas are in step", || {

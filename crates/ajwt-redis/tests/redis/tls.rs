@@ -1,9 +1,9 @@
 //! `rediss://` through rustls.
 
 use ajwt_redis::{ConnectError, RedisFault};
-use ajwt_test_servers::redis::{
-    RedisServer,
-    tls::{Authority, tls_port},
+use ajwt_test_servers::{
+    redis::{RedisServer, tls::tls_port},
+    tls::Authority,
 };
 
 use crate::{builder, fresh, replayed, told, use_now};

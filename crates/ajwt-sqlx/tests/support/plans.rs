@@ -65,10 +65,12 @@ pub(crate) fn assert_searched(plan: &[String], tables: [&str; 3]) {
         let whole = [
             // In SQLite.
             format!("SCAN {table}"),
-            // In PostgreSQL; the last reads rows of all users, the newest first, until there are enough.
+            // In PostgreSQL, which quotes a name that has capitals; the last two read rows of all users, the newest
+            // first, until there are enough.
             format!("Seq Scan on {table}"),
             format!("Seq Scan on \"{table}\""),
             format!("using {table}_pkey"),
+            format!("using \"{table}_pkey\""),
             // In MariaDB.
             format!("{table} ALL "),
             format!("{table} index "),

@@ -10,8 +10,10 @@ use ajwt_sqlx::{
     PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
 };
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, Row as _, mysql::MySqlRow};
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection};
 use tempfile::TempDir;
+
+use crate::{mysql_plan, postgres_plan, sqlite_plan};
 
 /// A database's stores, under one name for what each of them has.
 pub(crate) trait Store:
@@ -103,9 +105,7 @@ impl Store for SqliteRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {find_user}"));
-        let steps = sqlx::query(explain).bind("user777").fetch_all(self.pool()).await.expect("a plan");
-        steps.iter().map(|step| step.get("detail")).collect()
+        sqlite_plan::plan(self.pool(), find_user, &["user777"]).await
     }
 
     fn case_blind() -> Vec<Vec<&'static str>> {
@@ -184,9 +184,7 @@ impl Store for PostgresRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        let explain = AssertSqlSafe(format!("EXPLAIN {find_user}"));
-        let steps = sqlx::query(explain).bind("user777").fetch_all(self.pool()).await.expect("a plan");
-        steps.iter().map(|step| step.get(0)).collect()
+        postgres_plan::plan(self.pool(), find_user, |explain| explain.bind("user777")).await
     }
 
     fn case_blind() -> Vec<Vec<&'static str>> {
@@ -269,17 +267,7 @@ impl Store for MySqlRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        let mut explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {find_user}")));
-        for _ in 0..3 {
-            // As text and as bytes, which are compared one after the other.
-            explain = explain.bind("user777").bind(b"user777".as_slice());
-        }
-        let steps = explain.fetch_all(self.pool()).await.expect("a plan");
-        let shown = |step: &MySqlRow| {
-            let text = |column| step.get::<Option<String>, _>(column).unwrap_or_default();
-            format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
-        };
-        steps.iter().map(shown).collect()
+        mysql_plan::plan_of_finding(self.pool(), find_user).await
     }
 
     fn case_blind() -> Vec<Vec<&'static str>> {
