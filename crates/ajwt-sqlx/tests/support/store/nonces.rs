@@ -157,6 +157,8 @@ pub(crate) async fn expired_rows_are_removed_in_batches_and_live_ones_stay<S: St
     let (_database, store) = database::<S>().await;
     let nonces = Nonces::new();
     let backend = nonces.backend(&store);
+    // Its own sweeps, every 10 s, would come between.
+    backend.close().await;
     // What the backend itself adds, as if long ago.
     let live = nonces.at("live", 0);
     let long_ago = Nonces::new();
