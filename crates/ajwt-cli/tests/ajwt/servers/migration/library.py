@@ -45,11 +45,11 @@ def base64url(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def sign(key, payload):
+def sign(key, payload, **header):
     is_rsa = isinstance(key, RSAPrivateKey)
-    header = b'{"alg":"RS512"}' if is_rsa else b'{"alg":"EdDSA"}'
+    header = json.dumps({"alg": "RS512" if is_rsa else "EdDSA"} | header)
     payload = payload if isinstance(payload, bytes) else payload.encode()
-    text = f"{base64url(header)}.{base64url(payload)}"
+    text = f"{base64url(header.encode())}.{base64url(payload)}"
     arguments = [padding.PKCS1v15(), SHA512()] if is_rsa else []
     return f"{text}.{base64url(key._key.sign(text.encode(), *arguments))}"
 
@@ -78,6 +78,13 @@ def tell(what, token):
     print(f"{what}: {verdict}")
 
 
+def jwk(key):
+    try:
+        return key.public_key.as_jwk["kty"]
+    except NotImplementedError:
+        return "an exception"
+
+
 call_command("migrate", verbosity=0)
 key = Ed25519PrivateKey.generate()
 user = add("guido", text(key))
@@ -85,22 +92,33 @@ tell("a good token", sign(key, json.dumps(claims(user))))
 tell("a bad token", sign(Ed25519PrivateKey.generate(), json.dumps(claims(user))))
 tell("a payload that is no JSON", sign(key, "no JSON"))
 tell("a time with a fraction", sign(key, json.dumps(claims(user, time=time.time()))))
-tell("a nonce that is a number", sign(key, json.dumps(claims(user, nonce=1))))
+# Not 1, which is equal to true.
+tell("a nonce that is a number", sign(key, json.dumps(claims(user, nonce=7))))
+tell("a nonce that is true", sign(key, json.dumps(claims(user, nonce=True))))
+tell("a nonce of 5000 bytes", sign(key, json.dumps(claims(user, nonce="n" * 5000))))
 twice = json.dumps(claims(user)).replace("{", '{"username": "other", ', 1)
 tell("a name twice", sign(key, twice))
 tell("padded base64", sign(key, json.dumps(claims(user))) + "==")
 tell("a time that is NaN", sign(key, json.dumps(claims(user, time=float("nan")))))
 tell("a nonce that is a list", sign(key, json.dumps(claims(user, nonce=["n"]))))
+tell("a time that is a list", sign(key, json.dumps(claims(user, time=[int(time.time())]))))
+tell("a time that is a text", sign(key, json.dumps(claims(user, time=str(int(time.time()))))))
 tell("a lone surrogate", sign(key, json.dumps(claims(user, more="\ud800"))))
 tell("a byte order mark", sign(key, b"\xef\xbb\xbf" + json.dumps(claims(user)).encode()))
 tell("UTF-16", sign(key, json.dumps(claims(user)).encode("utf-16")))
 tell("Infinity", sign(key, json.dumps(claims(user, more=float("inf")))))
-tell("a null audience", sign(key, json.dumps(claims(user, aud=None))))
-tell("an empty audience", sign(key, json.dumps(claims(user, aud=[]))))
-tell("an audience that is a number", sign(key, json.dumps(claims(user, aud=0))))
-tell("an expiry with a fraction", sign(key, json.dumps(claims(user, exp=time.time() + 10))))
-tell("an expiry that is a text", sign(key, json.dumps(claims(user, exp=str(int(time.time()) + 10)))))
-tell("not before a second ahead", sign(key, json.dumps(claims(user, nbf=int(time.time()) + 2))))
+members = [("typ", None), ("typ", 1), ("typ", ["JWT"]), ("zip", "DEF"), ("enc", "A256GCM")]
+members += [("b64", value) for value in [True, None, 0, "false", False]]
+for name, value in members:
+    token = sign(key, json.dumps(claims(user)), **{name: value})
+    tell(f"{name} {json.dumps(value)}", token)
+for audience in [None, "", [], {}, 0, False, 5, {"a": 1}, True]:
+    tell(f"aud {json.dumps(audience)}", sign(key, json.dumps(claims(user, aud=audience))))
+for name, seconds in [("exp", 10), ("nbf", -10), ("iat", -10)]:
+    at = time.time() + seconds
+    tell(f"{name} with a fraction", sign(key, json.dumps(claims(user, **{name: at}))))
+    tell(f"{name} that is a text", sign(key, json.dumps(claims(user, **{name: str(int(at))}))))
+tell("not before 10 s ahead", sign(key, json.dumps(claims(user, nbf=int(time.time()) + 10))))
 once = sign(key, json.dumps(claims(user)))
 tell("a token", once)
 tell("the token again", once)
@@ -128,4 +146,6 @@ pem = Ed25519PublicKey.from_public_bytes(point).public_bytes(Encoding.PEM, Publi
 PublicKey.objects.filter(user=small).update(key=pem.decode())
 unsigned = sign(key, json.dumps(claims(small))).rsplit(".", 1)[0]
 tell("a token that nobody signed, under a point of small order", f"{unsigned}.{base64url(point + bytes(32))}")
+print(f"the JWK of an RSA key: {jwk(weak)}")
+print(f"the JWK of an Ed25519 key: {jwk(key)}")
 sys.stdout.flush()
