@@ -1,5 +1,5 @@
-//! What docs/security.md says of tests is there: every path that it names, and every test of that name. And
-//! docs/operations.md tells of every reason, docs/client.md of every error of the client.
+//! What docs/security.md says of tests is there: every path that it names, and every test of that name, which is run
+//! as one. And docs/operations.md tells of every reason, docs/client.md of every error of the client.
 
 use std::{
     fs,
@@ -12,9 +12,9 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The texts between back-ticks of a line.
-fn code(line: &str) -> impl Iterator<Item = &str> {
-    line.split('`').skip(1).step_by(2)
+/// The texts between back-ticks.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
 }
 
 /// What the first cells of a page's tables name.
@@ -35,35 +35,99 @@ fn is_path(code: &str) -> bool {
     !code.contains(' ') && [".rs", ".md", ".toml"].iter().any(|extension| code.ends_with(extension))
 }
 
-/// Long names with underscores and nothing else are those of tests.
-fn is_test(code: &str) -> bool {
+/// What a page names: each path, with what the parentheses behind it have between back-ticks.
+fn paths_and_tests(document: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut found = Vec::new();
+    let mut rest = document;
+    while let Some((_, begun)) = rest.split_once('`') {
+        let (path, behind) = begun.split_once('`').expect("back-ticks come in pairs");
+        rest = behind;
+        if is_path(path) {
+            let inner = behind.trim_start().strip_prefix('(').and_then(|inner| inner.split(')').next());
+            let tests = inner.into_iter().flat_map(code).filter(|code| !is_path(code)).collect();
+            found.push((path, tests));
+        }
+    }
+    found
+}
+
+/// Long names with underscores and nothing else are those of tests, wherever they stand.
+fn is_long_name(code: &str) -> bool {
     let is_word = code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     is_word && code.matches('_').count() >= 3
+}
+
+fn defines(line: &str, name: &str) -> bool {
+    line.contains(&format!("fn {name}(")) || line.contains(&format!("fn {name}<"))
+}
+
+/// `#[test]`, or that of a runtime.
+fn is_attribute_of_a_test(line: &str) -> bool {
+    let Some(attribute) = line.strip_prefix("#[") else { return false };
+    let path = attribute.split(['(', ']']).next().unwrap_or_default();
+    path == "test" || path.ends_with("::test")
+}
+
+fn names_elsewhere(source: &str, name: &str) -> bool {
+    source.lines().map(str::trim_start).any(|line| {
+        let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        !line.starts_with("//") && !defines(line, name) && words.any(|word| word == name)
+    })
+}
+
+/// The sources in a folder and those within it.
+fn sources(folder: &Path) -> Vec<String> {
+    let paths = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(fs::read_to_string(path).expect("a text"));
+        }
+    }
+    found
+}
+
+/// Whether a file has a function of that name that is run as a test: by its own attribute or, where it is a suite's,
+/// by what else in its crate's tests names it.
+fn has_test(file: &Path, name: &str) -> bool {
+    let source = fs::read_to_string(file).expect("a text");
+    let lines: Vec<&str> = source.lines().map(str::trim_start).collect();
+    let mut definitions = lines.iter().enumerate().filter(|(_, line)| defines(line, name));
+    definitions.any(|(at, definition)| {
+        let above = lines.iter().take(at).rev();
+        let mut above = above.take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        let is_named = || {
+            let package = file.ancestors().find(|folder| folder.join("Cargo.toml").is_file());
+            let tests = sources(&package.expect("a package").join("tests"));
+            tests.iter().any(|source| names_elsewhere(source, name))
+        };
+        // A suite's is for others to call, which tells it from a test that has lost its attribute.
+        above.any(|line| is_attribute_of_a_test(line)) || (definition.starts_with("pub") && is_named())
+    })
 }
 
 #[test]
 fn every_test_that_the_security_document_names_is_there() {
     let document = fs::read_to_string(root().join("docs/security.md")).expect("the document");
+    let named = paths_and_tests(&document);
     let mut wrong = Vec::new();
-    let (mut paths, mut tests) = (0, 0);
-    for line in document.lines() {
-        let mut sources = String::new();
-        for path in code(line).filter(|code| is_path(code)) {
-            paths += 1;
-            match find(path) {
-                Some(path) => sources += &fs::read_to_string(path).expect("a text"),
-                None => wrong.push(format!("there is no {path}")),
+    for (path, tests) in &named {
+        match find(path) {
+            Some(file) => {
+                let missing = tests.iter().filter(|test| !has_test(&file, test));
+                wrong.extend(missing.map(|test| format!("{path} has no test {test}, or nothing runs it")));
             }
-        }
-        for test in code(line).filter(|code| is_test(code)) {
-            tests += 1;
-            if !sources.contains(&format!("fn {test}(")) && !sources.contains(&format!("fn {test}<")) {
-                wrong.push(format!("none of the files in its line has {test}"));
-            }
+            None => wrong.push(format!("there is no {path}")),
         }
     }
+    let tests: Vec<&str> = named.iter().flat_map(|(_, tests)| tests).copied().collect();
+    let astray = code(&document).filter(|code| is_long_name(code) && !tests.contains(code));
+    wrong.extend(astray.map(|test| format!("{test} stands in no parentheses behind a file")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(paths > 30 && tests > 20, "{paths} paths, {tests} tests: the document names more");
+    let (paths, tests) = (named.len(), tests.len());
+    assert!(paths > 60 && tests > 50, "{paths} paths, {tests} tests: the document names more");
 }
 
 /// Every link to a file of the project leads to one.
