@@ -23,6 +23,9 @@ use trace::{Told, Trace};
 /// Bytes of signatures that are tried: of the usual RSA keys, of odd ones, and of the largest.
 const RSA_LENGTHS: [usize; 6] = [256, 257, 384, 511, 512, 1024];
 
+/// Claims in order, after the name. What stands in angle brackets is filled in for each request.
+const CLAIMS: &str = r#""time":<now>,"nonce":"<nonce>""#;
+
 /// What a request cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Cost {
@@ -200,30 +203,52 @@ fn claims(name: &str, time: Timestamp) -> Claims {
     Claims::new(Username::new(name).expect("a name"), time, nonce)
 }
 
-/// A good token.
+/// A header with a good token.
 fn sign(name: &str, key: &PrivateKey) -> String {
     let token = Token::sign(&claims(name, SystemClock::new().now()), key).expect("a token");
     format!("JWT {}", token.as_str())
 }
 
-/// A form of tokens, whoever they claim to be from.
+/// A form of requests, whoever their tokens claim to be from.
 struct Form {
     what: String,
     algorithm: &'static str,
-    key_id: Option<String>,
-    age: i64,
+    /// Members of the header after the algorithm.
+    parameters: String,
+    /// Members of the payload after the name. `<past>` and `<future>` are a minute away.
+    claims: &'static str,
     signature: Vec<u8>,
+    /// Values of `Authorization`.
+    headers: &'static [&'static str],
 }
 
 impl Form {
-    fn token(&self, name: &str) -> String {
-        let key_id = self.key_id.as_ref().map(|key_id| format!(r#","kid":"{key_id}""#)).unwrap_or_default();
-        let head = format!(r#"{{"alg":"{}"{key_id}}}"#, self.algorithm);
-        let time = SystemClock::new().now().as_secs() - self.age;
+    /// A form that is in order as far as its algorithm and its signature are.
+    fn new(what: impl Into<String>, algorithm: &'static str, signature: Vec<u8>) -> Self {
+        Self {
+            what: what.into(),
+            algorithm,
+            parameters: String::new(),
+            claims: CLAIMS,
+            signature,
+            headers: &["JWT <token>"],
+        }
+    }
+
+    fn headers(&self, name: &str) -> Vec<String> {
+        let head = format!(r#"{{"alg":"{}"{}}}"#, self.algorithm, self.parameters);
+        let now = SystemClock::new().now().as_secs();
         let nonce = Nonce::generate(getrandom::fill).expect("a nonce");
-        let payload = format!(r#"{{"username":"{name}","time":{time},"nonce":"{}"}}"#, nonce.as_str());
+        let claims = self
+            .claims
+            .replace("<now>", &now.to_string())
+            .replace("<past>", &(now - 60).to_string())
+            .replace("<future>", &(now + 60).to_string())
+            .replace("<nonce>", nonce.as_str());
+        let payload = format!(r#"{{"username":"{name}",{claims}}}"#);
         let parts = [head.as_bytes(), payload.as_bytes(), &self.signature];
-        format!("JWT {}", parts.map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join("."))
+        let token = parts.map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join(".");
+        self.headers.iter().map(|header| header.replace("<token>", &token)).collect()
     }
 
     /// The checks that a refusal after the look at the store costs.
@@ -237,8 +262,8 @@ impl Form {
     }
 }
 
-/// Forms that are refused by the signature, and those that are refused before the store is asked.
-fn forms(store: &Store) -> (Vec<Form>, Vec<Form>) {
+/// Forms that are refused by the signature.
+fn late_forms(store: &Store) -> Vec<Form> {
     let random = |len| {
         let mut bytes = vec![0; len];
         getrandom::fill(&mut bytes).expect("random bytes");
@@ -248,12 +273,12 @@ fn forms(store: &Store) -> (Vec<Form>, Vec<Form>) {
     for (name, key) in store.signers.iter().filter(|(name, _)| ["known", "trusts a URL"].contains(name)) {
         key_ids.push((name, Some(key.public_key().fingerprint().as_str().to_owned())));
     }
-    let mut late = Vec::new();
-    let mut early = Vec::new();
+    let mut forms = Vec::new();
     for (whose, key_id) in &key_ids {
+        let parameters = key_id.as_ref().map(|key_id| format!(r#","kid":"{key_id}""#)).unwrap_or_default();
         let mut add = |algorithm, signature: Vec<u8>, kind: &str| {
             let what = format!("{algorithm}, {} bytes ({kind}), {whose}", signature.len());
-            late.push(Form { what, algorithm, key_id: key_id.clone(), age: 0, signature });
+            forms.push(Form { parameters: parameters.clone(), ..Form::new(what, algorithm, signature) });
         };
         add("EdDSA", random(64), "random");
         add("EdDSA", vec![0; 64], "zeros");
@@ -270,20 +295,50 @@ fn forms(store: &Store) -> (Vec<Form>, Vec<Form>) {
             }
         }
     }
-    let mut add = |what: &str, algorithm, age, len| {
-        early.push(Form { what: what.to_owned(), algorithm, key_id: None, age, signature: vec![1; len] });
-    };
+    forms
+}
+
+/// Forms that are refused before the store is asked, and why.
+fn early_forms() -> Vec<(Form, Reason)> {
+    let mut forms = Vec::new();
     for (algorithm, len) in [("EdDSA", 64), ("RS256", 256), ("RS512", 512)] {
-        add("a minute old", algorithm, 60, len);
-        add("of the future", algorithm, -60, len);
+        let form = |what: &str| Form::new(format!("{algorithm}, {what}"), algorithm, vec![1; len]);
+        for (what, claims, reason) in [
+            ("a minute old", r#""time":<past>,"nonce":"<nonce>""#, Reason::OutsideWindow),
+            ("of the future", r#""time":<future>,"nonce":"<nonce>""#, Reason::OutsideWindow),
+            ("expired", r#""time":<now>,"nonce":"<nonce>","exp":<past>"#, Reason::NotValidNow),
+            ("not valid yet", r#""time":<now>,"nonce":"<nonce>","nbf":<future>"#, Reason::NotValidNow),
+            ("not issued yet", r#""time":<now>,"nonce":"<nonce>","iat":<future>"#, Reason::NotValidNow),
+            ("for another audience", r#""time":<now>,"nonce":"<nonce>","aud":"x""#, Reason::WrongAudience),
+            ("with two times", r#""time":<now>,"nonce":"<nonce>","time":<now>"#, Reason::MalformedToken),
+            ("whose nonce is a number", r#""time":<now>,"nonce":7"#, Reason::MalformedToken),
+        ] {
+            forms.push((Form { claims, ..form(what) }, reason));
+        }
+        let critical = Form { parameters: r#","crit":[]"#.to_owned(), ..form("with crit") };
+        forms.push((critical, Reason::UnsupportedToken));
+        let as_sent: [(&str, &[&str], Reason); 4] = [
+            ("padded", &["JWT <token>=="], Reason::MalformedHeader),
+            // The header has 15 bytes, and no base64 has a character more than a multiple of four.
+            ("malformed base64", &["JWT A<token>"], Reason::MalformedToken),
+            ("after two spaces", &["JWT  <token>"], Reason::MalformedHeader),
+            ("in each of two headers", &["JWT <token>", "JWT <token>"], Reason::SeveralHeaders),
+        ];
+        for (what, headers, reason) in as_sent {
+            forms.push((Form { headers, ..form(what) }, reason));
+        }
     }
-    add("EdDSA of an RSA signature's length", "EdDSA", 0, 256);
-    add("RSA of an Ed25519 signature's length", "RS512", 0, 64);
-    add("RSA, too short", "RS256", 0, 255);
-    add("RSA, too long", "RS256", 0, 1025);
-    add("no algorithm", "none", 0, 0);
-    add("a shared secret", "HS256", 0, 32);
-    (late, early)
+    for (what, algorithm, len, reason) in [
+        ("EdDSA of an RSA signature's length", "EdDSA", 256, Reason::MalformedToken),
+        ("RSA of an Ed25519 signature's length", "RS512", 64, Reason::MalformedToken),
+        ("RSA, too short", "RS256", 255, Reason::MalformedToken),
+        ("RSA, too long", "RS256", 1025, Reason::MalformedToken),
+        ("no algorithm", "none", 0, Reason::UnsupportedToken),
+        ("a shared secret", "HS256", 32, Reason::UnsupportedToken),
+    ] {
+        forms.push((Form::new(what, algorithm, vec![1; len]), reason));
+    }
+    forms
 }
 
 /// A request, its outcome, and what it cost.
@@ -296,8 +351,8 @@ impl Counter<'_> {
     /// `statements` are those due. sqlx tells of one when it lets go of it, which may be a moment after its
     /// answer is there: those due are waited for, and one too many is found with the next request at the
     /// latest.
-    async fn ask(&self, header: &str, statements: usize) -> (Result<(), Reason>, Cost) {
-        let outcome = self.authenticator.authenticate([header.as_bytes()]).await;
+    async fn ask(&self, headers: &[String], statements: usize) -> (Result<(), Reason>, Cost) {
+        let outcome = self.authenticator.authenticate(headers.iter().map(String::as_bytes)).await;
         let mut told = self.trace.take();
         for _ in 0..30_000 {
             if Cost::of(&told).statements() >= statements {
@@ -314,7 +369,7 @@ impl Counter<'_> {
 async fn the_cost_of_a_refusal_is_a_function_of_the_token() {
     let trace = Trace::start();
     let store = Store::fill().await;
-    let (late, early) = forms(&store);
+    let (late, early) = (late_forms(&store), early_forms());
     let mut wrong = Vec::new();
     // With a cache twice: the first time a user comes from the store, the second from the cache.
     let hour = Some(Duration::from_secs(3600));
@@ -333,7 +388,7 @@ async fn the_cost_of_a_refusal_is_a_function_of_the_token() {
         for turn in 0..turns {
             for form in &late {
                 for name in &store.names {
-                    let (outcome, cost) = counter.ask(&form.token(name), 1).await;
+                    let (outcome, cost) = counter.ask(&form.headers(name), 1).await;
                     let is_due = matches!(
                         outcome,
                         Err(Reason::UnknownUser
@@ -353,11 +408,14 @@ async fn the_cost_of_a_refusal_is_a_function_of_the_token() {
                 }
             }
         }
-        for form in &early {
+        for (form, reason) in &early {
             for name in &store.names {
-                let (outcome, cost) = counter.ask(&form.token(name), 0).await;
-                if outcome.is_ok() || cost != Cost::default() {
-                    wrong.push(format!("{setting}: {} as {name:?}: {outcome:?} {cost:?}", form.what));
+                let (outcome, cost) = counter.ask(&form.headers(name), 0).await;
+                if outcome != Err(*reason) || cost != Cost::default() {
+                    wrong.push(format!(
+                        "{setting}: {} as {name:?}: {outcome:?} where {reason:?} is due, {cost:?}",
+                        form.what
+                    ));
                 }
             }
         }
@@ -370,9 +428,9 @@ async fn the_cost_of_a_refusal_is_a_function_of_the_token() {
 /// the cache may spare, one check, and two statements on nonces.
 async fn replays(store: &Store, counter: &Counter<'_>, reads: usize, setting: &str, wrong: &mut Vec<String>) {
     for (name, key) in &store.signers {
-        let token = sign(name, key);
-        let (accepted, first) = counter.ask(&token, reads + 1).await;
-        let (outcome, cost) = counter.ask(&token, reads + 2).await;
+        let headers = [sign(name, key)];
+        let (accepted, first) = counter.ask(&headers, reads + 1).await;
+        let (outcome, cost) = counter.ask(&headers, reads + 2).await;
         if accepted.is_err()
             || outcome != Err(Reason::Replayed)
             || (cost.checks(), cost.statements()) != (1, reads + 2)
@@ -386,7 +444,7 @@ async fn replays(store: &Store, counter: &Counter<'_>, reads: usize, setting: &s
 async fn make_hot(store: &Store, counter: &Counter<'_>, reads: usize) {
     let (name, key) = store.signers.iter().find(|(name, _)| *name == "hot key").expect("a signer");
     for _ in 0..10_000 {
-        let (outcome, cost) = counter.ask(&sign(name, key), reads + 1).await;
+        let (outcome, cost) = counter.ask(&[sign(name, key)], reads + 1).await;
         outcome.expect("accepted");
         if cost.by_table > 0 {
             return;

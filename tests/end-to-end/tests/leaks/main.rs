@@ -11,6 +11,7 @@ mod tokens;
 mod trace;
 
 use std::{
+    any,
     collections::{BTreeMap, BTreeSet, HashSet},
     error::Error,
     fmt::Debug,
@@ -87,10 +88,15 @@ impl Scene {
         self.see("Debug", format!("{value:#?}"));
     }
 
-    fn error(&mut self, error: &dyn Error) {
-        // That of others may hold a backtrace, of many lines.
-        self.see("Debug", format!("{error:?}"));
-        self.see("Debug", format!("{error:#?}"));
+    fn error<E: Error>(&mut self, error: &E) {
+        if any::type_name::<E>().starts_with("ajwt_") {
+            self.debug(error);
+        } else {
+            // It may hold a backtrace, of many lines.
+            self.see("Debug", format!("{error:?}"));
+            self.see("Debug", format!("{error:#?}"));
+        }
+        let error: &dyn Error = error;
         for error in std::iter::successors(Some(error), |error| (**error).source()) {
             let text = error.to_string();
             if text.contains(char::is_control) {
