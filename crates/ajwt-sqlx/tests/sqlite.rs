@@ -39,6 +39,29 @@ use store::{Store, authenticate, authenticator, name, service, sign};
 
 store_tests!(SqliteRepository);
 
+/// The compiler tells of no test that nobody calls, since each test file uses a part of the suite.
+#[test]
+fn every_test_of_the_suite_is_called() {
+    let store = include_str!("support/store.rs");
+    let (_, list) = store.split_once("macro_rules! store_tests").expect("the list");
+    let listed: Vec<&str> = list.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    // Some need what only a database of that kind has: a clock of its own, or another way to make tables.
+    let others = [include_str!("mysql.rs"), include_str!("postgres.rs")];
+    for source in [store, include_str!("support/store/changes.rs"), include_str!("support/store/nonces.rs")] {
+        let functions = source.split("pub(crate) async fn ").skip(1);
+        let signatures = functions.filter_map(|function| function.split(" {").next());
+        // What takes a store or returns something helps tests.
+        let tests = signatures.filter(|signature| !signature.contains("&S") && !signature.contains("->"));
+        let names: Vec<&str> = tests.filter_map(|signature| signature.split('<').next()).collect();
+        assert!(!names.is_empty());
+        for name in names {
+            let call = format!("store::{name}::<");
+            let is_called = listed.contains(&name) || others.iter().all(|file| file.contains(&call));
+            assert!(is_called, "nobody calls {name}");
+        }
+    }
+}
+
 async fn open(folder: &Path) -> SqliteRepository {
     <SqliteRepository as Store>::open(&url(folder)).await
 }

@@ -1,7 +1,11 @@
 //! Seeds, inputs that once failed, and a few mutations of them through every target: seconds, not the hours
 //! of the fuzzers.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use ajwt_fuzz::{TARGETS, Target, regression_folders};
 
@@ -25,6 +29,39 @@ macro_rules! replay {
 replay! {
     authorized_keys claims header_value jwk_set mutated_token private_key_der private_key_text public_key_der
     public_key_text redis_reply redis_server token url_policy verification
+}
+
+/// What cargo-fuzz is not told of is never fuzzed.
+#[test]
+fn every_target_has_a_fuzzer() {
+    let mut targets = TARGETS.map(|target| target.name.to_owned()).to_vec();
+    targets.sort();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("the manifest");
+    let mut binaries = Vec::new();
+    for table in manifest.split("[[bin]]").skip(1) {
+        let member = |name: &str| {
+            let found = table.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+            found.unwrap_or_else(|| panic!("no {name} in {table}")).trim_matches('"')
+        };
+        let name = member("name");
+        assert_eq!(member("path"), format!("fuzz_targets/{name}.rs"));
+        binaries.push(name.to_owned());
+    }
+    binaries.sort();
+    assert_eq!(binaries, targets, "the binaries of fuzz/Cargo.toml");
+
+    let mut fuzzers = Vec::new();
+    for file in fs::read_dir(folder.join("fuzz_targets")).expect("the fuzzers") {
+        let path = file.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let source = fs::read_to_string(&path).expect("a fuzzer");
+        assert!(source.contains(&format!("ajwt_fuzz::{name}(")), "{name} fuzzes another target");
+        fuzzers.push(name);
+    }
+    fuzzers.sort();
+    assert_eq!(fuzzers, targets, "the files of fuzz/fuzz_targets");
 }
 
 #[test]
