@@ -39,7 +39,7 @@ fn oid(text: &str) -> Vec<u8> {
     tlv(0x06, &[&bytes])
 }
 
-fn integer(number: u64) -> Vec<u8> {
+fn integer(number: u128) -> Vec<u8> {
     let mut bytes = number.to_be_bytes().to_vec();
     while bytes.len() > 1 && bytes[0] == 0 && bytes[1] < 0x80 {
         bytes.remove(0);
@@ -66,12 +66,16 @@ fn aes256_cbc() -> Vec<u8> {
 
 /// PBKDF2 of one round, with what comes after the number of rounds.
 fn pbkdf2(salt_len: usize, rest: &[&[u8]]) -> Vec<u8> {
-    let parameters = tlv(0x30, &[&tlv(0x04, &[&vec![1; salt_len]]), &integer(1), &rest.concat()]);
+    pbkdf2_of(1, salt_len, rest)
+}
+
+fn pbkdf2_of(rounds: u128, salt_len: usize, rest: &[&[u8]]) -> Vec<u8> {
+    let parameters = tlv(0x30, &[&tlv(0x04, &[&vec![1; salt_len]]), &integer(rounds), &rest.concat()]);
     tlv(0x30, &[&oid("1.2.840.113549.1.5.12"), &parameters])
 }
 
 /// An encrypted PKCS#8 key whose scrypt has these costs.
-fn scrypt(n: u64, r: u64, p: u64) -> String {
+fn scrypt(n: u128, r: u128, p: u128) -> String {
     let parameters = tlv(0x30, &[&tlv(0x04, &[&[1; 16]]), &integer(n), &integer(r), &integer(p)]);
     pbes2(&tlv(0x30, &[&oid("1.3.6.1.4.1.11591.4.11"), &parameters]), &aes256_cbc())
 }
@@ -338,6 +342,38 @@ fn scrypt_is_capped_in_each_of_its_costs() {
     ] {
         assert!(matches!(load(n, r, p), KeyError::KdfTooCostly { kdf: "scrypt", .. }), "{n} {r} {p}");
     }
+}
+
+#[test]
+fn costs_that_mean_nothing_are_told() {
+    for (n, r, p) in [(0, 8, 1), (1, 8, 1), (3, 8, 1), (1 << 14, 0, 1), (1 << 14, 8, 0)] {
+        let told = refused(&scrypt(n, r, p)).to_string();
+        assert!(told.contains("scrypt parameters that are not valid"), "{n} {r} {p}: {told}");
+    }
+    let told = refused(&pbes2(&pbkdf2_of(0, 8, &[]), &aes256_cbc())).to_string();
+    assert!(told.contains("PBKDF2 with 0 rounds"), "{told}");
+}
+
+/// As whose last 64 bits they would be cheap.
+#[test]
+fn costs_beyond_64_bits_are_not_cut() {
+    const MORE: u128 = 1 << 64;
+    for text in [
+        scrypt(MORE + (1 << 14), 8, 1),
+        scrypt(1 << 14, MORE + 8, 1),
+        scrypt(1 << 14, 8, MORE + 1),
+        pbes2(&pbkdf2_of(MORE + 1, 8, &[]), &aes256_cbc()),
+    ] {
+        let error = refused(&text);
+        assert!(matches!(error, KeyError::KdfTooCostly { .. } | KeyError::Malformed { .. }), "{error}");
+    }
+}
+
+#[test]
+fn each_encryption_has_a_salt_of_its_own() {
+    let key = PrivateKey::generate_ed25519().expect("a key");
+    let encrypted = || key.to_encrypted_pem(b"password").expect("PEM").as_bytes().to_vec();
+    assert_ne!(encrypted(), encrypted());
 }
 
 const RSA: &str = include_str!("fixtures/rsa.pkcs8.private");
