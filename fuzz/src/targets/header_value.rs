@@ -36,7 +36,7 @@ fn token<'a>(values: &[&'a [u8]]) -> Result<&'a str, Reason> {
     };
     let mut parts = value.splitn(2, |byte| *byte == b' ');
     let scheme = parts.next().unwrap_or_default();
-    if scheme.to_ascii_lowercase() != b"jwt" {
+    if !scheme.eq_ignore_ascii_case(b"jwt") {
         return Err(Reason::NoCredentials);
     }
     let token = parts.next().and_then(|token| std::str::from_utf8(token).ok());
