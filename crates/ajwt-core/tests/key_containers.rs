@@ -359,13 +359,12 @@ fn costs_that_mean_nothing_are_told() {
 fn costs_beyond_64_bits_are_not_cut() {
     const MORE: u128 = 1 << 64;
     for text in [
-        scrypt(MORE + (1 << 14), 8, 1),
         scrypt(1 << 14, MORE + 8, 1),
         scrypt(1 << 14, 8, MORE + 1),
         pbes2(&pbkdf2_of(MORE + 1, 8, &[]), &aes256_cbc()),
     ] {
         let error = refused(&text);
-        assert!(matches!(error, KeyError::KdfTooCostly { .. } | KeyError::Malformed { .. }), "{error}");
+        assert!(matches!(error, KeyError::KdfTooCostly { .. }), "{error}");
     }
 }
 
