@@ -1,13 +1,14 @@
 //! The Python library on Django and gunicorn, beside ours with users in SQLite, on one core each.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use ajwt_core::PublicKey;
+use ajwt_test_servers::port::free_port;
 
 use crate::{
     callers::{NAME, header, keys, wait_for_the_next_second},
@@ -60,18 +61,18 @@ impl Django {
         };
         let done = run(&python.display().to_string()).args(["-c", &set_up]).status().expect("Python");
         assert!(done.success(), "Django could not be set up");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let port = free_port();
         let child = run("taskset")
             .args(["-c", "0"])
             .arg(python.with_file_name("gunicorn"))
             // With threads of its own a worker keeps connections open.
             .args(["--workers", "1", "--worker-class", "gthread", "--threads", "4", "--keep-alive", "30"])
-            .args(["--bind", &free.to_string(), "service:application"])
+            .args(["--bind", &format!("127.0.0.1:{port}"), "service:application"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("taskset");
-        let django = Self { child, port: free.port(), _folder: folder };
+        let django = Self { child, port, _folder: folder };
         for _ in 0..400 {
             if TcpStream::connect(("127.0.0.1", django.port)).is_ok() {
                 return django;

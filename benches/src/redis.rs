@@ -1,14 +1,14 @@
 //! Claims through one connection, beside `redis-benchmark` sending the same SET.
 
 use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use ajwt_redis::RedisNonceBackend;
 use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, SystemClock, testing::nonce_use};
+use ajwt_test_servers::redis::RedisServer;
 use tokio::task::JoinSet;
 
 use crate::report::Report;
@@ -16,34 +16,27 @@ use crate::report::Report;
 const ROUNDS: usize = 5;
 const TASKS: [u64; 3] = [1, 16, 256];
 
-/// Killed when dropped.
-struct Server {
-    child: Child,
-    port: String,
-    _folder: tempfile::TempDir,
-}
-
 pub(crate) fn run(report: &mut Report) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let server = Server::start();
-    let backend = runtime.block_on(connect(&server.port));
-    let memory = server.memory_of(|| runtime.block_on(claims(&backend, 256, 1 << 17, "memory")));
+    let server = RedisServer::start(&[]);
+    let backend = runtime.block_on(connect(&server.url()));
+    let memory = memory_of(&server, || runtime.block_on(claims(&backend, 256, 1 << 17, "memory")));
     report.alone("memory of a live nonce", "bytes", &[memory]);
     let count = 200_000;
-    let (ours, servers) = (cpu_of_this_process(), server.cpu());
+    let (ours, servers) = (cpu_of_this_process(), cpu_of(&server));
     runtime.block_on(claims(&backend, 256, count, "cpu"));
     let per_claim = |begin: f64, end: f64| [(end - begin) * 1e9 / count as f64];
     report.alone("CPU of a claim, 256 tasks: ours", "ns", &per_claim(ours, cpu_of_this_process()));
-    report.alone("CPU of a claim, 256 tasks: Redis", "ns", &per_claim(servers, server.cpu()));
+    report.alone("CPU of a claim, 256 tasks: Redis", "ns", &per_claim(servers, cpu_of(&server)));
     for tasks in TASKS {
         let count = if tasks == 1 { 20_000 } else { 200_000 };
         let (mut ours, mut one_set, mut set_and_get) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let label = format!("{tasks} {round}");
             ours.push(rate(count, || runtime.block_on(claims(&backend, tasks, count, &label))));
-            one_set.push(server.benchmark(tasks, count, 1));
-            set_and_get.push(server.benchmark(tasks, count, 2));
-            server.ask(&["FLUSHALL"]);
+            one_set.push(benchmark(&server, tasks, count, 1));
+            set_and_get.push(benchmark(&server, tasks, count, 2));
+            server.ask::<()>("FLUSHALL");
             assert!(runtime.block_on(backend.initialise()).expect("new"));
         }
         let what = format!("claims, {tasks} tasks on one connection");
@@ -52,9 +45,9 @@ pub(crate) fn run(report: &mut Report) {
     }
 }
 
-async fn connect(port: &str) -> Arc<RedisNonceBackend> {
+async fn connect(url: &str) -> Arc<RedisNonceBackend> {
     let builder = RedisNonceBackend::builder("orders:production").timeout(Duration::from_secs(10));
-    let backend = builder.connect(&format!("redis://127.0.0.1:{port}")).await.expect("connected");
+    let backend = builder.connect(url).await.expect("connected");
     assert!(backend.initialise().await.expect("new"));
     Arc::new(backend)
 }
@@ -92,87 +85,53 @@ fn rate(count: u64, work: impl FnOnce()) -> f64 {
     count as f64 / begun.elapsed().as_secs_f64()
 }
 
-impl Server {
-    fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
-        let (folder, port) = (tempfile::tempdir().expect("a folder"), free.port().to_string());
-        let child = Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
+/// Commands a second of `redis-benchmark` on one connection, as many in flight as we have tasks.
+/// With `commands` 2 the command is SET and GET by turns, and the rate that of the pairs.
+fn benchmark(server: &RedisServer, in_flight: u64, count: u64, commands: u64) -> f64 {
+    // A key as long as ours: 18 characters of prefix and 16 bytes.
+    let set = ["SET", "orders:production/____rand_int__", "1", "NX", "PX", "100001"];
+    let get = ["GET", "orders:production/since"];
+    let run = |arguments: &[&str]| {
+        let output = Command::new("redis-benchmark")
+            .args([
+                "-p",
+                &server.port().to_string(),
+                "-c",
+                "1",
+                "-P",
+                &in_flight.to_string(),
+                "-n",
+                &count.to_string(),
+            ])
+            .args(["-r", "1000000000", "--csv"])
+            .args(arguments)
+            .output()
             .unwrap_or_else(|error| {
-                panic!("redis-server does not start ({error}): apt-get install redis-server redis-tools")
+                panic!("redis-benchmark does not start ({error}): apt-get install redis-tools")
             });
-        let server = Self { child, port, _folder: folder };
-        for _ in 0..400 {
-            if server.ask(&["PING"]).contains("PONG") {
-                return server;
-            }
-            std::thread::sleep(Duration::from_millis(25));
-        }
-        panic!("redis-server does not answer on port {}", server.port);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rate = text.lines().last().and_then(|line| line.rsplit("\",\"").nth(6).map(str::to_owned));
+        rate.and_then(|rate| rate.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("redis-benchmark says {text:?}"))
+    };
+    let sets = run(&set);
+    if commands == 1 {
+        return sets;
     }
-
-    /// Commands a second of `redis-benchmark` on one connection, as many in flight as we have tasks.
-    /// With `commands` 2 the command is SET and GET by turns, and the rate that of the pairs.
-    fn benchmark(&self, in_flight: u64, count: u64, commands: u64) -> f64 {
-        // A key as long as ours: 18 characters of prefix and 16 bytes.
-        let set = ["SET", "orders:production/____rand_int__", "1", "NX", "PX", "100001"];
-        let get = ["GET", "orders:production/since"];
-        let run = |arguments: &[&str]| {
-            let output = Command::new("redis-benchmark")
-                .args(["-p", &self.port, "-c", "1", "-P", &in_flight.to_string(), "-n", &count.to_string()])
-                .args(["-r", "1000000000", "--csv"])
-                .args(arguments)
-                .output()
-                .unwrap_or_else(|error| {
-                    panic!("redis-benchmark does not start ({error}): apt-get install redis-tools")
-                });
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let rate = text.lines().last().and_then(|line| line.rsplit("\",\"").nth(6).map(str::to_owned));
-            rate.and_then(|rate| rate.parse::<f64>().ok())
-                .unwrap_or_else(|| panic!("redis-benchmark says {text:?}"))
-        };
-        let sets = run(&set);
-        if commands == 1 {
-            return sets;
-        }
-        1.0 / (1.0 / sets + 1.0 / run(&get))
-    }
-
-    fn memory_of(&self, fill: impl FnOnce()) -> f64 {
-        let before = self.info("memory", "used_memory");
-        fill();
-        (self.info("memory", "used_memory") - before) / f64::from(1 << 17)
-    }
-
-    /// Seconds, user and system.
-    fn cpu(&self) -> f64 {
-        self.info("cpu", "used_cpu_user") + self.info("cpu", "used_cpu_sys")
-    }
-
-    fn info(&self, section: &str, field: &str) -> f64 {
-        let info = self.ask(&["INFO", section]);
-        let value = info.lines().filter_map(|line| line.split_once(':')).find(|(name, _)| *name == field);
-        value
-            .and_then(|(_, value)| value.trim().parse().ok())
-            .unwrap_or_else(|| panic!("INFO {section} has no {field}: {info:?}"))
-    }
-
-    fn ask(&self, command: &[&str]) -> String {
-        let output = Command::new("redis-cli").args(["-p", &self.port]).args(command).output();
-        let output = output.unwrap_or_else(|error| {
-            panic!("redis-cli does not start ({error}): apt-get install redis-tools")
-        });
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
+    1.0 / (1.0 / sets + 1.0 / run(&get))
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // One that has ended cannot be killed, which is as well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn memory_of(server: &RedisServer, fill: impl FnOnce()) -> f64 {
+    let before = number(server, "memory", "used_memory");
+    fill();
+    (number(server, "memory", "used_memory") - before) / f64::from(1 << 17)
+}
+
+/// Seconds, user and system.
+fn cpu_of(server: &RedisServer) -> f64 {
+    number(server, "cpu", "used_cpu_user") + number(server, "cpu", "used_cpu_sys")
+}
+
+fn number(server: &RedisServer, section: &str, field: &str) -> f64 {
+    server.info(section, field).trim().parse().expect("a number")
 }

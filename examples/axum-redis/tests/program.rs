@@ -2,17 +2,14 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    path::Path,
+    io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
 };
 
 use ajwt_client::{RequestBuilderExt as _, RequestSigner};
 use ajwt_core::PrivateKey;
 use ajwt_redis::RedisNonceBackend;
+use ajwt_test_servers::redis::RedisServer;
 use reqwest::{Client, StatusCode, header::AUTHORIZATION};
 
 /// A process of this test; killed when dropped.
@@ -25,41 +22,11 @@ impl Drop for Process {
     }
 }
 
-/// Below the ports that the system gives out by itself, so that it stays free while Redis is down.
-fn free_port() -> u16 {
-    let begin = u16::try_from(std::process::id() % 8000).expect("small");
-    let mut ports = (0..8000).map(|offset| 23_000 + (begin + offset) % 8000);
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
-}
-
-fn start_redis(port: u16, folder: &Path) -> Process {
-    let child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
-        .arg(folder)
-        .stdout(Stdio::null())
-        .spawn();
-    let child = child.unwrap_or_else(|error| panic!("redis-server does not start ({error}): install it"));
-    let mut redis = Process(child);
-    for _ in 0..600 {
-        if let Ok(mut connection) = TcpStream::connect(("127.0.0.1", port)) {
-            let mut answer = [0; 5];
-            let asked = connection.write_all(b"PING\r\n").and_then(|()| connection.read_exact(&mut answer));
-            if asked.is_ok() && &answer == b"+PONG" {
-                return redis;
-            }
-        }
-        assert!(redis.0.try_wait().expect("its state").is_none(), "redis-server has ended");
-        thread::sleep(Duration::from_millis(25));
-    }
-    panic!("redis-server does not answer");
-}
-
 #[tokio::test]
 async fn an_account_calls_and_a_dead_redis_is_503() {
     let folder = tempfile::tempdir().expect("a folder");
-    let port = free_port();
-    let redis = start_redis(port, folder.path());
-    let redis_url = format!("redis://127.0.0.1:{port}");
+    let mut redis = RedisServer::start(&[]);
+    let redis_url = redis.url();
     // As an operator does, once: this service is new.
     let nonces =
         RedisNonceBackend::builder("axum-redis:example").connect(&redis_url).await.expect("connected");
@@ -85,14 +52,14 @@ async fn an_account_calls_and_a_dead_redis_is_503() {
     assert_eq!(send().await.status(), StatusCode::OK);
     assert_eq!(send().await.status(), StatusCode::UNAUTHORIZED);
 
-    drop(redis);
+    redis.kill();
     let signed =
         async || client.get(&url).sign_with(&signer).expect("signed").send().await.expect("an answer");
     let response = signed().await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.text().await.expect("text"), "service unavailable\n");
     // The server that comes back has forgotten: no token that it may have seen works again.
-    let _redis = start_redis(port, folder.path());
+    redis.restart();
     assert_eq!(send().await.status(), StatusCode::SERVICE_UNAVAILABLE);
 
     // As a supervisor ends it.

@@ -5,7 +5,6 @@ pub mod tls;
 use std::{
     fs::File,
     io::Read as _,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -13,6 +12,8 @@ use std::{
 
 use redis::{FromRedisValue, RedisResult};
 use tempfile::TempDir;
+
+use crate::port::free_port;
 
 /// A Redis server of a test's own, killed when dropped.
 #[derive(Debug)]
@@ -175,20 +176,4 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Below the ports that the system gives out by itself, whose number plus 10000 the cluster bus uses.
-#[must_use]
-pub fn free_port() -> u16 {
-    use std::sync::atomic::{AtomicU16, Ordering};
-
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = u16::try_from(std::process::id() % 1000).expect("small") * 19;
-    for _ in 0..1000 {
-        let port = 11_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 11_000;
-        if [port, port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
-            return port;
-        }
-    }
-    panic!("no free port");
 }

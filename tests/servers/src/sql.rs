@@ -16,7 +16,7 @@ use std::{
 use ajwt_server::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
-use crate::redis::free_port;
+use crate::port::free_port;
 
 /// Of a disk that is to be filled.
 const SMALL_DISK_MIB: usize = 400;

@@ -1,8 +1,10 @@
 //! The README's walk-through, word for word but for the port, which others may have taken.
 
+use ajwt_test_servers::port::free_port;
+
 use crate::{
     support::{Folder, project_file},
-    walkthrough::{Shell, assert_printed, blocks, free_port},
+    walkthrough::{Shell, assert_printed, blocks},
 };
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::fs::symlink,
     path::Path,
     process::{Child, Command, Stdio},
@@ -150,17 +150,4 @@ pub(crate) fn assert_printed(printed: &str, shown: &str) {
     let agree =
         printed_lines.len() == shown_lines.len() && printed_lines.iter().zip(&shown_lines).all(agrees);
     assert!(agree, "printed is\n{printed}\nand the page shows\n{shown}");
-}
-
-/// A port that nobody has now, from those that the system gives to no connection.
-pub(crate) fn free_port() -> u16 {
-    for _ in 0..1000 {
-        let mut random = [0; 2];
-        getrandom::fill(&mut random).expect("random bytes");
-        let port = 20_000 + u16::from_ne_bytes(random) % 10_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port");
 }

@@ -1,7 +1,7 @@
 //! Redis servers that speak TLS.
 
-use super::{RedisServer, free_port};
-use crate::tls::Authority;
+use super::RedisServer;
+use crate::{port::free_port, tls::Authority};
 
 impl Authority {
     /// What a Redis server is started with, that it speaks TLS on a port of its own. `client_certificates` is its

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use ajwt_core::Validation;
 use ajwt_server::Authenticator;
 use ajwt_sqlx::Schema;
+use ajwt_test_servers::port::free_port;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -19,7 +20,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use super::{databases::server, nginx, proxy::Proxy};
 use crate::{
     support::{Folder, eventually, project_file},
-    walkthrough::{Block, Server, Shell, assert_printed, blocks, free_port},
+    walkthrough::{Block, Server, Shell, assert_printed, blocks},
 };
 
 const SERVICE: &str = include_str!("migration/service.rs");

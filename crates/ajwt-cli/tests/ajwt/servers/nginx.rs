@@ -12,15 +12,13 @@ use std::{
     thread,
 };
 
+use ajwt_test_servers::port::free_port;
 use reqwest::RequestBuilder;
 
 use super::proxy::{
     Proxy, app, documented, gateway, lets_through_who_has_a_token, send, status_without_nonces,
 };
-use crate::{
-    support::{Folder, Gateway},
-    walkthrough::free_port,
-};
+use crate::support::{Folder, Gateway};
 
 /// The documented configuration, all of its parts.
 fn nginx(folder: &Folder, gateway: &str, app: &str) -> Proxy {

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
+use ajwt_test_servers::port::free_port;
 use axum::{Router, extract::Request, routing::any};
 use reqwest::{Method, RequestBuilder, Response};
 
 use crate::{
     support::{Folder, Gateway, client, eventually, project_file},
-    walkthrough::{blocks, free_port},
+    walkthrough::blocks,
 };
 
 /// A proxy that runs until it is dropped.
