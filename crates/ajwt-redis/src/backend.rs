@@ -11,9 +11,8 @@ use tokio::time::Instant;
 pub use self::builder::RedisNonceBackendBuilder;
 use crate::{
     RedisFault,
-    claims::{Claim, Terms},
+    claims::Terms,
     cluster::Cluster,
-    goes_on::GoesOn,
     mark::{self, Memory},
     server::Server,
 };
@@ -101,7 +100,6 @@ pub struct RedisNonceBackend {
     start_rule: StartRule,
 }
 
-#[derive(Clone)]
 enum Servers {
     One(Arc<Server>),
     Cluster(Arc<Cluster>),
@@ -226,45 +224,14 @@ impl RedisNonceBackend {
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        let answer = match self.servers.of(bucket) {
-            Ok(server) => server.ask(began + self.timeout, began, commands, read).await,
-            Err(fault) => Err(fault),
-        };
-        self.servers.follow(answer)
+        self.server(bucket)?.ask(began + self.timeout, began, commands, read).await
     }
 
-    /// A claim that is given up goes on: only its answer, or that there is none in time, shows whether its connection
-    /// still works, when another claim may have it, and whether the bucket is at another server by now.
-    async fn claim(&self, nonce: &NonceUse, bucket: u8, deadline: Instant) -> Result<Claim, RedisFault> {
-        let (servers, nonce) = (self.servers.clone(), nonce.clone());
-        GoesOn::new(async move {
-            let answer = match servers.of(bucket) {
-                Ok(server) => server.claim(&nonce, bucket, deadline).await,
-                Err(fault) => Err(fault),
-            };
-            servers.follow(answer)
-        })
-        .await
-    }
-}
-
-impl Servers {
-    /// The server of a bucket.
-    fn of(&self, bucket: u8) -> Result<Arc<Server>, RedisFault> {
-        match self {
-            Self::One(server) => Ok(Arc::clone(server)),
-            Self::Cluster(cluster) => cluster.server(bucket),
+    fn server(&self, bucket: u8) -> Result<Arc<Server>, RedisFault> {
+        match &self.servers {
+            Servers::One(server) => Ok(Arc::clone(server)),
+            Servers::Cluster(cluster) => cluster.server(bucket),
         }
-    }
-
-    /// After an answer that says that the bucket may be at another server by now: looks where.
-    fn follow<T>(&self, answer: Result<T, RedisFault>) -> Result<T, RedisFault> {
-        if let Self::Cluster(cluster) = self
-            && answer.as_ref().is_err_and(RedisFault::may_have_moved)
-        {
-            cluster.refresh_soon();
-        }
-        answer
     }
 }
 
@@ -273,7 +240,7 @@ impl NonceBackend for RedisNonceBackend {
     async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
         let bucket = self.terms.keyspace.bucket_of(nonce.key());
         let began = Instant::now();
-        let claim = self.claim(nonce, bucket, began + self.timeout).await?;
+        let claim = self.server(bucket)?.claim(nonce, bucket, began + self.timeout).await?;
         match claim.memory {
             Memory::Since(since) => self.start_rule.check(nonce, since)?,
             Memory::Missing | Memory::OfAnotherProcess => {

@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     RedisFault,
+    goes_on::GoesOn,
     keyspace::Keyspace,
     mark::{self, Memory},
     server::{Server, Turn},
@@ -89,17 +90,15 @@ impl Claims {
         let nonce = Nonce { key: self.terms.keyspace.nonce(nonce.key()), bucket, lifetime, deadline };
         let (alone, _under_way) = UnderWay::begin(&self.under_way);
         if alone {
-            let turn = server.turn(deadline).await?;
-            let claims = claim_all(turn, &self.terms, &[nonce]).await?;
-            return claims.into_iter().next().unwrap_or(Err(RedisFault::UnexpectedReply { command: "SET" }));
+            return GoesOn::new(claim_one(Arc::clone(server), Arc::clone(&self.terms), nonce)).await;
         }
         let (answer, answered) = oneshot::channel();
         self.join((nonce, answer), server);
         // Not by the batch's own deadline alone: the runtime that it is on may stall, or end.
         match timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(gone)) => Err(RedisFault::Lost { source: Arc::new(gone) }),
-            Err(_) => Err(RedisFault::TimedOut),
+            Ok(Err(gone)) => server.follow(Err(RedisFault::Lost { source: Arc::new(gone) })),
+            Err(_) => server.follow(Err(RedisFault::TimedOut)),
         }
     }
 
@@ -140,6 +139,15 @@ impl Drop for UnderWay<'_> {
     }
 }
 
+/// Goes on though its request is given up, as those of a batch do: only its answer, or that there is none in time,
+/// shows whether its connection still works, when another claim may have it, and whether its bucket is at another server
+/// by now.
+async fn claim_one(server: Arc<Server>, terms: Arc<Terms>, nonce: Nonce) -> Result<Claim, RedisFault> {
+    let turn = server.turn(nonce.deadline).await;
+    let mut claims = claim_all(&server, turn, &terms, &[nonce]).await?;
+    claims.pop().unwrap_or(Err(RedisFault::UnexpectedReply { command: "SET" }))
+}
+
 async fn send(
     server: Arc<Server>,
     terms: Arc<Terms>,
@@ -153,10 +161,7 @@ async fn send(
     let mut batch = Vec::with_capacity(joined.len());
     while joined.recv_many(&mut batch, MOST).await > 0 {}
     let (nonces, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    let claims = match turn {
-        Ok(turn) => claim_all(turn, &terms, &nonces).await,
-        Err(fault) => Err(fault),
-    };
+    let claims = claim_all(&server, turn, &terms, &nonces).await;
     // Whoever does not wait any more needs no answer.
     match claims {
         Ok(claims) => waiting.into_iter().zip(claims).for_each(|(waiting, claim)| {
@@ -170,6 +175,19 @@ async fn send(
 
 /// As many answers as nonces, in their order.
 async fn claim_all(
+    server: &Server,
+    turn: Result<Turn<'_>, RedisFault>,
+    terms: &Terms,
+    nonces: &[Nonce],
+) -> Result<Vec<Result<Claim, RedisFault>>, RedisFault> {
+    let claims = match turn {
+        Ok(turn) => ask_all(turn, terms, nonces).await,
+        Err(fault) => Err(fault),
+    };
+    server.follow(claims).map(|claims| claims.into_iter().map(|claim| server.follow(claim)).collect())
+}
+
+async fn ask_all(
     turn: Turn<'_>,
     terms: &Terms,
     nonces: &[Nonce],

@@ -81,11 +81,14 @@ impl Cluster {
     }
 
     /// The server of a bucket.
-    pub(crate) fn server(&self, bucket: u8) -> Result<Arc<Server>, RedisFault> {
+    pub(crate) fn server(self: &Arc<Self>, bucket: u8) -> Result<Arc<Server>, RedisFault> {
         let slot = slot_of(bucket);
         let map = self.map();
         let owner = map.slots.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
-        owner.map(|(.., server)| Arc::clone(server)).ok_or(RedisFault::SlotNotServed { slot })
+        owner.map(|(.., server)| Arc::clone(server)).ok_or_else(|| {
+            self.refresh_soon();
+            RedisFault::SlotNotServed { slot }
+        })
     }
 
     /// Looks in the background where the slots are by now, unless somebody does.
@@ -121,7 +124,7 @@ impl Cluster {
     }
 
     /// Asks one server after the other, beginning with another one each time.
-    async fn refresh(&self) -> Result<(), RedisFault> {
+    async fn refresh(self: &Arc<Self>) -> Result<(), RedisFault> {
         let map = self.map();
         let mut infos: Vec<_> = map.primaries.values().map(|primary| primary.info.clone()).collect();
         infos.extend(self.seeds.iter().cloned());
@@ -166,7 +169,7 @@ impl Cluster {
     }
 
     /// Servers that stay keep their connections.
-    fn new_map(&self, old: &Map, ranges: Vec<(u16, u16, ConnectionInfo)>) -> Map {
+    fn new_map(self: &Arc<Self>, old: &Map, ranges: Vec<(u16, u16, ConnectionInfo)>) -> Map {
         let mut new = Map::default();
         for (first, last, info) in ranges {
             let name = name_of(&info);
@@ -180,9 +183,10 @@ impl Cluster {
         new
     }
 
-    fn dial(&self, info: ConnectionInfo) -> Arc<Server> {
+    fn dial(self: &Arc<Self>, info: ConnectionInfo) -> Arc<Server> {
         let address = Address::Server(Box::new(info));
-        Server::new(Dial { address, demands: Arc::clone(&self.demands) }, &self.terms)
+        let dial = Dial { address, demands: Arc::clone(&self.demands) };
+        Server::new(dial, &self.terms, Arc::downgrade(self))
     }
 }
 

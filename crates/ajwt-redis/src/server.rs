@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use ajwt_server::NonceUse;
@@ -14,6 +14,7 @@ use tokio::{
 use crate::{
     RedisFault,
     claims::{Claim, Claims, Terms},
+    cluster::Cluster,
     link::{Dial, Link, ask},
 };
 
@@ -24,6 +25,8 @@ const LANES: usize = 32;
 pub(crate) struct Server {
     way: Way,
     claims: Claims,
+    /// Which it is of, if it is of any.
+    cluster: Weak<Cluster>,
 }
 
 /// The way to it.
@@ -37,21 +40,22 @@ enum Way {
 }
 
 impl Server {
-    pub(crate) fn new(dial: Dial, terms: &Arc<Terms>) -> Arc<Self> {
+    pub(crate) fn new(dial: Dial, terms: &Arc<Terms>, cluster: Weak<Cluster>) -> Arc<Self> {
         let dial = Arc::new(dial);
         let waits = terms.replicas.is_some();
-        Self::reached(if waits { Way::Lanes(Lanes::new(&dial)) } else { Way::Shared(Link::new(dial)) }, terms)
+        let way = if waits { Way::Lanes(Lanes::new(&dial)) } else { Way::Shared(Link::new(dial)) };
+        Self::reached(way, terms, cluster)
     }
 
     pub(crate) fn over(
         connection: impl ConnectionLike + Clone + Send + Sync + 'static,
         terms: &Arc<Terms>,
     ) -> Arc<Self> {
-        Self::reached(Way::Given(Given::new(connection)), terms)
+        Self::reached(Way::Given(Given::new(connection)), terms, Weak::new())
     }
 
-    fn reached(way: Way, terms: &Arc<Terms>) -> Arc<Self> {
-        Arc::new(Self { way, claims: Claims::new(Arc::clone(terms)) })
+    fn reached(way: Way, terms: &Arc<Terms>, cluster: Weak<Cluster>) -> Arc<Self> {
+        Arc::new(Self { way, claims: Claims::new(Arc::clone(terms)), cluster })
     }
 
     pub(crate) async fn connect(&self) -> Result<(), RedisFault> {
@@ -80,7 +84,22 @@ impl Server {
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        self.turn(deadline).await?.ask(deadline, Some(began), commands, read).await
+        let answer = match self.turn(deadline).await {
+            Ok(turn) => turn.ask(deadline, Some(began), commands, read).await,
+            Err(fault) => Err(fault),
+        };
+        self.follow(answer)
+    }
+
+    /// After an answer that says that another server of the cluster may have what was asked for by now: has it look
+    /// where.
+    pub(crate) fn follow<T>(&self, answer: Result<T, RedisFault>) -> Result<T, RedisFault> {
+        if answer.as_ref().is_err_and(RedisFault::may_have_moved)
+            && let Some(cluster) = self.cluster.upgrade()
+        {
+            cluster.refresh_soon();
+        }
+        answer
     }
 
     /// Waits until something can be sent.

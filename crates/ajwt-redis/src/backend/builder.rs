@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -197,7 +197,8 @@ impl RedisNonceBackendBuilder {
 
     async fn one(self, address: Address) -> Result<RedisNonceBackend, ConnectError> {
         let terms = self.terms(false)?;
-        let server = Server::new(Dial { address, demands: self.demands(Mode::Standalone) }, &terms);
+        let server =
+            Server::new(Dial { address, demands: self.demands(Mode::Standalone) }, &terms, Weak::new());
         server.connect().await?;
         Ok(self.backend(terms, Servers::One(server)))
     }
