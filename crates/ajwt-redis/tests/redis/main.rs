@@ -10,6 +10,7 @@ mod hearing;
 mod many_processes;
 mod proxy;
 mod single;
+mod slots;
 #[cfg(feature = "tls")]
 mod tls;
 
