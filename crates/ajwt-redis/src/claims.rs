@@ -1,4 +1,6 @@
 use std::{
+    convert::Infallible,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -7,6 +9,7 @@ use std::{
 };
 
 use ajwt_server::NonceUse;
+use futures_util::future;
 use redis::{Pipeline, Value};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,6 +26,10 @@ use crate::{
 
 /// In one pipeline. Its answers come all together: with more of them the first would wait for the last.
 const MOST: usize = 256;
+
+/// Of the claims under way, the share that one pipeline takes: while the server has one, the next is made. With all in one
+/// each side would wait for the other.
+const SHARE: usize = 4;
 
 /// How long a batch is open to others. If it is not sent by then, its runtime has stalled.
 const OPEN: Duration = Duration::from_millis(10);
@@ -44,12 +51,12 @@ pub(crate) struct Claim {
 }
 
 /// The claims of nonces at one server. One that comes while others are under way is sent together with
-/// what comes at the same time, in one pipeline with one look at the mark for all of them.
+/// what comes at the same time, up to a quarter of all, in one pipeline with one look at the mark for all of them.
 #[derive(Debug)]
 pub(crate) struct Claims {
     terms: Arc<Terms>,
     under_way: AtomicUsize,
-    batch: Mutex<Batch>,
+    batch: Mutex<Option<Batch>>,
 }
 
 /// Claims that are not sent yet.
@@ -59,6 +66,8 @@ struct Batch {
     deadline: Instant,
     /// Closed when they are sent, or their runtime ends.
     join: mpsc::Sender<(Nonce, Answer)>,
+    /// Dropped when no more can join.
+    _open: oneshot::Sender<Infallible>,
 }
 
 #[derive(Debug)]
@@ -73,8 +82,7 @@ type Answer = oneshot::Sender<Result<Claim, RedisFault>>;
 
 impl Claims {
     pub(crate) fn new(terms: Arc<Terms>) -> Self {
-        let batch = Batch { deadline: Instant::now(), join: mpsc::channel(1).0 };
-        Self { terms, under_way: AtomicUsize::new(0), batch: Mutex::new(batch) }
+        Self { terms, under_way: AtomicUsize::new(0), batch: Mutex::new(None) }
     }
 
     /// Claims a nonce of a bucket of this server's.
@@ -108,18 +116,23 @@ impl Claims {
         let deadline = claim.0.deadline;
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         // All requests have the same timeout, so comparing deadlines compares starts.
-        if deadline.saturating_duration_since(batch.deadline) <= OPEN {
-            match batch.join.try_send(claim) {
-                Ok(()) => return,
+        if let Some(Batch { join, .. }) =
+            batch.as_ref().filter(|batch| deadline.saturating_duration_since(batch.deadline) <= OPEN)
+        {
+            match join.try_send(claim) {
+                Ok(()) if join.capacity() > 0 => return,
+                Ok(()) => return *batch = None,
                 Err(refused) => claim = refused.into_inner(),
             }
         }
-        let (join, joined) = mpsc::channel(MOST);
+        let share = self.under_way.load(Ordering::Relaxed) / SHARE;
+        let (join, joined) = mpsc::channel(share.clamp(2, MOST));
         // It has room for it.
         let _ = join.try_send(claim);
-        *batch = Batch { deadline, join };
+        let (open, full) = oneshot::channel();
+        *batch = Some(Batch { deadline, join, _open: open });
         drop(batch);
-        tokio::spawn(send(Arc::clone(server), Arc::clone(&self.terms), deadline, joined));
+        tokio::spawn(send(Arc::clone(server), Arc::clone(&self.terms), deadline, joined, full));
     }
 }
 
@@ -153,9 +166,10 @@ async fn send(
     terms: Arc<Terms>,
     deadline: Instant,
     mut joined: mpsc::Receiver<(Nonce, Answer)>,
+    full: oneshot::Receiver<Infallible>,
 ) {
     // Tasks that are ready to run may be about to claim, too, and so may others until there is a connection.
-    tokio::task::yield_now().await;
+    future::select(full, pin!(tokio::task::yield_now())).await;
     let turn = server.turn(deadline).await;
     joined.close();
     let mut batch = Vec::with_capacity(joined.len());
