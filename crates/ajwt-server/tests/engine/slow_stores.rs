@@ -1,0 +1,200 @@
+//! Stores that answer late, or while time passes that counts.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use ajwt_core::{PublicKey, Timestamp};
+use ajwt_server::{
+    Authenticator, AuthenticatorBuilder, Found, Freshness, KeySource, MockClock, NonceBackend, NonceError,
+    NonceOutcome, NonceUse, PublicKeyRepository, Reason, RepositoryError, StoredKey, UsageRecorder, User,
+    UserKeys, UserRepository,
+};
+use async_trait::async_trait;
+
+use crate::{NOW, engine::*};
+
+/// A store of users, keys and nonces in each of whose answers time passes.
+#[derive(Debug)]
+struct Slow {
+    clock: MockClock,
+    keys: Vec<PublicKey>,
+    nonces: Arc<Nonces>,
+    read: Duration,
+    consume: Duration,
+}
+
+#[async_trait]
+impl UserRepository for Slow {
+    type User = User;
+
+    async fn find_by_username(
+        &self,
+        username: &str,
+        _: Freshness,
+    ) -> Result<Option<Found<User>>, RepositoryError> {
+        self.clock.advance(self.read);
+        Ok(Some(Found::current(Arc::new(User::new(username).with_keys(self.keys.clone())))))
+    }
+}
+
+#[async_trait]
+impl NonceBackend for Slow {
+    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        let answer = self.nonces.consume(nonce).await;
+        self.clock.advance(self.consume);
+        answer
+    }
+}
+
+/// An authenticator over such a store.
+fn slow(engine: &Engine, read: Duration, consume: Duration) -> Authenticator {
+    let (clock, nonces) = (engine.clock.clone(), Arc::clone(&engine.nonces));
+    let keys = vec![engine.key.public_key().clone()];
+    let store = Arc::new(Slow { clock, keys, nonces, read, consume });
+    Authenticator::builder(Arc::clone(&store) as _, store)
+        .clock(Arc::new(engine.clock.clone()))
+        .nonce_margin(Duration::from_secs(1))
+        .build()
+        .expect("an authenticator")
+}
+
+/// Stores of which each answers, and ends, after a while only.
+#[derive(Debug)]
+struct Late {
+    user: Arc<User>,
+    user_after: Duration,
+    /// For so long nothing goes on after the user is there.
+    stall: Duration,
+    keys_after: Duration,
+    nonce_after: Duration,
+}
+
+#[async_trait]
+impl UserRepository for Late {
+    type User = User;
+
+    async fn find_by_username(&self, _: &str, _: Freshness) -> Result<Option<Found<User>>, RepositoryError> {
+        tokio::time::sleep(self.user_after).await;
+        if !self.stall.is_zero() {
+            tokio::time::advance(self.stall).await;
+        }
+        Ok(Some(Found::current(Arc::clone(&self.user))))
+    }
+}
+
+#[async_trait]
+impl PublicKeyRepository<User> for Late {
+    async fn candidates<'u>(
+        &'u self,
+        user: Option<&'u User>,
+        key_id: Option<&str>,
+    ) -> Result<Cow<'u, [StoredKey]>, RepositoryError> {
+        tokio::time::sleep(self.keys_after).await;
+        UserKeys.candidates(user, key_id).await
+    }
+}
+
+#[async_trait]
+impl NonceBackend for Late {
+    async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        assert!(self.stall.is_zero(), "a nonce is used up for a request whose time is over");
+        tokio::time::sleep(self.nonce_after).await;
+        Ok(NonceOutcome::Fresh)
+    }
+
+    async fn close(&self) {
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl UsageRecorder for Late {
+    fn record(&self, _: KeySource, _: Timestamp) {}
+
+    async fn flush(&self) {
+        std::future::pending().await
+    }
+}
+
+/// What a request comes to before such stores, and how long it takes; and how long it takes to close.
+async fn late(
+    stores: [u64; 3],
+    stall: u64,
+    configure: impl FnOnce(AuthenticatorBuilder) -> AuthenticatorBuilder,
+) -> (Option<Reason>, Duration, Duration) {
+    let engine = Engine::new();
+    let user = Arc::new(User::new("guido").with_keys([engine.key.public_key().clone()]));
+    let [user_after, keys_after, nonce_after] = stores.map(Duration::from_millis);
+    let stall = Duration::from_millis(stall);
+    let store = Arc::new(Late { user, user_after, stall, keys_after, nonce_after });
+    let builder = Authenticator::builder(Arc::clone(&store) as _, Arc::clone(&store) as _);
+    let builder = builder.without_user_keys().keys(Arc::clone(&store) as _).usage(store);
+    let authenticator = configure(builder.clock(Arc::new(engine.clock.clone()))).build().expect("built");
+    let begun = tokio::time::Instant::now();
+    let answer = authenticator.authenticate([engine.header("guido").as_bytes()]).await;
+    let took = begun.elapsed();
+    authenticator.close().await;
+    (answer.err().map(|rejection| rejection.reason()), took, begun.elapsed() - took)
+}
+
+/// To the millisecond, which is what paused timers have.
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_all_of_its_stores_as_long_as_is_configured() {
+    let ms = Duration::from_millis;
+    let configured = |builder: AuthenticatorBuilder| builder.store_timeout(Duration::from_millis(300));
+    let users = late([3_600_000, 0, 0], 0, |builder| builder).await;
+    assert_eq!(users, (Some(Reason::StoreUnavailable), ms(2000), ms(4000)));
+    assert_eq!(late([900, 1200, 0], 0, |builder| builder).await.1, ms(2000));
+    let nonces = late([900, 900, 900], 0, |builder| builder).await;
+    assert_eq!(nonces, (Some(Reason::NonceStoreUnavailable), ms(2000), ms(4000)));
+    assert_eq!(late([900, 900, 100], 0, |builder| builder).await.0, None);
+    let nonces = late([100, 100, 101], 0, configured).await;
+    assert_eq!(nonces, (Some(Reason::NonceStoreUnavailable), ms(300), ms(600)));
+    assert_eq!(late([100, 100, 90], 0, configured).await, (None, ms(290), ms(600)));
+    let forever =
+        late([3_600_000, 0, 0], 0, |builder| builder.store_timeout(Duration::from_secs(7200))).await;
+    assert_eq!(forever.0, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_time_is_over_uses_no_nonce_up() {
+    let (reason, took, _) = late([1, 0, 0], 2000, |builder| builder).await;
+    assert_eq!((reason, took), (Some(Reason::StoreUnavailable), Duration::from_millis(2001)));
+}
+
+#[tokio::test]
+async fn a_use_is_told_the_time_after_a_slow_read() {
+    let engine = Engine::new();
+    let authenticator = slow(&engine, Duration::from_secs(2), Duration::ZERO);
+    authenticator.authenticate([engine.header("guido").as_bytes()]).await.expect("accepted");
+    let told = engine.nonces.uses.lock().expect("lock")[0].now();
+    assert_eq!(told, Timestamp::from_secs(NOW + 2));
+}
+
+#[tokio::test]
+async fn a_token_whose_window_closes_while_a_store_is_asked_is_refused() {
+    let ms = Duration::from_millis;
+    let cases = [(1, 0, true), (0, 1, true), (0, 0, false), (3_600_000, 0, true)];
+    for (read, consume, is_late) in cases {
+        let engine = Engine::new();
+        let authenticator = slow(&engine, ms(read), ms(consume));
+        // At the very end of its window when it comes in.
+        let token = header(&claims("guido", NOW - 20), &engine.key);
+        let answer = authenticator.authenticate([token.as_bytes()]).await;
+        let reason = answer.err().map(|rejection| rejection.reason());
+        assert_eq!(reason, is_late.then_some(Reason::OutsideWindow), "{read} ms, {consume} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_read_lets_no_token_outlive_its_nonce() {
+    // Used as early as can be, and again when it comes in at the end of its window, to a store so
+    // slow that the first use is forgotten by then.
+    let engine = Engine::new();
+    let token = header(&claims("guido", NOW + 20), &engine.key);
+    let prompt = slow(&engine, Duration::ZERO, Duration::ZERO);
+    prompt.authenticate([token.as_bytes()]).await.expect("accepted");
+    engine.clock.advance(Duration::from_secs(40));
+    let slow = slow(&engine, Duration::from_millis(1900), Duration::ZERO);
+    let again = slow.authenticate([token.as_bytes()]).await;
+    assert!(again.is_err_and(|rejection| rejection.reason() == Reason::OutsideWindow));
+}
