@@ -6,7 +6,6 @@ mod log;
 mod server;
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,29 +17,18 @@ use ajwt_axum::{AuthLayer, Authenticated};
 use ajwt_client::{ClientBuilder, ClockSkewError, OriginSigner, RequestSigner};
 use ajwt_core::UntrustedToken;
 use ajwt_server::{Clock as _, InsecureNoReplayProtection};
+use ajwt_test_servers::tls::Authority;
 use axum::{
     Router,
     http::{HeaderValue, Method, StatusCode, header::DATE},
     middleware::map_response,
     response::Response,
     routing::any,
-    serve::Listener,
 };
 use log::Log;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use reqwest::Certificate;
 use reqwest_middleware::{ClientWithMiddleware, Error};
 use server::{Seen, SkewedClock, ed25519, serve, service, signer, with_nonces};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, PrivateKeyDer},
-    },
-    server::TlsStream,
-};
 
 /// A server whose clock is this many seconds ahead of ours (or, negative, behind).
 fn skewed(signer: &RequestSigner, ahead: i64, seen: &Seen) -> Router {
@@ -66,46 +54,11 @@ fn dated(app: Router, clock: Arc<SkewedClock>) -> Router {
     }))
 }
 
-/// TLS on a loopback port, with a certificate for `localhost`.
-struct Tls {
-    tcp: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        loop {
-            let (stream, address) = self.tcp.accept().await.expect("a connection");
-            if let Ok(stream) = self.acceptor.accept(stream).await {
-                return (stream, address);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
-}
-
-/// Serves over TLS; returns the origin and the certificate.
+/// Serves over TLS; returns the origin and the certificate of its authority.
 async fn serve_tls(app: Router) -> (String, Certificate) {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![CertificateDer::from(cert.der().to_vec())], key)
-        .expect("a configuration");
-    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let origin = format!("https://localhost:{}", tcp.local_addr().expect("an address").port());
-    let tls = Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) };
-    tokio::spawn(async move { axum::serve(tls, app).await });
-    (origin, Certificate::from_der(cert.der()).expect("a certificate"))
+    let authority = Authority::new("localhost");
+    let root = Certificate::from_pem(authority.root_pem().as_bytes()).expect("a certificate");
+    (authority.serve(app).await, root)
 }
 
 fn client(signer: OriginSigner, certificate: Option<Certificate>) -> ClientWithMiddleware {

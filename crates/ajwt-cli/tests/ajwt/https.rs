@@ -1,7 +1,6 @@
 //! HTTPS: servers whose certificates an authority of the test's own has issued.
 
 use std::{
-    net::SocketAddr,
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -12,63 +11,13 @@ use std::{
 
 use ajwt_server::{Clock as _, SystemClock};
 use ajwt_test_servers::tls::Authority;
-use axum::{Router, extract::Request, routing::any, serve::Listener};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    },
-    server::TlsStream,
-};
+use axum::{Router, extract::Request, routing::any};
 
 use crate::support::{AJWT, Folder, Ran};
 
 /// An authority of servers at 127.0.0.1.
 fn authority() -> Authority {
     Authority::new("127.0.0.1")
-}
-
-/// Serves over TLS on a loopback port, with the certificate that the authority has issued; returns the origin.
-pub(crate) async fn serve(authority: &Authority, app: Router) -> String {
-    let certificate = CertificateDer::from_pem_file(authority.file("server.pem")).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_file(authority.file("server.key")).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("a configuration");
-    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let origin = format!("https://{}", tcp.local_addr().expect("its address"));
-    let tls = Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) };
-    tokio::spawn(async move { axum::serve(tls, app).await });
-    origin
-}
-
-struct Tls {
-    tcp: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        loop {
-            let (stream, address) = self.tcp.accept().await.expect("a connection");
-            if let Ok(stream) = self.acceptor.accept(stream).await {
-                return (stream, address);
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
 }
 
 /// Runs the program on a system whose authorities are those of this file.
@@ -134,7 +83,7 @@ async fn a_request_trusts_the_authority_that_is_given_and_no_other() {
         count.fetch_add(1, Ordering::SeqCst);
         echo(request)
     };
-    let origin = serve(&authority, Router::new().fallback(any(counted))).await;
+    let origin = authority.serve(Router::new().fallback(any(counted))).await;
     let request = format!("request GET {origin}/orders --username guido --key a.key");
     let due = "GET /orders JWT \n";
 
@@ -157,7 +106,7 @@ async fn a_request_trusts_the_authority_that_is_given_and_no_other() {
 async fn a_body_may_come_on_standard_input() {
     let folder = Folder::new();
     folder.good("keygen -o a.key");
-    let origin = serve(&authorities(&folder), Router::new().fallback(any(echo))).await;
+    let origin = authorities(&folder).serve(Router::new().fallback(any(echo))).await;
     let words = format!("request PUT {origin}/ --username guido --key a.key --ca ca.pem -d @-");
     // More than a pipe holds.
     let body = "a line of standard input\n".repeat(10_000);
@@ -174,7 +123,7 @@ async fn a_request_that_is_never_answered_ends_in_time() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent_origin = format!("https://{}", silent.local_addr().expect("its address"));
     let never = Router::new().fallback(any(std::future::pending::<String>));
-    let never_origin = serve(&authorities(&folder), never).await;
+    let never_origin = authorities(&folder).serve(never).await;
     for origin in [silent_origin, never_origin] {
         let words = format!("request GET {origin}/ --username guido --key a.key --ca ca.pem --timeout 1");
         let clock = SystemClock::new();

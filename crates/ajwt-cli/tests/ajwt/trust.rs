@@ -3,7 +3,7 @@
 use axum::{Router, routing::any};
 
 use crate::{
-    https::{authorities, complaint, on_system_with, serve},
+    https::{authorities, complaint, on_system_with},
     support::{AJWT, Folder, Gateway, eventually},
 };
 
@@ -76,7 +76,7 @@ async fn key_sets_may_come_from_servers_with_an_authority_of_their_own() {
     folder.good(&format!("user add partner {DATABASE}"));
     let set = folder.good("key show partner.key --format jwks");
     let app = Router::new().fallback(any(move || std::future::ready(set.clone())));
-    let url = serve(&authorities(&folder), app).await + "/jwks.json";
+    let url = authorities(&folder).serve(app).await + "/jwks.json";
     let options = format!("{DATABASE} --jwks-allow-network 127.0.0.0/8");
     let add = |more: &str| {
         on_system_with("other.pem", &folder, &format!("trust add partner {url} {options}{more}"))
