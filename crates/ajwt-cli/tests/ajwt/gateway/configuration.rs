@@ -1,0 +1,196 @@
+//! What the gateway is told to do, in which way, and what it says of a configuration that is wrong.
+
+use std::time::Duration;
+
+use ajwt_server::{Clock as _, SystemClock};
+
+use super::{SQL, service};
+use crate::support::{Gateway, eventually};
+
+#[tokio::test]
+async fn memory_has_room_for_as_many_nonces_as_is_said() {
+    let folder = service();
+    let words = "--database-url sqlite://ajwt.db --nonce memory --memory-capacity 2";
+    let gateway = Gateway::start(&folder, words);
+    for status in [200, 200, 503, 503] {
+        assert_eq!(gateway.status(&folder.authorization()).await, status);
+    }
+}
+
+#[tokio::test]
+async fn memory_may_be_strict_after_a_start() {
+    let folder = service();
+    // Not 1: tokens are dated in whole seconds, and one of a second's end would be too old at once.
+    let words = "--database-url sqlite://ajwt.db --nonce memory --memory-strict-start --tolerance 3";
+    let gateway = Gateway::start(&folder, words);
+    // Of the tolerance and 5 s.
+    assert_eq!(gateway.status(&folder.authorization()).await, 503);
+    eventually("acceptance", async || gateway.status(&folder.authorization()).await == 200).await;
+}
+
+#[tokio::test]
+async fn refusals_may_be_held_back() {
+    let folder = service();
+    let gateway = Gateway::start(&folder, &format!("{SQL} --refusal-quantum 100"));
+    let clock = SystemClock::new();
+    assert_eq!(gateway.status("JWT nonsense").await, 401);
+    assert!(clock.monotonic() >= Duration::from_millis(100), "{:?}", clock.monotonic());
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+}
+
+#[tokio::test]
+async fn options_come_from_the_file_then_variables_then_the_command_line() {
+    let folder = service();
+    folder.write(
+        "gateway.toml",
+        "database-url = \"sqlite://ajwt.db\"\nnonce = \"sql\"\naudience = [\"orders\", \"invoices\"]\n\
+         allow-missing-audience = false\ntolerance = 60\nlog-level = \"debug\"\nlisten = \"192.0.2.1:1\"\n",
+    );
+    let token = |audience: &str| {
+        let token = folder.good(&format!("token --username billing --key billing.key --audience {audience}"));
+        format!("JWT {}", token.trim_end())
+    };
+    // The address of the file cannot be listened on: the command line's counts.
+    let gateway = Gateway::start(&folder, "--config gateway.toml");
+    for (audience, status) in [("orders", 200), ("invoices", 200), ("others", 401)] {
+        assert_eq!(gateway.status(&token(audience)).await, status, "{audience}");
+    }
+    assert_eq!(gateway.status(&folder.authorization()).await, 401, "it names no audience");
+    assert!(gateway.log().contains("DEBUG"), "{}", gateway.log());
+    drop(gateway);
+
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["gateway", "--audience", "orders"]).env("AJWT_CONFIG", "gateway.toml");
+    command.env("AJWT_LISTEN", "127.0.0.1:0").env("AJWT_LOG_LEVEL", "warn");
+    let gateway = Gateway::of(&mut command, &folder);
+    assert_eq!(gateway.status(&token("orders")).await, 200);
+    assert_eq!(
+        gateway.status(&token("invoices")).await,
+        401,
+        "the command line's list takes the place of the file's"
+    );
+    assert!(!gateway.log().contains("DEBUG"), "{}", gateway.log());
+}
+
+#[tokio::test]
+async fn a_token_without_an_audience_passes_where_that_is_allowed() {
+    const FLAG: &str = "--allow-missing-audience";
+    let folder = service();
+    let of_another = folder.good("token --username billing --key billing.key --audience others");
+    let of_another = format!("JWT {}", of_another.trim_end());
+    for (in_file, variable, flag, status) in [
+        (false, None, None, 401),
+        (true, None, None, 200),
+        (true, Some("false"), None, 401),
+        (false, Some("true"), None, 200),
+        (false, Some("false"), Some(FLAG), 200),
+    ] {
+        folder.write(
+            "gateway.toml",
+            format!(
+                "database-url = \"sqlite://ajwt.db\"\nnonce = \"sql\"\naudience = \"orders\"\n\
+                 allow-missing-audience = {in_file}\n"
+            ),
+        );
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["gateway", "--listen", "127.0.0.1:0", "--config", "gateway.toml"]).args(flag);
+        command.envs(variable.map(|value| ("AJWT_ALLOW_MISSING_AUDIENCE", value)));
+        let gateway = Gateway::of(&mut command, &folder);
+        let given = format!("file {in_file}, variable {variable:?}, command line {flag:?}");
+        assert_eq!(gateway.status(&folder.authorization()).await, status, "{given}");
+        assert_eq!(gateway.status(&of_another).await, 401, "{given}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_told() {
+    let folder = service();
+    for (text, told) in [
+        ("nonces = 1", "the configuration a.toml: \"nonces\" is no option; ajwt gateway --help lists them"),
+        ("config = \"b.toml\"", "the configuration a.toml: \"config\" is no option"),
+        ("nonce = 1.5", "the configuration a.toml: nonce: a text, a number, true or false is due"),
+        ("[nonce]", "the configuration a.toml: nonce: a text, a number, true or false is due"),
+        ("nonce", "the configuration a.toml: line 1 is no TOML: "),
+        (
+            "nonce = \"sql\"\n\ndatabase-url = \"mysql://u:secret@db/a",
+            "the configuration a.toml: line 3 is no TOML: ",
+        ),
+        ("nonce = sec\"ret\"secret", "the configuration a.toml: line 1 is no TOML: "),
+        ("database-url = 'secret\nnonce = 1", "the configuration a.toml: line 1 is no TOML: "),
+    ] {
+        folder.write("a.toml", text);
+        let found = folder.bad("gateway --config a.toml");
+        assert!(found.starts_with(told), "{text}: {found}");
+        // The rest of a line is not told: it may be a password.
+        assert!(!found.contains("secret"), "{found}");
+    }
+    folder.write("a.toml", "tolerance = \"long\"");
+    let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
+    assert!(ran.code == Some(2) && ran.err.contains("'long' for '--tolerance <SECONDS>'"), "{ran:?}");
+
+    folder.write("empty.json", "{\"keys\":[]}");
+    folder.write("unusable.json", "{\"keys\":[{\"kty\":\"EC\"}]}");
+    // Where it cannot listen, so that it ends in any case.
+    let publish = format!("{SQL} --listen 192.0.2.1:1 --publish-key");
+    for (words, told) in [
+        ("--config nothing", "nothing cannot be read: No such file or directory (os error 2)"),
+        ("--keys nothing --nonce memory", "the folder of keys nothing cannot be read"),
+        ("--keys . --nonce sql", "--nonce sql needs a database: give --database-url, or another --nonce"),
+        (
+            &format!("{SQL} --memory-capacity 5"),
+            "--memory-capacity and --memory-strict-start are for --nonce memory",
+        ),
+        (
+            &format!("{SQL} --memory-strict-start"),
+            "--memory-capacity and --memory-strict-start are for --nonce memory",
+        ),
+        ("--nonce memory", "no users: give --database-url or --keys, or set AJWT_DATABASE_URL or AJWT_KEYS"),
+        ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),
+        (&format!("{SQL} --tolerance 0"), "a tolerance of 0ns is not usable; 1s to 3600s are"),
+        (
+            &format!("{SQL} --refusal-quantum 1001"),
+            "a refusal quantum of 1.001s is not usable; zero and 1ms to 1s are",
+        ),
+        (&format!("{SQL} --publish-key nothing"), "nothing cannot be read"),
+        (&format!("{publish} empty.json"), "empty.json holds no usable key: the key set is empty"),
+        (
+            &format!("{publish} unusable.json"),
+            "unusable.json holds no usable key: none of the set's keys is usable; the first: keys with kty",
+        ),
+        (&format!("{SQL} --scheme a/b"), "\"a/b\" is no authentication scheme"),
+        (&format!("{SQL} --listen 192.0.2.1:1"), "cannot listen on 192.0.2.1:1"),
+    ] {
+        let found = folder.bad(&format!("gateway {words}"));
+        assert!(found.starts_with(told), "{words}: {found}");
+    }
+}
+
+/// As in an image without ca-certificates.
+#[tokio::test]
+async fn root_certificates_are_needed_for_trusted_urls_only() {
+    let folder = service();
+    let without_roots = |listen: &str| {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["gateway", "--listen", listen]).args(SQL.split(' '));
+        command.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+        command
+    };
+    let gateway = Gateway::of(&mut without_roots("127.0.0.1:0"), &folder);
+    assert!(gateway.log().contains("no key set can be fetched"), "{}", gateway.log());
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+    drop(gateway);
+
+    // Where it cannot listen either, so that it ends in any case.
+    let is_refused = |more: &[&str]| {
+        let output = without_roots("192.0.2.1:1").args(more).output().expect("it runs");
+        let told = String::from_utf8(output.stderr).expect("text");
+        assert!(
+            output.status.code() == Some(1) && told.contains("are root certificates installed"),
+            "{told}"
+        );
+    };
+    is_refused(&["--jwks-allow-network", "10.0.0.0/8"]);
+    let url = "https://keys.example/jwks.json";
+    folder.good(&format!("trust add billing {url} --no-fetch --database-url sqlite://ajwt.db"));
+    is_refused(&[]);
+}
