@@ -27,11 +27,14 @@ use crate::{
 /// In one pipeline. Its answers come all together: with more of them the first would wait for the last.
 const MOST: usize = 256;
 
-/// Of the claims under way, the share that one pipeline takes: while the server has one, the next is made. With all in one
-/// each side would wait for the other.
-const SHARE: usize = 4;
+/// In how many parts those under way go, so that the server has one while the next is made: with all in one each side
+/// would wait for the other. Behind WAIT it is the connections that are few, and all go in one.
+const PARTS: usize = 4;
 
-/// How long a batch is open to others. If it is not sent by then, its runtime has stalled.
+/// One by itself would be sent as one that is alone, which needs no task.
+const LEAST: usize = 2;
+
+/// How long a batch is open to others. If it is not sent by then, its runtime may have stalled.
 const OPEN: Duration = Duration::from_millis(10);
 
 /// What is asked about each nonce.
@@ -50,12 +53,12 @@ pub(crate) struct Claim {
     pub(crate) acknowledged: Option<i64>,
 }
 
-/// The claims of nonces at one server. One that comes while others are under way is sent together with
-/// what comes at the same time, up to a quarter of all, in one pipeline with one look at the mark for all of them.
+/// The claims of nonces at one server. One that comes while others are under way is sent together with some of
+/// those that come at the same time, in one pipeline with one look at the mark for all of them.
 #[derive(Debug)]
 pub(crate) struct Claims {
     terms: Arc<Terms>,
-    under_way: AtomicUsize,
+    under_way: Arc<AtomicUsize>,
     batch: Mutex<Option<Batch>>,
 }
 
@@ -65,7 +68,7 @@ struct Batch {
     /// The deadline of the first.
     deadline: Instant,
     /// Closed when they are sent, or their runtime ends.
-    join: mpsc::Sender<(Nonce, Answer)>,
+    join: mpsc::Sender<(Nonce, Waiting)>,
     /// Dropped when no more can join.
     _open: oneshot::Sender<Infallible>,
 }
@@ -78,11 +81,16 @@ struct Nonce {
     deadline: Instant,
 }
 
-type Answer = oneshot::Sender<Result<Claim, RedisFault>>;
+/// Whoever waits for the answer to a claim, or has given it up.
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Result<Claim, RedisFault>>,
+    _under_way: UnderWay,
+}
 
 impl Claims {
     pub(crate) fn new(terms: Arc<Terms>) -> Self {
-        Self { terms, under_way: AtomicUsize::new(0), batch: Mutex::new(None) }
+        Self { terms, under_way: Arc::default(), batch: Mutex::new(None) }
     }
 
     /// Claims a nonce of a bucket of this server's.
@@ -96,12 +104,13 @@ impl Claims {
         // An entry counts through the last millisecond of its lifetime; Redis drops it when it begins.
         let lifetime = u64::try_from(nonce.lifetime().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         let nonce = Nonce { key: self.terms.keyspace.nonce(nonce.key()), bucket, lifetime, deadline };
-        let (alone, _under_way) = UnderWay::begin(&self.under_way);
+        let (alone, under_way) = UnderWay::begin(&self.under_way);
         if alone {
-            return GoesOn::new(claim_one(Arc::clone(server), Arc::clone(&self.terms), nonce)).await;
+            let (server, terms) = (Arc::clone(server), Arc::clone(&self.terms));
+            return GoesOn::new(claim_one(server, terms, nonce, under_way)).await;
         }
         let (answer, answered) = oneshot::channel();
-        self.join((nonce, answer), server);
+        self.join((nonce, Waiting { answer, _under_way: under_way }), server);
         // Not by the batch's own deadline alone: the runtime that it is on may stall, or end.
         match timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => answer,
@@ -112,7 +121,7 @@ impl Claims {
 
     /// Into the batch that is not sent yet, else into one that it begins. A batch is sent by a task of its
     /// own: that one of its requests is given up must not cost the others their answers.
-    fn join(&self, mut claim: (Nonce, Answer), server: &Arc<Server>) {
+    fn join(&self, mut claim: (Nonce, Waiting), server: &Arc<Server>) {
         let deadline = claim.0.deadline;
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         // All requests have the same timeout, so comparing deadlines compares starts.
@@ -121,41 +130,53 @@ impl Claims {
         {
             match join.try_send(claim) {
                 Ok(()) if join.capacity() > 0 => return,
-                Ok(()) => return *batch = None,
+                Ok(()) => {
+                    let full = batch.take();
+                    drop(batch);
+                    return drop(full);
+                }
                 Err(refused) => claim = refused.into_inner(),
             }
         }
-        let share = self.under_way.load(Ordering::Relaxed) / SHARE;
-        let (join, joined) = mpsc::channel(share.clamp(2, MOST));
+        let parts = if self.terms.replicas.is_some() { 1 } else { PARTS };
+        let part = self.under_way.load(Ordering::Relaxed) / parts;
+        let (join, joined) = mpsc::channel(part.clamp(LEAST, MOST));
         // It has room for it.
         let _ = join.try_send(claim);
         let (open, full) = oneshot::channel();
-        *batch = Some(Batch { deadline, join, _open: open });
+        let old = batch.replace(Batch { deadline, join, _open: open });
         drop(batch);
+        drop(old);
         tokio::spawn(send(Arc::clone(server), Arc::clone(&self.terms), deadline, joined, full));
     }
 }
 
-/// A claim that has begun and not ended.
-struct UnderWay<'a>(&'a AtomicUsize);
+/// A claim that has begun and not ended, though its request may have been given up.
+#[derive(Debug)]
+struct UnderWay(Arc<AtomicUsize>);
 
-impl<'a> UnderWay<'a> {
+impl UnderWay {
     /// Whether it is the only one, and what ends it.
-    fn begin(count: &'a AtomicUsize) -> (bool, Self) {
-        (count.fetch_add(1, Ordering::Relaxed) == 0, Self(count))
+    fn begin(count: &Arc<AtomicUsize>) -> (bool, Self) {
+        (count.fetch_add(1, Ordering::Relaxed) == 0, Self(Arc::clone(count)))
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Goes on though its request is given up, as those of a batch do: only its answer, or that there is none in time,
-/// shows whether its connection still works, when another claim may have it, and whether its bucket is at another server
-/// by now.
-async fn claim_one(server: Arc<Server>, terms: Arc<Terms>, nonce: Nonce) -> Result<Claim, RedisFault> {
+/// shows whether its connection still works, when another claim may have it, and whether its bucket is at another
+/// server by now.
+async fn claim_one(
+    server: Arc<Server>,
+    terms: Arc<Terms>,
+    nonce: Nonce,
+    _under_way: UnderWay,
+) -> Result<Claim, RedisFault> {
     let turn = server.turn(nonce.deadline).await;
     let mut claims = claim_all(&server, turn, &terms, &[nonce]).await?;
     claims.pop().unwrap_or(Err(RedisFault::UnexpectedReply { command: "SET" }))
@@ -165,7 +186,7 @@ async fn send(
     server: Arc<Server>,
     terms: Arc<Terms>,
     deadline: Instant,
-    mut joined: mpsc::Receiver<(Nonce, Answer)>,
+    mut joined: mpsc::Receiver<(Nonce, Waiting)>,
     full: oneshot::Receiver<Infallible>,
 ) {
     // Tasks that are ready to run may be about to claim, too, and so may others until there is a connection.
@@ -179,10 +200,10 @@ async fn send(
     // Whoever does not wait any more needs no answer.
     match claims {
         Ok(claims) => waiting.into_iter().zip(claims).for_each(|(waiting, claim)| {
-            let _ = waiting.send(claim);
+            let _ = waiting.answer.send(claim);
         }),
         Err(fault) => waiting.into_iter().for_each(|waiting| {
-            let _ = waiting.send(Err(fault.clone()));
+            let _ = waiting.answer.send(Err(fault.clone()));
         }),
     }
 }

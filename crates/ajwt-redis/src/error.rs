@@ -197,11 +197,9 @@ impl RedisFault {
     /// Whether another server of the cluster may serve the slot by now.
     pub(crate) fn may_have_moved(&self) -> bool {
         match self {
-            Self::Unreachable { .. }
-            | Self::ConnectTimeout { .. }
-            | Self::Lost { .. }
-            | Self::TimedOut
-            | Self::SlotNotServed { .. } => true,
+            Self::Unreachable { .. } | Self::ConnectTimeout { .. } | Self::Lost { .. } | Self::TimedOut => {
+                true
+            }
             Self::Refused { code, .. } => {
                 matches!(code.as_str(), "MOVED" | "READONLY" | "CLUSTERDOWN" | "MASTERDOWN")
             }

@@ -214,8 +214,7 @@ async fn what_is_committed_is_on_disk() {
                 "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = {set}', current_database()); END $$"
             ))
             .await;
-        let connected =
-            PostgresRepository::connect(&PostgresRepository::url(&database)).await.expect("connected");
+        let connected = PostgresRepository::open(&PostgresRepository::url(&database)).await;
         assert_eq!(connected.texts("SELECT current_setting('synchronous_commit')").await, [due], "{set}");
     }
 }

@@ -30,18 +30,20 @@ pub fn free_port() -> u16 {
 }
 
 fn reserve(port: u16) -> bool {
-    /// UDP's ports are others than TCP's, and no server of ours uses any: whoever has one of these has the port of that
-    /// number.
     static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
-    let ports = [port, port + TO_BUS];
-    let reserved: Result<Vec<_>, _> =
-        ports.iter().map(|port| UdpSocket::bind(("127.0.0.1", *port))).collect();
-    let Ok(reserved) = reserved else { return false };
-    let is_free = ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    if is_free {
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).extend(reserved);
-    }
-    is_free
+    let Some(reservation) = reservation(port) else { return false };
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).extend(reservation);
+    true
+}
+
+/// UDP's ports are others than TCP's, and no server of ours uses any: whoever has one of these has the port of that
+/// number.
+fn reservation(port: u16) -> Option<[UdpSocket; 2]> {
+    let [port, bus] = [port, port + TO_BUS].map(|port| {
+        let reserved = UdpSocket::bind(("127.0.0.1", port)).ok()?;
+        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(reserved)
+    });
+    Some([port?, bus?])
 }
 
 #[cfg(test)]
@@ -62,13 +64,12 @@ mod tests {
 
     #[test]
     fn a_port_that_somebody_has_is_not_free() {
-        let mut ports = PORTS.rev();
-        for (above, kind) in [(0, "its own"), (TO_BUS, "the bus's")] {
-            let listen = |port: u16| TcpListener::bind(("127.0.0.1", port + above)).ok().map(|it| (port, it));
-            let (port, taken) = ports.find_map(listen).expect("a port");
-            assert!(!reserve(port), "{kind}");
+        let port = PORTS.rev().find(|port| reservation(*port).is_some()).expect("a free port");
+        for port_or_bus in [port, port + TO_BUS] {
+            let taken = TcpListener::bind(("127.0.0.1", port_or_bus)).expect("free");
+            assert!(reservation(port).is_none(), "{port_or_bus} is taken");
             drop(taken);
-            assert!(reserve(port), "{kind}");
+            assert!(reservation(port).is_some(), "{port_or_bus} is free again");
         }
     }
 }

@@ -7,7 +7,7 @@ use ajwt_sqlx::{AuditRecord, MigrationError, MySqlNonceBackend, MySqlRepository,
 use ajwt_test_servers::sql;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
 
-use crate::store::Store;
+use crate::store::{Store, connected};
 
 pub(crate) const SERVER: &str = "AJWT_TEST_MYSQL";
 
@@ -41,7 +41,7 @@ impl Store for MySqlRepository {
     }
 
     async fn open(url: &str) -> Self {
-        Self::connect(url).await.expect("connected")
+        connected(|| Self::connect(url)).await
     }
 
     async fn migrate(&self) -> Result<(), MigrationError> {

@@ -17,7 +17,7 @@ use ajwt_server::{
     MAX_TRUSTS, MockClock, NewKey, NonceBackend, NonceError, NonceOutcome, NonceUse, Reason, RepositoryError,
     RevisionSource, SystemClock, TrustedUrls, UsageRecorder as _, User, UserRepository, testing,
 };
-use ajwt_sqlx::{AuditRecord, MigrationError, MissingTables, Schema};
+use ajwt_sqlx::{AuditRecord, ConnectError, MigrationError, MissingTables, Schema};
 use tokio::task::JoinSet;
 
 #[path = "store/changes.rs"]
@@ -33,6 +33,16 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 /// Tells the processes that a test starts which database is meant.
 const STORE_URL: &str = "AJWT_TEST_STORE_URL";
+
+/// Connects, again where a stall of the machine took the time that a connection has.
+pub(crate) async fn connected<S: Debug>(connect: impl AsyncFn() -> Result<S, ConnectError>) -> S {
+    for _ in 0..4 {
+        if let Ok(store) = connect().await {
+            return store;
+        }
+    }
+    connect().await.expect("connected")
+}
 
 /// A database's stores, under one name for what each of them has.
 pub(crate) trait Store:
