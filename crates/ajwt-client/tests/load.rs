@@ -16,10 +16,10 @@ use std::{
 
 use ajwt_axum::{AuthLayer, Authenticated, JwksService};
 use ajwt_client::{ClientBuilder, KeyFile, KeyWatch, OriginSigner, RequestSigner};
-use ajwt_core::{JwkSet, PublicKey};
+use ajwt_core::{JwkSet, PublicKey, Validation};
 use ajwt_server::{Authenticator, MemoryNonceBackend, User};
 use axum::{Router, routing::get};
-use server::{authenticator, ed25519, serve, serve_http2, signer, users};
+use server::{ed25519, serve, serve_http2, signer, users};
 use tokio::{sync::Barrier, task::JoinSet, time::timeout};
 
 const REQUESTS: usize = 10_000;
@@ -34,8 +34,12 @@ async fn ten_thousand_requests_at_once_are_accepted_with_as_many_nonces() {
         noted.lock().expect("lock").insert(caller.token().nonce().as_str().to_owned());
         all_are_here.wait().await;
     };
-    let app =
-        Router::new().route("/", get(handler)).layer(AuthLayer::new(authenticator(signer.public_key())));
+    // A token waits for the machine, which has all others to do.
+    let validation = Validation::default().with_tolerance(Duration::from_secs(600)).expect("ten minutes");
+    let nonces_used = Arc::new(MemoryNonceBackend::default());
+    let authenticator = Authenticator::builder(Arc::new(users([signer.public_key()])), nonces_used);
+    let authenticator = authenticator.validation(validation).build().expect("an authenticator");
+    let app = Router::new().route("/", get(handler)).layer(AuthLayer::new(authenticator));
     let origin = serve_http2(app).await;
     let signer = OriginSigner::new(signer, [&origin]).expect("an origin");
     // Nobody is answered early, so nobody may give up early on a busy machine.

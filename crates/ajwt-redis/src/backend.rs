@@ -42,7 +42,7 @@ const MOST_AHEAD: u32 = 60_000;
 /// A nonce is one `SET key 1 NX PX lifetime`, sent once and never repeated. What is not known for
 /// sure (no answer within the timeout, a broken connection, any error) is an error; the backend
 /// works again by itself once the server does. Nonces of requests that come at the same time are
-/// sent together, a quarter of those under way and up to 256 in one round trip; each has its own answer.
+/// sent together, a third of those under way and up to 256 in one round trip; each has its own answer.
 ///
 /// # A server that forgot
 ///

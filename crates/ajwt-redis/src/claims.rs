@@ -29,7 +29,7 @@ const MOST: usize = 256;
 
 /// In how many parts those under way go, so that the server has one while the next is made: with all in one each side
 /// would wait for the other. Behind WAIT it is the connections that are few, and all go in one.
-const PARTS: usize = 4;
+const PARTS: usize = 3;
 
 /// One by itself would be sent as one that is alone, which needs no task.
 const LEAST: usize = 2;

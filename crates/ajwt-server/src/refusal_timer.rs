@@ -111,17 +111,18 @@ mod tests {
 
     #[tokio::test]
     async fn each_is_released_when_it_is_due() {
-        let second = Duration::from_secs(1);
-        let timer = RefusalTimer::start(second).expect("a thread");
+        // Long enough for a machine that stalls.
+        let quantum = Duration::from_secs(3);
+        let timer = RefusalTimer::start(quantum).expect("a thread");
         let begun = timer.now();
         let wait = async |since: Duration| {
             timer.wait(since).await;
             timer.now()
         };
         // The later one comes first.
-        let (later, sooner) = tokio::join!(wait(begun + second), wait(begun));
-        assert!(begun + second <= sooner && sooner < begun + 2 * second, "{sooner:?} since {begun:?}");
-        assert!(begun + 2 * second <= later, "{later:?} since {begun:?}");
+        let (later, sooner) = tokio::join!(wait(begun + quantum), wait(begun));
+        assert!(begun + quantum <= sooner && sooner < begun + 2 * quantum, "{sooner:?} since {begun:?}");
+        assert!(begun + 2 * quantum <= later, "{later:?} since {begun:?}");
     }
 
     #[tokio::test]

@@ -92,7 +92,7 @@ async fn tables_live_in_any_schema_by_its_search_path() {
     public.execute("UPDATE \"Auth x\".ajwt_user SET active = FALSE").await;
     assert!(auth.revision().await.expect("read") > before);
     assert_eq!(other.revision().await.expect("read"), others);
-    let nonces = auth.nonces(Arc::new(SystemClock::new()));
+    let nonces = auth.patient().await.nonces(Arc::new(SystemClock::new()));
     ajwt_server::testing::nonce_backend(Arc::new(nonces)).await;
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use ajwt_client::{RequestBuilderExt as _, RequestSigner};
@@ -28,8 +29,8 @@ async fn an_account_calls_and_a_dead_redis_is_503() {
     let mut redis = RedisServer::start(&[]);
     let redis_url = redis.url();
     // As an operator does, once: this service is new.
-    let nonces =
-        RedisNonceBackend::builder("axum-redis:example").connect(&redis_url).await.expect("connected");
+    let patient = RedisNonceBackend::builder("axum-redis:example").timeout(Duration::from_secs(10));
+    let nonces = patient.connect(&redis_url).await.expect("connected");
     assert!(nonces.initialise().await.expect("marked"));
 
     let key = PrivateKey::generate_ed25519().expect("a key");

@@ -181,7 +181,8 @@ async fn a_dead_server_of_the_cluster_holds_nothing_else_up_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_takes_over_does_not_make_used_tokens_good() {
     let mut cluster = RedisCluster::start_with(6);
-    let backend = cluster.new_backend(builder().timeout(Duration::from_secs(1))).await;
+    cluster.new_backend(builder()).await;
+    let backend = cluster.connect(builder().timeout(Duration::from_secs(1))).await;
     let primary = (0..6)
         .find(|server| cluster.servers[*server].info("replication", "role") == "master")
         .expect("a primary");
@@ -257,9 +258,7 @@ async fn each_primary_waits_for_its_replicas() {
     let (before, after) = nonces.split_at(30);
     assert_eq!(those(&backend, before, is_fresh).await.len(), 30);
 
-    let hasty = builder().wait_for_replicas(1).timeout(Duration::from_secs(5));
-    let hasty = hasty.root_certificates_pem(authority.root_pem()).connect_cluster(&urls).await;
-    let backend = Arc::new(hasty.unwrap_or_else(|error| panic!("{}", told(&error))));
+    let backend = Arc::new(backend);
     let replica = cluster.servers.iter().find(|server| role(server) == "slave").expect("a replica");
     replica.pause();
     let mut claims = tokio::task::JoinSet::new();

@@ -29,7 +29,8 @@ async fn a_server_that_evicts_is_refused() {
         assert_eq!((found.as_str(), maxmemory.as_str()), (policy, "104857600"));
         assert!(told(&error).contains("accept_eviction()"), "{error}");
         let client = redis::Client::open(server.url()).expect("a client");
-        let connection = client.get_multiplexed_async_connection().await.expect("connected");
+        let connection = client.get_multiplexed_async_connection_with_config(&crate::patient_driver()).await;
+        let connection = connection.expect("connected");
         let error = builder().over(connection).await.expect_err("an error");
         assert!(matches!(error, ConnectError::Server(RedisFault::Evicts { .. })), "{error}");
         builder().accept_eviction().connect(&server.url()).await.expect("accepted by name");

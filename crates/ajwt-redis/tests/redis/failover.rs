@@ -156,9 +156,7 @@ async fn with_wait_no_replay_is_accepted() {
     fresh(&backend, &used).await;
     pair.replica.pause();
     // What the replica does not have is not accepted.
-    let late = use_now("late");
-    let refused = fault(&backend, &late).await;
-    assert!(matches!(refused, Some(RedisFault::NotReplicated { wanted: 1, acknowledged: 0 })), "{refused:?}");
+    let late = not_replicated(&backend, "late").await;
     replayed(&backend, &late).await;
     pair.fail_over();
     // It has no replica of its own now: nothing new is accepted, and what was accepted is known.
@@ -172,14 +170,27 @@ async fn with_wait_no_replay_is_accepted() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let refused = fault(&backend, &use_now("alone")).await;
-    assert!(matches!(refused, Some(RedisFault::NotReplicated { .. })), "{refused:?}");
+    not_replicated(&backend, "alone").await;
+}
+
+/// A use that is refused since no replica has its nonce. WAIT leaves a fifth of the time for its answer, which a stall of
+/// the machine may take: then another one.
+async fn not_replicated(backend: &RedisNonceBackend, label: &str) -> NonceUse {
+    for attempt in 0..5 {
+        let nonce = use_now(&format!("{label} {attempt}"));
+        match fault(backend, &nonce).await {
+            Some(RedisFault::NotReplicated { wanted: 1, acknowledged: 0 }) => return nonce,
+            None => {}
+            other => panic!("{label}: {other:?}"),
+        }
+    }
+    panic!("{label}: no answer in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_holds_up_nobody_else() {
     let pair = Pair::start().await;
-    let backend = pair.connect(builder().timeout(Duration::from_secs(5)).wait_for_replicas(1)).await;
+    let backend = pair.connect(builder().wait_for_replicas(1)).await;
     let backend = std::sync::Arc::new(backend);
     pair.replica.pause();
     let mut uses = tokio::task::JoinSet::new();
@@ -193,8 +204,8 @@ async fn waiting_holds_up_nobody_else() {
     for refused in uses.join_all().await {
         assert!(matches!(refused, Some(RedisFault::NotReplicated { .. })), "{refused:?}");
     }
-    // One after the other they would take 32 times 4 s.
-    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    // One after the other they would take 32 times 8 s.
+    assert!(begun.elapsed() < Duration::from_secs(16), "{:?}", begun.elapsed());
     pair.replica.resume();
     until("the replica catches up", || pair.replica.ask::<usize>("DBSIZE") == 33);
     fresh(&backend, &use_now("in step")).await;
@@ -240,10 +251,10 @@ async fn to_wait_takes_a_permission_of_its_own() {
 }
 
 /// More than there are connections: those of the same moment wait together.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn many_wait_at_once() {
     let pair = Pair::start().await;
-    let backend = pair.connect(builder().timeout(Duration::from_secs(4)).wait_for_replicas(1)).await;
+    let backend = pair.connect(builder().wait_for_replicas(1)).await;
     let backend = std::sync::Arc::new(backend);
     let claim_all = async |label: &str| {
         let mut uses = tokio::task::JoinSet::new();
@@ -267,6 +278,18 @@ async fn many_wait_at_once() {
 /// others.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_that_waited_for_their_turn_do_not_end_the_connection() {
+    crate::undisturbed(async || {
+        let (late, made) = claim_in_turn().await;
+        move || {
+            assert!(late >= 16, "{late} were too late");
+            assert!(made <= 4, "{made} connections, {late} were too late");
+        }
+    })
+    .await;
+}
+
+/// How many are too late, and how many connections are made.
+async fn claim_in_turn() -> (usize, usize) {
     let pair = Pair::start().await;
     let backend = pair.connect(builder().timeout(Duration::from_secs(6)).wait_for_replicas(1)).await;
     let backend = Arc::new(backend);
@@ -283,9 +306,7 @@ async fn claims_that_waited_for_their_turn_do_not_end_the_connection() {
         tokio::time::sleep(Duration::from_millis(12)).await;
     }
     let late = uses.join_all().await.into_iter().filter(Option::is_none).count();
-    let made = pair.address.connections() - before;
-    assert!(late >= 16, "{late} were too late");
-    assert!(made <= 4, "{made} connections, {late} were too late");
+    (late, pair.address.connections() - before)
 }
 
 /// Under a load in which every claim waits for its turn, and is sent with less than its time.
@@ -351,9 +372,10 @@ async fn sentinel_leads_to_the_new_primary() {
         let connected = builder.connect_sentinel(&sentinels, "redis://:pw@orders").await;
         connected.unwrap_or_else(|error| panic!("{}", told(&error)))
     };
-    let backend = connect(builder().timeout(Duration::from_millis(500))).await;
+    let backend = connect(builder()).await;
     assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("before")).await;
+    let backend = connect(builder().timeout(Duration::from_millis(500))).await;
     let waiting = connect(builder().timeout(Duration::from_secs(4)).wait_for_replicas(1)).await;
     let waiting = std::sync::Arc::new(waiting);
     recovers(&waiting, "the replica is in step").await;

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use ajwt_redis::RedisNonceBackend;
+use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend};
 use ajwt_server::{NonceBackend as _, NonceOutcome};
 use ajwt_test_servers::{redis::RedisServer, redis_cluster::RedisCluster};
 use tokio::task::JoinSet;
@@ -27,7 +27,7 @@ const DATE: &str = "TEST_DATE";
 async fn on_one_server() {
     if let Ok(file) = env::var(WORKER) {
         let url = env::var(URLS).expect("the parent sets it");
-        return work(builder().connect(&url).await.expect("connected"), file.into()).await;
+        return work(patiently(async || builder().connect(&url).await).await, file.into()).await;
     }
     let server = RedisServer::start(&[]);
     let backend = builder().connect(&server.url()).await.expect("connected");
@@ -40,11 +40,22 @@ async fn on_a_cluster() {
     if let Ok(file) = env::var(WORKER) {
         let urls = env::var(URLS).expect("the parent sets it");
         let urls: Vec<_> = urls.split(' ').collect();
-        return work(builder().connect_cluster(&urls).await.expect("connected"), file.into()).await;
+        return work(patiently(async || builder().connect_cluster(&urls).await).await, file.into()).await;
     }
     let cluster = RedisCluster::start();
     cluster.new_backend(builder()).await;
     race("many_processes::on_a_cluster", &cluster.urls().join(" "));
+}
+
+/// The others use both the server and the machine by then.
+async fn patiently(connect: impl AsyncFn() -> Result<RedisNonceBackend, ConnectError>) -> RedisNonceBackend {
+    for _ in 0..10 {
+        match connect().await {
+            Err(ConnectError::Server(RedisFault::ConnectTimeout { .. })) => {}
+            connected => return connected.expect("connected"),
+        }
+    }
+    panic!("not connected in ten attempts");
 }
 
 async fn work(backend: RedisNonceBackend, file: PathBuf) {

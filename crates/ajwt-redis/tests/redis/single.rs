@@ -6,7 +6,9 @@ use ajwt_redis::{RedisFault, RedisNonceBackend};
 use ajwt_server::{NonceBackend as _, NonceError, testing};
 use ajwt_test_servers::redis::RedisServer;
 
-use crate::{PATIENT, builder, fault, fresh, may_have_been_used, replayed, use_ahead, use_at, use_now};
+use crate::{
+    PATIENT, builder, fault, fresh, may_have_been_used, patient_driver, replayed, use_ahead, use_at, use_now,
+};
 
 async fn new_backend(server: &RedisServer) -> RedisNonceBackend {
     let backend = builder().connect(&server.url()).await.expect("connected");
@@ -24,7 +26,10 @@ async fn conforms() {
 async fn conforms_over_a_connection_manager() {
     let server = RedisServer::start(&[]);
     let client = redis::Client::open(server.url()).expect("a client");
-    let connection = client.get_connection_manager().await.expect("connected");
+    let config = redis::aio::ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(PATIENT))
+        .set_response_timeout(Some(PATIENT));
+    let connection = client.get_connection_manager_with_config(config).await.expect("connected");
     let backend = builder().over(connection).await.expect("a backend");
     assert!(backend.initialise().await.expect("new"));
     testing::nonce_backend(Arc::new(backend)).await;
@@ -350,7 +355,8 @@ async fn many_tasks_that_find_no_mark_agree_on_one() {
 async fn a_multiplexed_connection_of_the_applications_serves() {
     let server = RedisServer::start(&[]);
     let client = redis::Client::open(server.url()).expect("a client");
-    let connection = client.get_multiplexed_async_connection().await.expect("connected");
+    let connection = client.get_multiplexed_async_connection_with_config(&patient_driver()).await;
+    let connection = connection.expect("connected");
     let backend = builder().over(connection.clone()).await.expect("a backend");
     assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("one")).await;

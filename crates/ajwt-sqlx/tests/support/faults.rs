@@ -324,11 +324,12 @@ pub(crate) async fn connections_left_within_transactions_lose_no_nonce<S: Served
         assert_eq!(count().await - before, accepted, "as others see it");
     }
     assert!(refused > 0, "no connection was within a transaction");
-    // Each of them is closed when it is noticed.
-    for _ in 0..10 {
-        let _ = in_time(&authenticator, &service.token()).await;
+    // Each of the ten at most is closed when it is noticed, which may be late: users can be read over it.
+    let mut refused = 0;
+    for _ in 0..40 {
+        refused += usize::from(in_time(&authenticator, &service.token()).await.is_err());
     }
-    assert_eq!(in_time(&authenticator, &service.token()).await.as_deref(), Ok("guido"));
+    assert!(refused <= 10, "{refused}");
 }
 
 /// They do so after a statement, when the pool asks whether they are well before it takes them back.

@@ -7,7 +7,7 @@ use ajwt_sqlx::{AuditRecord, MigrationError, PostgresNonceBackend, PostgresRepos
 use ajwt_test_servers::sql;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::store::{Store, connected};
+use crate::store::{PATIENCE, Store, connected};
 
 pub(crate) const SERVER: &str = "AJWT_TEST_POSTGRES";
 
@@ -42,6 +42,12 @@ impl Store for PostgresRepository {
 
     async fn open(url: &str) -> Self {
         connected(|| Self::connect(url)).await
+    }
+
+    async fn patient(&self) -> Self {
+        let options = self.pool().options().clone().acquire_timeout(PATIENCE);
+        let connect = self.pool().connect_options();
+        Self::new(options.connect_with((*connect).clone()).await.expect("connected"))
     }
 
     async fn migrate(&self) -> Result<(), MigrationError> {

@@ -28,6 +28,9 @@ mod nonces;
 pub(crate) use changes::*;
 pub(crate) use nonces::*;
 
+/// For tests that are not about waiting: the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 const TOLERANCE: Duration = Duration::from_secs(20);
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -76,6 +79,10 @@ pub(crate) trait Store:
     }
     fn url(database: &Self::Database) -> String;
     async fn open(url: &str) -> Self;
+    /// The same over a pool whose waits for a connection, or for a lock, are not those of a service.
+    async fn patient(&self) -> Self {
+        self.clone()
+    }
     async fn migrate(&self) -> Result<(), MigrationError>;
     /// Leaves out what makes it slow to add very many rows.
     async fn migrate_to_be_filled(&self) -> Result<(), MigrationError> {

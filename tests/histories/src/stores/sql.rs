@@ -2,7 +2,7 @@ use std::path::Path;
 
 use ajwt_test_servers::sql::{Kind, Server};
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, Row as _};
 use tokio::task::block_in_place;
 
 use super::{CLOSE_CLOCKS, DATABASE_LEAST, DATABASE_PATIENCE, WIDE_CLOCKS};
@@ -76,8 +76,9 @@ impl Sql {
         }
         let sql = "SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = 'ajwt'";
         let mut connection = MySqlConnection::connect(&url).await.expect("connected");
-        let found: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("run");
-        for id in found {
+        // Not prepared: MariaDB 10.11 has crashed on its own tables as a prepared statement.
+        let found = sqlx::raw_sql(sql).fetch_all(&mut connection).await.expect("run");
+        for id in found.iter().map(|row| row.get::<String, _>(0)) {
             // One that has just ended cannot be ended, which is as well.
             let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut connection).await;
         }

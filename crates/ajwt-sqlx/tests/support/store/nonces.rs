@@ -4,7 +4,7 @@ use super::*;
 
 pub(crate) async fn it_is_a_nonce_backend<S: Store>() {
     let (_database, store) = database::<S>().await;
-    testing::nonce_backend(Arc::new(store.nonces(Arc::new(SystemClock::new())))).await;
+    testing::nonce_backend(Arc::new(store.patient().await.nonces(Arc::new(SystemClock::new())))).await;
 }
 
 pub(crate) async fn it_is_a_nonce_backend_for_several_processes<S: Store>(test: &str) {
@@ -16,7 +16,8 @@ pub(crate) async fn it_is_a_nonce_backend_for_several_processes<S: Store>(test: 
             (Some(database), url)
         }
     };
-    let backend = async { Arc::new(S::open(&url).await.nonces(Arc::new(SystemClock::new()))) as _ };
+    let backend =
+        async { Arc::new(S::open(&url).await.patient().await.nonces(Arc::new(SystemClock::new()))) as _ };
     testing::nonce_backend_across_processes(test, &[(STORE_URL, &url)], backend).await;
 }
 
