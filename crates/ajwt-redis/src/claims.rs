@@ -31,7 +31,7 @@ const MOST: usize = 256;
 /// would wait for the other. Behind WAIT it is the connections that are few, and all go in one.
 const PARTS: usize = 3;
 
-/// One by itself would be sent as one that is alone, which needs no task.
+/// Fewer are not worth the task that sends them.
 const LEAST: usize = 2;
 
 /// How long a batch is open to others. If it is not sent by then, its runtime may have stalled.
