@@ -1,12 +1,11 @@
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use base64::Engine as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::{Deserialize, de::MapAccess};
 
 use crate::{
     ClaimError, NonceGenerationError, Timestamp, TokenError,
-    json::{self, Members, Text, Value, Walked},
+    json::{self, Value},
     jws::BASE64URL,
 };
 
@@ -224,59 +223,34 @@ pub(crate) struct RegisteredClaims {
 impl ReceivedClaims {
     /// Reads the decoded payload. `sub`, `iss` and `jti` are ignored.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, TokenError> {
-        let mut payload = Payload::default();
-        json::read_object(json, &mut payload).map_err(|json::Invalid| TokenError::Payload)?;
-        let Payload { username: Some(username), time: Some(time), nonce: Some(nonce), registered } = payload
-        else {
-            return Err(TokenError::Payload);
-        };
+        let (username, time, nonce, registered) =
+            read_payload(json).map_err(|json::Invalid| TokenError::Payload)?;
         Ok(Self { username: Username::new(username)?, time, nonce: Nonce::new(nonce)?, registered })
     }
 }
 
-#[derive(Default)]
-struct Payload {
-    username: Option<Box<str>>,
-    time: Option<i64>,
-    nonce: Option<Box<str>>,
-    registered: RegisteredClaims,
-}
+type Payload<'a> = (Cow<'a, str>, i64, Cow<'a, str>, RegisteredClaims);
 
-impl<'a> Members<'a> for Payload {
-    fn member<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "username" => self.username = Some(map.next_value::<Text<'a>>()?.0.into()),
-            "nonce" => self.nonce = Some(map.next_value::<Text<'a>>()?.0.into()),
-            "time" => self.time = Some(integer(map)?),
-            "exp" => self.registered.expires = Some(integer(map)?),
-            "nbf" => self.registered.not_before = Some(integer(map)?),
-            "iat" => self.registered.issued_at = Some(integer(map)?),
-            "aud" => self.registered.audience = Some(map.next_value::<Audience>()?.0),
-            _ => {
-                map.next_value::<Walked>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A JSON integer within i64. serde_json hands fractions and exponents over as floats, which
-/// `i64` refuses, and so it does null.
-fn integer<'a, A: MapAccess<'a>>(map: &mut A) -> Result<i64, A::Error> {
-    map.next_value()
+fn read_payload(json: &[u8]) -> Result<Payload<'_>, json::Invalid> {
+    let [username, time, nonce, expires, not_before, issued_at, audience] =
+        json::read_members(json, ["username", "time", "nonce", "exp", "nbf", "iat", "aud"])?;
+    let registered = RegisteredClaims {
+        expires: Value::integer(expires)?,
+        not_before: Value::integer(not_before)?,
+        issued_at: Value::integer(issued_at)?,
+        audience: audience.map(audiences).transpose()?,
+    };
+    let username = Value::string(username)?.ok_or(json::Invalid)?;
+    let time = Value::integer(time)?.ok_or(json::Invalid)?;
+    let nonce = Value::string(nonce)?.ok_or(json::Invalid)?;
+    Ok((username, time, nonce, registered))
 }
 
 /// A string or a non-empty array of strings (RFC 7519 section 4.1.3).
-struct Audience(Vec<Box<str>>);
-
-impl<'de> Deserialize<'de> for Audience {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::String(one) => Ok(Self(vec![one.into()])),
-            Value::Strings(several) if !several.is_empty() => {
-                Ok(Self(several.into_iter().map(Into::into).collect()))
-            }
-            Value::Strings(_) | Value::Other => Err(serde::de::Error::custom("neither a string nor strings")),
-        }
+fn audiences(value: Value<'_>) -> Result<Vec<Box<str>>, json::Invalid> {
+    match value {
+        Value::String(one) => Ok(vec![one.into()]),
+        Value::Strings(several) if !several.is_empty() => Ok(several.into_iter().map(Into::into).collect()),
+        _ => Err(json::Invalid),
     }
 }

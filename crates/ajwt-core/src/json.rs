@@ -8,28 +8,38 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
 };
 use smallvec::SmallVec;
 
-/// What reads the members of one object.
-pub(crate) trait Members<'de> {
-    /// Reads the value of the member `name`, or walks it with [`Walked`].
-    fn member<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
-}
-
-/// The text is not one JSON object with distinct member names that `members` can read.
+/// The text is not one JSON object with distinct member names.
 #[derive(Debug)]
 pub(crate) struct Invalid;
 
 /// Reads a text that is exactly one JSON object: UTF-8, at most 127 open brackets (serde_json's
-/// own limit, which holds because no value is skipped), nothing after the end.
-pub(crate) fn read_object<'de, M: Members<'de>>(text: &'de [u8], members: &mut M) -> Result<(), Invalid> {
+/// own limit, which holds because no value is skipped), nothing after the end. Returns the values of these
+/// members; all others are walked.
+pub(crate) fn read_members<'de, T: Deserialize<'de>, const N: usize>(
+    text: &'de [u8],
+    names: [&str; N],
+) -> Result<[Option<T>; N], Invalid> {
+    let mut values = [const { None }; N];
+    read_members_into(text, &names, &mut values)?;
+    Ok(values)
+}
+
+/// Not of a number of names, so that what reads one object has the code of what reads the next at hand.
+fn read_members_into<'de, T: Deserialize<'de>>(
+    text: &'de [u8],
+    names: &[&str],
+    values: &mut [Option<T>],
+) -> Result<(), Invalid> {
     let text = std::str::from_utf8(text).map_err(|_| Invalid)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let mut names = deserializer.deserialize_map(ObjectVisitor(members)).map_err(|_| Invalid)?;
+    let members = MembersVisitor { names, values };
+    let mut others = deserializer.deserialize_map(members).map_err(|_| Invalid)?;
     deserializer.end().map_err(|_| Invalid)?;
-    if has_duplicates(&mut names) { Err(Invalid) } else { Ok(()) }
+    if has_duplicates(&mut others) { Err(Invalid) } else { Ok(()) }
 }
 
 /// Reads a text that is exactly one JSON value, within the bounds of [`read_object`].
@@ -44,22 +54,35 @@ pub(crate) fn has_duplicates<T: Ord>(names: &mut [T]) -> bool {
     names.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
 }
 
-struct ObjectVisitor<'m, M>(&'m mut M);
+struct MembersVisitor<'m, T> {
+    names: &'m [&'m str],
+    values: &'m mut [Option<T>],
+}
 
-impl<'de, M: Members<'de>> Visitor<'de> for ObjectVisitor<'_, M> {
-    type Value = SmallVec<[Cow<'de, str>; 8]>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MembersVisitor<'_, T> {
+    /// The names of members that are not read.
+    type Value = SmallVec<[Cow<'de, str>; 4]>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut names = SmallVec::new();
+        let mut others = SmallVec::new();
         while let Some(Text(name)) = map.next_key()? {
-            self.0.member(&name, &mut map)?;
-            names.push(name);
+            match self.names.iter().position(|read| *read == name).and_then(|at| self.values.get_mut(at)) {
+                Some(value) => {
+                    if value.replace(map.next_value()?).is_some() {
+                        return Err(A::Error::custom("a name twice"));
+                    }
+                }
+                None => {
+                    map.next_value::<Walked>()?;
+                    others.push(name);
+                }
+            }
         }
-        Ok(names)
+        Ok(others)
     }
 }
 
@@ -91,8 +114,12 @@ impl<'de> Deserialize<'de> for Text<'de> {
 /// What is made of a value of any type. All of the value is checked; what an implementation does not ask for
 /// is not kept, however large it is.
 pub(crate) trait FromAny<'de>: Sized {
-    /// Null, a boolean, a number, or what is not kept.
+    /// Null, a boolean, a number that is no integer within i64, or what is not kept.
     const OTHER: Self;
+
+    fn of_integer(_: i64) -> Self {
+        Self::OTHER
+    }
 
     fn of_borrowed_str(_: &'de str) -> Self {
         Self::OTHER
@@ -133,12 +160,12 @@ impl<'de, T: FromAny<'de>> Visitor<'de> for AnyVisitor<T> {
         Ok(T::OTHER)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<T, E> {
-        Ok(T::OTHER)
+    fn visit_i64<E>(self, integer: i64) -> Result<T, E> {
+        Ok(T::of_integer(integer))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<T, E> {
-        Ok(T::OTHER)
+    fn visit_u64<E>(self, integer: u64) -> Result<T, E> {
+        Ok(i64::try_from(integer).map_or(T::OTHER, T::of_integer))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<T, E> {
@@ -181,6 +208,8 @@ impl<'de> Deserialize<'de> for Walked {
 
 /// A value of any type, as far as the readers of this crate tell values apart.
 pub(crate) enum Value<'de> {
+    /// A number without fraction and exponent, within i64.
+    Integer(i64),
     String(Cow<'de, str>),
     /// An array of strings and nothing else.
     Strings(Vec<Cow<'de, str>>),
@@ -188,8 +217,32 @@ pub(crate) enum Value<'de> {
     Other,
 }
 
+impl<'de> Value<'de> {
+    /// Of a member that is a string where it is present.
+    pub(crate) fn string(member: Option<Self>) -> Result<Option<Cow<'de, str>>, Invalid> {
+        match member {
+            None => Ok(None),
+            Some(Self::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Invalid),
+        }
+    }
+
+    /// Of a member that is an integer where it is present.
+    pub(crate) fn integer(member: Option<Self>) -> Result<Option<i64>, Invalid> {
+        match member {
+            None => Ok(None),
+            Some(Self::Integer(integer)) => Ok(Some(integer)),
+            Some(_) => Err(Invalid),
+        }
+    }
+}
+
 impl<'de> FromAny<'de> for Value<'de> {
     const OTHER: Self = Self::Other;
+
+    fn of_integer(integer: i64) -> Self {
+        Self::Integer(integer)
+    }
 
     fn of_borrowed_str(text: &'de str) -> Self {
         Self::String(Cow::Borrowed(text))
@@ -204,7 +257,7 @@ impl<'de> FromAny<'de> for Value<'de> {
         while let Some(item) = items.next_element::<Self>()? {
             match item {
                 Self::String(text) => strings.push(text),
-                Self::Strings(_) | Self::Other => return Walked::of_array(items).map(|Walked| Self::Other),
+                _ => return Walked::of_array(items).map(|Walked| Self::Other),
             }
         }
         Ok(Self::Strings(strings))

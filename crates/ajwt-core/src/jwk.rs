@@ -10,7 +10,7 @@ use serde::{
 
 use crate::{
     Algorithm, JwkError, JwkSetError, PublicKey,
-    json::{self, FromAny, Members, Text, Value, Walked},
+    json::{self, FromAny, Text, Value},
     jws,
 };
 
@@ -110,9 +110,8 @@ impl JwkSet {
         if json.len() > MAX_JWK_SET_LEN {
             return Err(JwkSetError::TooLong { len: json.len(), max: MAX_JWK_SET_LEN });
         }
-        let mut document = Document::default();
-        json::read_object(json, &mut document).map_err(|json::Invalid| JwkSetError::Json)?;
-        let Entries(Some(entries)) = document.keys else { return Err(JwkSetError::NoKeys) };
+        let [keys] = json::read_members(json, ["keys"]).map_err(|json::Invalid| JwkSetError::Json)?;
+        let Some(Entries(Some(entries))) = keys else { return Err(JwkSetError::NoKeys) };
         if entries.len() > MAX_JWKS {
             return Err(JwkSetError::TooManyKeys { max: MAX_JWKS });
         }
@@ -188,25 +187,7 @@ fn ambiguous_ids<'a>(jwks: impl Iterator<Item = &'a Jwk>) -> HashMap<Box<str>, b
     ambiguous
 }
 
-#[derive(Default)]
-struct Document<'a> {
-    keys: Entries<'a>,
-}
-
-impl<'a> Members<'a> for Document<'a> {
-    fn member<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "keys" => self.keys = map.next_value()?,
-            _ => {
-                map.next_value::<Walked>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// What may be a set. `None`: it is no array.
-#[derive(Default)]
 struct Entries<'a>(Option<Vec<Entry<'a>>>);
 
 impl<'a> FromAny<'a> for Entries<'a> {
@@ -306,7 +287,7 @@ impl<'a> Entry<'a> {
                 let verifies = operations.iter().any(|operation| operation == "verify");
                 if verifies { Ok(()) } else { Err(JwkError::KeyOps) }
             }
-            Some(Value::String(_) | Value::Other) => Err(JwkError::WrongType("key_ops")),
+            Some(_) => Err(JwkError::WrongType("key_ops")),
         }
     }
 

@@ -211,18 +211,15 @@ impl<U: KeyedUser> Inner<U> {
             let reading = repository.candidates(active, checks.token.key_id());
             lists.push(self.in_time("reading keys", reading, patience).await?);
         }
-        let candidates = checks.select(&lists);
-        let has_candidates = candidates.iter().any(Option::is_some);
-        let verified = checks.first_that_verifies(candidates);
+        let verified = checks.first_that_verifies(&lists);
         // They borrow the user.
         drop(lists);
-        match (user, verified) {
-            (Some(user), Some((token, key))) if user.is_active() => Ok((user, token, key)),
-            (None, _) => Err(Reason::UnknownUser),
-            (Some(user), _) if !user.is_active() => Err(Reason::InactiveUser),
-            _ if has_candidates => Err(Reason::BadSignature),
-            _ => Err(Reason::NoCandidateKey),
+        let user = user.ok_or(Reason::UnknownUser)?;
+        if !user.is_active() {
+            return Err(Reason::InactiveUser);
         }
+        let (token, key) = verified?;
+        Ok((user, token, key))
     }
 
     async fn consume(&self, token: &Token, patience: &Patience) -> Result<(), Reason> {
@@ -322,42 +319,34 @@ impl Checks<'_, '_> {
         self.token.claimed_username().as_str()
     }
 
-    /// The keys to try: those that `kid` names, then static ones, newest first; at most four
-    /// different ones.
-    fn select<'k>(&self, lists: &'k [Cow<'_, [StoredKey]>]) -> [Option<&'k StoredKey>; MAX_CANDIDATES] {
+    /// Tries the keys that `kid` names, then static ones, newest first; at most four different ones.
+    fn first_that_verifies(&mut self, lists: &[Cow<'_, [StoredKey]>]) -> Result<(Token, StoredKey), Reason> {
+        let (token, now) = (self.token, self.now);
         let keys = || lists.iter().flat_map(|list| list.iter());
-        let ranked = |rank| keys().filter(move |key| key.rank(self.token, self.now) == Some(rank));
-        let mut selected: [Option<&StoredKey>; MAX_CANDIDATES] = [None; MAX_CANDIDATES];
-        for key in ranked(Rank::Named).chain(ranked(Rank::Static)) {
+        let ranked = |rank| keys().filter(move |key| key.rank(token, now) == Some(rank));
+        let mut candidates = SmallVec::<[&StoredKey; MAX_CANDIDATES]>::new();
+        for candidate in ranked(Rank::Named).chain(ranked(Rank::Static)) {
+            let key = candidate.key();
             // One key may come from a key set and from a row.
-            if selected.iter().flatten().any(|other| other.key() == key.key()) {
+            if candidates.iter().any(|other| other.key() == key) {
                 continue;
             }
-            let Some(place) = selected.iter_mut().find(|place| place.is_none()) else { break };
-            *place = Some(key);
-        }
-        selected
-    }
-
-    fn first_that_verifies(
-        &mut self,
-        candidates: [Option<&StoredKey>; MAX_CANDIDATES],
-    ) -> Option<(Token, StoredKey)> {
-        for candidate in candidates.into_iter().flatten() {
-            if self.tried.contains(candidate.key()) {
+            if candidates.len() == MAX_CANDIDATES {
+                break;
+            }
+            candidates.push(candidate);
+            if self.tried.contains(key) {
                 continue;
             }
-            match self.check_by_table(candidate.key()).or_else(|| self.check(candidate.key())) {
-                Some(token) => {
-                    if let Some(hot_keys) = self.hot_keys {
-                        hot_keys.used(candidate.key(), self.now);
-                    }
-                    return Some((token, candidate.clone()));
+            if let Some(token) = self.check_by_table(key).or_else(|| self.check(key)) {
+                if let Some(hot_keys) = self.hot_keys {
+                    hot_keys.used(key, now);
                 }
-                None => self.tried.push(candidate.key().clone()),
+                return Ok((token, candidate.clone()));
             }
+            self.tried.push(key.clone());
         }
-        None
+        Err(if candidates.is_empty() { Reason::NoCandidateKey } else { Reason::BadSignature })
     }
 
     /// Makes the checks that are missing to four, with keys that nobody has.

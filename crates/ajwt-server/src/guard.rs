@@ -25,13 +25,15 @@ use crate::{
 ///     guard.check(named("authorization"), format, None).await
 /// }
 /// ```
-pub struct Guard<U = User> {
+pub struct Guard<U = User>(Arc<Settings<U>>);
+
+struct Settings<U> {
     authenticator: Authenticator<U>,
     anonymous: Anonymous,
     body: Arc<BodyWriter>,
     shows_reasons: bool,
     http_only: bool,
-    answers: Arc<Answers>,
+    answers: Answers,
 }
 
 /// Who passes as anonymous.
@@ -43,7 +45,7 @@ enum Anonymous {
 }
 
 /// The answers in HTTP, made once: rejections cannot differ by what the body's writer does meanwhile.
-#[derive(Debug)]
+#[derive(Clone)]
 struct Answers {
     unauthorized: Answer,
     unavailable: Answer,
@@ -56,28 +58,28 @@ impl<U: KeyedUser> Guard<U> {
     #[must_use]
     pub fn new(authenticator: Authenticator<U>) -> Self {
         let body: Arc<BodyWriter> = Arc::new(rejection_body::terse);
-        let answers = Arc::new(Answers::new(&authenticator, &*body, false));
-        Self {
+        let answers = Answers::new(&authenticator, &*body, false);
+        Self(Arc::new(Settings {
             authenticator,
             anonymous: Anonymous::Nobody,
             body,
             shows_reasons: false,
             http_only: false,
             answers,
-        }
+        }))
     }
 
     /// Lets requests without a token through as anonymous. A bad token is still answered with 401.
     #[must_use]
     pub fn optional(self) -> Self {
-        Self { anonymous: Anonymous::WithoutCredentials, ..self }
+        self.with(|settings| settings.anonymous = Anonymous::WithoutCredentials)
     }
 
     /// Lets requests with a bad token through as anonymous too, as the Python library's middleware
     /// does. A store that is down is still answered with 503.
     #[must_use]
     pub fn bad_credentials_are_anonymous(self) -> Self {
-        Self { anonymous: Anonymous::WithoutGoodCredentials, ..self }
+        self.with(|settings| settings.anonymous = Anonymous::WithoutGoodCredentials)
     }
 
     /// Answers every rejection by its status code, 401 or 503, whatever the request asks for. **A service
@@ -86,7 +88,7 @@ impl<U: KeyedUser> Guard<U> {
     /// and gRPC's rejections are 200.
     #[must_use]
     pub fn http_answers_only(self) -> Self {
-        Self { http_only: true, ..self }
+        self.with(|settings| settings.http_only = true)
     }
 
     /// Rejections have this body; [`problem_details`](crate::problem_details) is one. Default: one
@@ -94,23 +96,23 @@ impl<U: KeyedUser> Guard<U> {
     /// gRPC's have no body.
     #[must_use]
     pub fn rejection_body(
-        mut self,
+        self,
         body: impl Fn(RejectionSummary) -> RejectionBody + Send + Sync + 'static,
     ) -> Self {
-        self.body = Arc::new(body);
-        self.with_answers()
+        self.with(|settings| settings.body = Arc::new(body))
     }
 
     /// Lets the bodies of rejections say why. **Strangers then learn which users exist**, and what
     /// to try next: for development, and for services that nobody but their callers can reach.
     #[must_use]
-    pub fn insecure_show_reasons(mut self) -> Self {
-        self.shows_reasons = true;
-        self.with_answers()
+    pub fn insecure_show_reasons(self) -> Self {
+        self.with(|settings| settings.shows_reasons = true)
     }
 
-    fn with_answers(mut self) -> Self {
-        self.answers = Arc::new(Answers::new(&self.authenticator, &*self.body, self.shows_reasons));
+    fn with(mut self, change: impl FnOnce(&mut Settings<U>)) -> Self {
+        let settings = Arc::make_mut(&mut self.0);
+        change(settings);
+        settings.answers = Answers::new(&settings.authenticator, &*settings.body, settings.shows_reasons);
         self
     }
 
@@ -127,14 +129,15 @@ impl<U: KeyedUser> Guard<U> {
         format: AnswerFormat,
         earlier: Option<Checked<U>>,
     ) -> Result<Checked<U>, Answer> {
+        let settings = &*self.0;
         if let Some(earlier) = earlier
             && earlier.caller.is_some()
-            && earlier.guard.authenticator.is_clone_of(&self.authenticator)
+            && earlier.guard.0.authenticator.is_clone_of(&settings.authenticator)
         {
             return Ok(earlier);
         }
-        let format = if self.http_only { AnswerFormat::Http } else { format };
-        let caller = match self.authenticator.authenticate(authorization).await {
+        let format = if settings.http_only { AnswerFormat::Http } else { format };
+        let caller = match settings.authenticator.authenticate(authorization).await {
             Ok(authentication) => Some(Arc::new(authentication)),
             Err(rejection) if self.is_anonymous(rejection.kind()) => None,
             Err(rejection) => return Err(self.answer(rejection.reason(), format)),
@@ -143,7 +146,7 @@ impl<U: KeyedUser> Guard<U> {
     }
 
     fn is_anonymous(&self, kind: RejectionKind) -> bool {
-        match (self.anonymous, kind) {
+        match (self.0.anonymous, kind) {
             (
                 Anonymous::WithoutCredentials | Anonymous::WithoutGoodCredentials,
                 RejectionKind::NoCredentials,
@@ -155,7 +158,7 @@ impl<U: KeyedUser> Guard<U> {
 
     fn answer(&self, reason: Reason, format: AnswerFormat) -> Answer {
         match format {
-            AnswerFormat::Http => self.answers.to(reason).clone(),
+            AnswerFormat::Http => self.0.answers.to(reason).clone(),
             AnswerFormat::Grpc => Answer::to_grpc_rejection(reason.kind()),
         }
     }
@@ -163,13 +166,19 @@ impl<U: KeyedUser> Guard<U> {
 
 impl<U> Clone for Guard<U> {
     fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<U> Clone for Settings<U> {
+    fn clone(&self) -> Self {
         Self {
             authenticator: self.authenticator.clone(),
             anonymous: self.anonymous,
             body: Arc::clone(&self.body),
             shows_reasons: self.shows_reasons,
             http_only: self.http_only,
-            answers: Arc::clone(&self.answers),
+            answers: self.answers.clone(),
         }
     }
 }
@@ -177,10 +186,10 @@ impl<U> Clone for Guard<U> {
 impl<U> fmt::Debug for Guard<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("authenticator", &self.authenticator)
-            .field("anonymous", &self.anonymous)
-            .field("shows_reasons", &self.shows_reasons)
-            .field("http_only", &self.http_only)
+            .field("authenticator", &self.0.authenticator)
+            .field("anonymous", &self.0.anonymous)
+            .field("shows_reasons", &self.0.shows_reasons)
+            .field("http_only", &self.0.http_only)
             .finish_non_exhaustive()
     }
 }

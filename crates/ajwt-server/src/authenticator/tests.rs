@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, atomic::AtomicUsize, atomic::Ordering};
 
-use ajwt_core::{Claims, Nonce, PrivateKey, RsaKeySize, SignedToken, Username};
+use ajwt_core::{Claims, JwkSet, Nonce, PrivateKey, RsaKeySize, SignedToken, Username};
 use async_trait::async_trait;
 
 use super::*;
@@ -276,24 +276,27 @@ async fn at_most_four_keys_are_tried_the_named_one_first_then_the_newest() {
 }
 
 #[test]
-fn candidates_are_ordered_by_kid_then_age_over_all_repositories() {
-    let keys = ed25519_keys(7);
+fn candidates_are_tried_by_kid_then_age_over_all_repositories() {
+    let keys = ed25519_keys(8);
     let key_of = |number: usize| StoredKey::new(keys[number].clone(), KeySource::Key(number as i64));
     let of_jwks = |number: usize| StoredKey::of_jwk(&keys[number].to_jwk(), KeySource::Trust(number as i64));
     let signer = ed25519();
     let token = sign(&signer);
     let token = UntrustedToken::parse(token.as_str()).expect("well-formed");
-    let validation = Validation::default();
-    let (tried, validation) = (Vec::new(), &validation);
-    let checks =
-        Checks { token: &token, validation, now: NOW, hot_keys: None, tried, made: 0, made_by_table: false };
-    let named = StoredKey::new(signer.public_key().clone(), KeySource::Key(99));
+    // Of the token's `kid`, and none that has signed it.
+    let (own, named) = (keys[7].fingerprint().as_str(), signer.public_key().fingerprint().as_str());
+    let set = format!(r#"{{"keys":[{}]}}"#, keys[7].to_jwk().to_json().replace(own, named));
+    let set = JwkSet::from_json(set).expect("a set");
+    let named = StoredKey::of_jwk(&set.keys()[0], KeySource::Trust(7));
     let lists = [
         Cow::Owned(vec![of_jwks(0), key_of(1), key_of(2)]),
-        Cow::Owned(vec![key_of(3), named, key_of(4), key_of(5), of_jwks(6)]),
+        Cow::Owned(vec![key_of(1), key_of(3), named, key_of(4), key_of(5), of_jwks(6)]),
     ];
-    let selected: Vec<_> = checks.select(&lists).into_iter().flatten().map(StoredKey::source).collect();
-    assert_eq!(selected, [99, 1, 2, 3].map(KeySource::Key));
+    let authenticator = authenticator(&CachedStore::new(None, None));
+    let mut checks = authenticator.inner.checks(&token, NOW);
+    assert_eq!(checks.first_that_verifies(&lists).err(), Some(Reason::BadSignature));
+    assert_eq!(checks.tried, [7, 1, 2, 3].map(|number| keys[number].clone()));
+    assert_eq!(checks.made, 4);
 }
 
 /// What is hot is no more than faster: every refusal costs four checks and one by a table.
