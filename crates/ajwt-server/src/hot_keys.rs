@@ -88,7 +88,10 @@ impl HotKeys {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let is_over = counts.began.is_none_or(|began| now < began || now >= began.saturating_add(PERIOD));
+        // A request that came before the period's first may end after it; further back the clock was set.
+        let is_over = counts
+            .began
+            .is_none_or(|began| now >= began.saturating_add(PERIOD) || now.saturating_add(PERIOD) < began);
         if is_over {
             self.end_period(&counts);
             counts.began = Some(now);
@@ -126,7 +129,8 @@ impl HotKeys {
 
     fn build(&self, key: &PublicKey) {
         if let Some(key) = key.precomputed() {
-            let hot = Hot { key, uses: AtomicU32::new(0) };
+            // It has been used as often, or it would have no table.
+            let hot = Hot { key, uses: AtomicU32::new(HOT_USES) };
             write(&self.hot).push(hot);
         }
     }
@@ -199,13 +203,37 @@ mod tests {
         assert!(hot_keys.table_of(&keys[1]).is_some(), "room again");
     }
 
+    /// It came before the period, and its store took a while.
+    #[tokio::test]
+    async fn a_request_from_before_a_period_does_not_end_it() {
+        let hot_keys = Arc::new(HotKeys::new(1).expect("a decoy"));
+        let keys = keys(1);
+        use_often(&hot_keys, &keys[0], HOT_USES, 0).await;
+        use_often(&hot_keys, &keys[0], 1, 10).await;
+        hot_keys.used(&keys[0], Timestamp::from_millis(9_999));
+        assert!(hot_keys.table_of(&keys[0]).is_some());
+        // A clock that was set back by more than a period is another thing.
+        hot_keys.used(&keys[0], Timestamp::from_secs(-1));
+        hot_keys.end_period(&lock(&hot_keys.counts));
+        assert!(hot_keys.table_of(&keys[0]).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_used_ten_times_a_second_keeps_its_table() {
+        let hot_keys = Arc::new(HotKeys::new(1).expect("a decoy"));
+        let keys = keys(1);
+        for second in 0..40 {
+            use_often(&hot_keys, &keys[0], 10, second).await;
+            assert_eq!(hot_keys.table_of(&keys[0]).is_some(), second >= 6, "after {second} s");
+        }
+    }
+
     #[tokio::test]
     async fn a_key_that_is_twice_as_hot_takes_the_place_of_the_coolest() {
         for (uses, has_table) in [(2 * HOT_USES - 1, false), (2 * HOT_USES, true)] {
             let hot_keys = Arc::new(HotKeys::new(2).expect("a decoy"));
             let keys = keys(3);
-            // The uses before there is a table do not count for it: of the first key as many do as of a hot one.
-            for (key, uses) in keys.iter().zip([2 * HOT_USES, 4 * HOT_USES, uses]) {
+            for (key, uses) in keys.iter().zip([HOT_USES, 3 * HOT_USES, uses]) {
                 use_often(&hot_keys, key, uses, 0).await;
             }
             assert!(hot_keys.table_of(&keys[2]).is_none(), "no room");
