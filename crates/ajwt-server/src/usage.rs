@@ -117,19 +117,33 @@ impl Batch {
         if uses.is_empty() {
             return;
         }
-        let uses: Vec<_> = uses.into_iter().collect();
-        for some in uses.chunks(WRITTEN_AT_ONCE) {
+        let mut unwritten = Unwritten { batch: self, uses: uses.into_iter().collect() };
+        let mut failed = Unwritten { batch: self, uses: Vec::new() };
+        while !unwritten.uses.is_empty() {
+            let rest = unwritten.uses.len().saturating_sub(WRITTEN_AT_ONCE);
+            let (_, some) = unwritten.uses.split_at(rest);
             let writing = tokio::time::timeout(WRITE_TIMEOUT, self.store.write(some)).await;
             if let Err(error) = writing.unwrap_or_else(|_| Err(RepositoryError::timeout("writing"))) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the last use of keys could not be written; it is tried again"
                 );
-                for (source, at) in some {
-                    self.note(*source, *at);
-                }
+                failed.uses.extend_from_slice(some);
             }
+            unwritten.uses.truncate(rest);
         }
+    }
+}
+
+/// Uses that were taken out to be written. What is left of them goes back, also when a flush is given up.
+struct Unwritten<'b> {
+    batch: &'b Batch,
+    uses: Vec<(KeySource, Timestamp)>,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        self.uses.iter().for_each(|(source, at)| self.batch.note(*source, *at));
     }
 }
 
@@ -202,6 +216,22 @@ mod tests {
         usage.flush().await;
         drop(usage);
         assert_eq!(*store.0.rows.lock().expect("lock"), [(KeySource::Key(1), Timestamp::from_millis(5))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_that_is_given_up_loses_no_use() {
+        let store = Arc::new(Slow::default());
+        let usage = BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(3600));
+        let sources: Vec<_> = (0..).map(KeySource::Key).take(WRITTEN_AT_ONCE * 2 + 1).collect();
+        sources.iter().for_each(|source| usage.record(*source, Timestamp::from_millis(5)));
+        // Of three writes of five seconds the second is under way.
+        assert!(tokio::time::timeout(Duration::from_secs(7), usage.flush()).await.is_err());
+        usage.flush().await;
+        let mut written: Vec<_> =
+            store.0.rows.lock().expect("lock").iter().map(|(source, _)| *source).collect();
+        written.sort();
+        written.dedup();
+        assert_eq!(written, sources);
     }
 
     #[tokio::test(start_paused = true)]
