@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use self::file::{Content, FileName};
 use crate::{
@@ -21,24 +21,28 @@ mod file;
 /// Between two looks at the folder.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long what the folder held serves while it cannot be read.
+const MAX_AGE: Duration = Duration::from_secs(60);
+
 /// Users and keys in the files of a folder: for services whose callers are configured, without a
 /// database.
 ///
 /// | file | holds |
 /// |---|---|
 /// | `NAME.keys` | the user's keys in the format of `authorized_keys`, the newest last, at most 32 |
-/// | `NAME.jwks` | URLs of key sets that are trusted for the user, one a line; `#` begins a comment |
+/// | `NAME.jwks` | URLs of key sets that are trusted for the user, one a line; a line that begins with `#` is a comment |
 ///
 /// `NAME` is the user's name, percent-encoded but for `A-Z a-z 0-9 . _ ~ @ -`
 /// ([`Username::to_percent_encoded`](ajwt_core::Username::to_percent_encoded)). Files with other
-/// endings, and those whose names begin with a dot, are not looked at.
+/// endings, and those whose names begin with a dot (so those of users whose names do), are not looked at.
 ///
 /// The folder is looked at once a second. What cannot be used (a bad line, a file that cannot be
 /// read or that every account of the host may write to) leaves the file's last good content in
 /// force, also a key that the same change took out, with a warning in the log that says what is
 /// wrong; where there was none, the user has no keys. A file that is gone ends its keys at once. A
-/// folder that cannot be read leaves all as it was. Write a new file beside the old one and rename
-/// it, as to every file that is read while it changes.
+/// folder that cannot be read leaves all as it was for a minute, after which requests are answered with 503:
+/// a key may have been taken out of it. Write a new file beside the old one and rename it, as to every
+/// file that is read while it changes.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,10 +62,16 @@ pub struct KeyDirectory {
 
 struct Shared {
     path: PathBuf,
-    /// What the engine reads. Made anew after each look, so that no request waits for the disk.
-    users: RwLock<HashMap<Box<str>, Arc<User>>>,
+    looked: RwLock<Looked>,
     /// What was found at the last look.
     seen: Mutex<Seen>,
+}
+
+/// What the engine reads. Made anew by each look, so that no request waits for the disk.
+struct Looked {
+    users: HashMap<Box<str>, Arc<User>>,
+    /// When the look began.
+    at: Instant,
 }
 
 #[derive(Default)]
@@ -89,8 +99,13 @@ impl KeyDirectory {
     /// Outside of a tokio runtime with its timer enabled.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, KeyDirectoryError> {
         let path = path.into();
-        let shared = Arc::new(Shared { path, users: RwLock::default(), seen: Mutex::default() });
+        let looked = Looked { users: HashMap::new(), at: Instant::now() };
+        let shared = Arc::new(Shared { path, looked: RwLock::new(looked), seen: Mutex::default() });
         look(&shared).await?;
+        if let Some(mode) = file::mode_open_to_all(&shared.path) {
+            let path = shared.path.display();
+            tracing::warn!(%path, "the folder's mode is {mode:04o}: unless it is mounted read-only, every account of this host may add users");
+        }
         let watcher = tokio::spawn(watch(Arc::clone(&shared)));
         Ok(Self { shared, watcher })
     }
@@ -125,17 +140,23 @@ impl UserRepository for KeyDirectory {
         username: &str,
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
-        let users = read(&self.shared.users);
-        Ok(users.get(username).cloned().map(Found::current))
+        let looked = read(&self.shared.looked);
+        if looked.at.elapsed() > MAX_AGE {
+            return Err(RepositoryError::new(
+                "reading the folder of keys",
+                "it has not been read for a minute",
+            ));
+        }
+        Ok(looked.users.get(username).cloned().map(Found::current))
     }
 }
 
 #[async_trait]
 impl TrustedUrls for KeyDirectory {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
-        let users = read(&self.shared.users);
+        let looked = read(&self.shared.looked);
         let urls: BTreeSet<_> =
-            users.values().flat_map(|user| user.jwks_urls()).map(|url| url.url()).collect();
+            looked.users.values().flat_map(|user| user.jwks_urls()).map(|url| url.url()).collect();
         Ok(urls.into_iter().map(Into::into).collect())
     }
 }
@@ -147,7 +168,11 @@ async fn watch(shared: Arc<Shared>) {
         let problem = look(&shared).await.err().map(|error| error.source.to_string());
         if let Some(problem) = problem.as_deref().filter(|_| problem != told) {
             let path = shared.path.display();
-            tracing::error!(%path, problem, "the folder of keys cannot be read; its last content stays in force");
+            tracing::error!(
+                %path,
+                problem,
+                "the folder of keys cannot be read; its last content stays in force for a minute, then the answer is 503"
+            );
         }
         told = problem;
     }
@@ -165,8 +190,9 @@ async fn look(shared: &Arc<Shared>) -> Result<(), KeyDirectoryError> {
 impl Shared {
     fn look(&self) -> io::Result<()> {
         let mut seen = lock(&self.seen);
+        let at = Instant::now();
         seen.update(&self.path, &file::list(&self.path)?);
-        *write(&self.users) = seen.users();
+        *write(&self.looked) = Looked { users: seen.users(), at };
         Ok(())
     }
 }

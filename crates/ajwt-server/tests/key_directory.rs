@@ -199,6 +199,27 @@ async fn a_folder_that_is_gone_changes_nothing() {
     assert!(find(&directory, "guido").await.is_none());
 }
 
+/// A key may have been taken out of it.
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_is_gone_for_a_minute_serves_nobody_until_it_is_there() {
+    let (outer, key) = (folder(), key());
+    let path = outer.path().join("keys");
+    fs::create_dir(&path).expect("a folder");
+    fs::write(path.join("guido.keys"), line(&key)).expect("written");
+    let directory = KeyDirectory::open(&path).await.expect("opened");
+    fs::rename(&path, outer.path().join("elsewhere")).expect("moved");
+    tokio::time::sleep(Duration::from_secs(55)).await;
+    assert!(has(&directory, "guido", &[&key]).await);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for name in ["guido", "nobody"] {
+        let found = directory.find_by_username(name, Freshness::Current).await;
+        assert!(found.is_err(), "{name}");
+    }
+    fs::rename(outer.path().join("elsewhere"), &path).expect("moved");
+    directory.reload().await.expect("read");
+    assert!(has(&directory, "guido", &[&key]).await);
+}
+
 #[tokio::test]
 async fn a_change_is_noticed_by_itself() {
     let (folder, first, second) = (folder(), key(), key());
@@ -240,6 +261,21 @@ mod unix {
     }
 
     /// As Kubernetes puts a ConfigMap into a folder.
+    #[tokio::test]
+    async fn a_folder_that_everybody_may_add_to_is_told() {
+        for (mode, is_told) in [(0o777, true), (0o1777, true), (0o775, false)] {
+            let folder = folder();
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("set");
+            let _directory = KeyDirectory::open(folder.path()).await.expect("opened");
+            let told = logged(folder.path());
+            assert_eq!(
+                told.iter().any(|told| told.contains(&format!("mode is {mode:04o}"))),
+                is_told,
+                "{told:?}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn files_may_be_links_that_are_swapped() {
         let (folder, first, second) = (folder(), key(), key());

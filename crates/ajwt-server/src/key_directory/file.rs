@@ -74,10 +74,12 @@ impl FileName {
     pub(super) fn read(&self, folder: &Path) -> Result<Vec<u8>, FileProblem> {
         let unreadable = |error: io::Error| FileProblem::Unreadable(Arc::new(error));
         let path = folder.join(self.as_path());
-        // Before it is opened: opening a pipe would wait for its other end.
+        // Before it is opened, for opening a pipe would wait for its other end; and what was opened, for it may
+        // be another one by now.
         check(&fs::metadata(&path).map_err(unreadable)?)?;
-        let mut bytes = Vec::new();
         let file = File::open(path).map_err(unreadable)?;
+        check(&file.metadata().map_err(unreadable)?)?;
+        let mut bytes = Vec::new();
         file.take(MAX_LEN.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
         if u64::try_from(bytes.len()).is_ok_and(|len| len <= MAX_LEN) {
             Ok(bytes)
@@ -130,6 +132,21 @@ impl Content {
             Self::Urls(_, urls) => user.with_jwks_urls(urls.clone()),
         }
     }
+}
+
+/// The mode of a folder to which every account of the host may add files. Volumes of Kubernetes have such a mode
+/// although nobody can write to them, so it is nothing to refuse.
+#[cfg(unix)]
+pub(super) fn mode_open_to_all(folder: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let mode = fs::metadata(folder).ok()?.mode() & 0o7777;
+    (mode & 0o002 != 0).then_some(mode)
+}
+
+#[cfg(not(unix))]
+pub(super) const fn mode_open_to_all(_: &Path) -> Option<u32> {
+    None
 }
 
 #[cfg(unix)]
