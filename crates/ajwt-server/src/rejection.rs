@@ -7,8 +7,9 @@ use thiserror::Error;
 ///
 /// What the peer is told depends on the [`kind`](Self::kind) only. The [`reason`](Self::reason) is
 /// for traces and metrics.
+/// So does its text: an error's may end up in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{reason}")]
+#[error("{}", .reason.kind())]
 pub struct Rejection {
     reason: Reason,
 }
@@ -41,6 +42,16 @@ pub enum RejectionKind {
     /// It is not known whether the token is good: a store failed. Answered with 503, never 401,
     /// and never with access.
     Unavailable,
+}
+
+impl fmt::Display for RejectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoCredentials => "there are no credentials",
+            Self::Refused => "the credentials are refused",
+            Self::Unavailable => "credentials cannot be checked at the moment",
+        })
+    }
 }
 
 impl RejectionKind {
@@ -187,6 +198,16 @@ impl From<TokenError> for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Frameworks put the text of errors into answers.
+    #[test]
+    fn the_text_tells_no_more_than_an_answer_does() {
+        for &reason in Reason::ALL {
+            let rejection = Rejection::new(reason);
+            assert_eq!(rejection.to_string(), reason.kind().to_string());
+            assert!(!rejection.to_string().contains(&reason.to_string()), "{reason}");
+        }
+    }
 
     #[test]
     fn a_reason_tells_what_was_wrong_with_a_token() {
