@@ -2,6 +2,7 @@ mod builder;
 
 use std::{
     borrow::Cow,
+    error::Error,
     fmt,
     future::{Future, poll_fn},
     pin::pin,
@@ -152,8 +153,10 @@ impl<U: KeyedUser> Inner<U> {
         let (user, verified, key) = self.verify(&mut checks, &patience).await?;
         self.consume(&verified, &patience).await?;
         // Checked again: the stores took time, and once the window has closed the entry of an earlier use
-        // may be gone, so Fresh proves nothing.
-        token.check_claims(&self.validation, self.clock.now())?;
+        // may be gone, so Fresh proves nothing. The key may have expired meanwhile, too.
+        let decided_at = self.clock.now();
+        token.check_claims(&self.validation, decided_at)?;
+        key.rank(token, decided_at).ok_or(Reason::NoCandidateKey)?;
         self.usage.record(key.source(), now);
         Ok(Authentication { user, token: verified, key })
     }
@@ -166,24 +169,40 @@ impl<U: KeyedUser> Inner<U> {
 
     /// Looks the user up and checks the signature. Every refusal has read the store once and made
     /// four signature checks, whoever the token claims to be from; more only in the moment after
-    /// a cached user's keys have changed.
+    /// a cached user's keys have changed. So has a request for which the store failed.
     async fn verify(
+        &self,
+        checks: &mut Checks<'_, '_>,
+        patience: &Patience,
+    ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
+        let outcome = self.verify_by_stores(checks, patience).await;
+        if outcome.is_err() {
+            checks.fill_up(&self.decoys);
+        }
+        outcome
+    }
+
+    async fn verify_by_stores(
         &self,
         checks: &mut Checks<'_, '_>,
         patience: &Patience,
     ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
         let found = self.find(checks, Freshness::MayBeCached, patience).await?;
         let was_cached = found.as_ref().is_some_and(|found| found.freshness() == Freshness::MayBeCached);
-        let mut outcome = self.try_keys(checks, found, patience).await;
-        if was_cached && matches!(outcome, Err(reason) if reason.kind() == RejectionKind::Refused) {
-            // A cache only shortens the way to acceptance: what the store says now decides.
-            let found = self.find(checks, Freshness::Current, patience).await?;
-            outcome = self.try_keys(checks, found, patience).await;
+        let read_failed = found.as_ref().is_some_and(Found::is_after_failed_read);
+        let outcome = self.try_keys(checks, found, patience).await;
+        match outcome {
+            Err(reason) if was_cached && reason.kind() == RejectionKind::Refused => {
+                // A cache only shortens the way to acceptance: what the store says now decides. It was asked already
+                // where it has failed, and is asked no more for a name that is known than for others.
+                if read_failed {
+                    return Err(Reason::StoreUnavailable);
+                }
+                let found = self.find(checks, Freshness::Current, patience).await?;
+                self.try_keys(checks, found, patience).await
+            }
+            outcome => outcome,
         }
-        if matches!(outcome, Err(reason) if reason.kind() == RejectionKind::Refused) {
-            checks.fill_up(&self.decoys);
-        }
-        outcome
     }
 
     async fn find(
@@ -193,7 +212,7 @@ impl<U: KeyedUser> Inner<U> {
         patience: &Patience,
     ) -> Result<Option<Found<U>>, Reason> {
         let reading = self.users.find_by_username(checks.username(), freshness);
-        self.in_time("reading a user", reading, patience).await
+        self.in_time("reading a user", reading, patience, Report::store_failed).await
     }
 
     async fn try_keys(
@@ -209,7 +228,7 @@ impl<U: KeyedUser> Inner<U> {
         let mut lists = SmallVec::<[_; 2]>::new();
         for repository in &self.keys {
             let reading = repository.candidates(active, checks.token.key_id());
-            lists.push(self.in_time("reading keys", reading, patience).await?);
+            lists.push(self.in_time("reading keys", reading, patience, Report::keys_failed).await?);
         }
         let verified = checks.first_that_verifies(&lists);
         // They borrow the user.
@@ -260,10 +279,11 @@ impl<U: KeyedUser> Inner<U> {
         what: &'static str,
         reading: impl Future<Output = Result<T, RepositoryError>>,
         patience: &Patience,
+        report: fn(&Report, &(dyn Error + 'static), &dyn Clock),
     ) -> Result<T, Reason> {
         let result = patience.within(reading).await;
         result.unwrap_or_else(|| Err(RepositoryError::timeout(what))).map_err(|error| {
-            self.report.store_failed(&error, &*self.clock);
+            report(&self.report, &error, &*self.clock);
             Reason::StoreUnavailable
         })
     }

@@ -34,6 +34,9 @@ pub trait PublicKeyRepository<U>: Debug + Send + Sync + 'static {
     /// return nothing. `key_id` is the token's unverified `kid`; it may narrow what is returned,
     /// never widen it.
     ///
+    /// Of a token that is refused a user who was cached is asked for twice, and others once. So answer from memory:
+    /// what reads a store here tells strangers by its time which names are cached, and which are known.
+    ///
     /// # Errors
     /// [`RepositoryError`] if the store failed.
     async fn candidates<'a>(

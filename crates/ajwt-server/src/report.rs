@@ -19,6 +19,7 @@ const MANY_OUTSIDE_WINDOW: u64 = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     store_failures: LogLimit,
+    key_failures: LogLimit,
     nonce_failures: LogLimit,
     nonce_starts: LogLimit,
     /// Tokens outside of the window in the minute that is being counted.
@@ -48,10 +49,22 @@ impl Report {
         }
     }
 
-    /// A store of users or keys failed: logged once, then at most once a minute with a count.
+    /// The store of users failed: logged once, then at most once a minute with a count.
     pub(crate) fn store_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
         if let Some(unlogged) = self.store_failures.pass(clock) {
             tracing::error!(error, unlogged, "the user store failed; requests are answered with 503");
+        }
+    }
+
+    /// As [`store_failed`](Self::store_failed), of what has a user's keys, such as the cache of key sets: it must
+    /// not keep a failure of the user store out of the log.
+    pub(crate) fn keys_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
+        if let Some(unlogged) = self.key_failures.pass(clock) {
+            tracing::error!(
+                error,
+                unlogged,
+                "keys could not be read; their users' requests are answered with 503"
+            );
         }
     }
 
@@ -149,6 +162,18 @@ mod tests {
         assert_eq!(limit.pass(&clock), None);
         clock.advance(Duration::from_millis(1));
         assert_eq!(limit.pass(&clock), Some(2));
+    }
+
+    #[test]
+    fn one_store_keeps_no_other_out_of_the_log() {
+        let clock = MockClock::new(Timestamp::from_secs(0));
+        let report = Report::default();
+        let error = crate::RepositoryError::timeout("reading keys");
+        report.keys_failed(&error, &clock);
+        report.nonce_store_starting(&error, &clock);
+        for limit in [&report.store_failures, &report.nonce_failures] {
+            assert_eq!(limit.pass(&clock), Some(0));
+        }
     }
 
     #[test]

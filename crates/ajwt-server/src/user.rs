@@ -98,11 +98,12 @@ pub struct Found<U> {
     user: Arc<U>,
     freshness: Freshness,
     revision: Option<i64>,
+    is_after_failed_read: bool,
 }
 
 impl<U> Clone for Found<U> {
     fn clone(&self) -> Self {
-        Self { user: Arc::clone(&self.user), freshness: self.freshness, revision: self.revision }
+        Self { user: Arc::clone(&self.user), ..*self }
     }
 }
 
@@ -110,19 +111,28 @@ impl<U> Found<U> {
     /// Read from the store during this call.
     #[must_use]
     pub const fn current(user: Arc<U>) -> Self {
-        Self { user, freshness: Freshness::Current, revision: None }
+        Self { user, freshness: Freshness::Current, revision: None, is_after_failed_read: false }
     }
 
     /// Taken from a cache.
     #[must_use]
     pub const fn cached(user: Arc<U>) -> Self {
-        Self { user, freshness: Freshness::MayBeCached, revision: None }
+        Self { user, freshness: Freshness::MayBeCached, revision: None, is_after_failed_read: false }
     }
 
     /// With the store's revision, read in the same statement as the user: see [`RevisionSource`].
     #[must_use]
     pub const fn with_revision(mut self, revision: Option<i64>) -> Self {
         self.revision = revision;
+        self
+    }
+
+    /// Taken from a cache since the store failed when it was read during this call. A token that its keys do not
+    /// verify is answered with 503 then, and the store is not read for it again: for a user that nobody
+    /// knows it is read once, too.
+    #[must_use]
+    pub const fn after_failed_read(mut self) -> Self {
+        self.is_after_failed_read = true;
         self
     }
 
@@ -136,6 +146,12 @@ impl<U> Found<U> {
     #[must_use]
     pub const fn freshness(&self) -> Freshness {
         self.freshness
+    }
+
+    /// Whether the store failed when it was read during this call.
+    #[must_use]
+    pub const fn is_after_failed_read(&self) -> bool {
+        self.is_after_failed_read
     }
 
     /// The store's revision when the user was read, where the store has one.

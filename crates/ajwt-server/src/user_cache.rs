@@ -26,7 +26,9 @@ const DEFAULT_CAPACITY: usize = 10_000;
 /// After the store said that it changed: a burst of changes is one look.
 const NOTIFICATION_PAUSE: Duration = Duration::from_millis(10);
 
-const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(1);
+/// Less than half of the authenticator's store timeout: a request may wait for two reads, and has keys and a
+/// nonce to ask for.
+const DEFAULT_READ_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// Users of another repository, kept in memory for as long as they are known to be current.
 ///
@@ -143,7 +145,7 @@ impl UserCacheOptions {
         self
     }
 
-    /// How long a read may take before the store counts as down. Default: 1 s. A request may wait
+    /// How long a read may take before the store counts as down. Default: 750 ms. A request may wait
     /// for the rest of one read and for a whole one: keep it below half of the authenticator's store timeout, by what
     /// keys and nonces take.
     #[must_use]
@@ -231,7 +233,8 @@ impl<U: KeyedUser> UserRepository for CachedUserRepository<U> {
             // A token that such an entry does not verify is answered with 503, not 401: before a
             // refusal the store must be read.
             Err(error) if freshness == Freshness::MayBeCached => {
-                shared.cached(username, shared.options.stale_if_error).map(Some).ok_or(error)
+                let entry = shared.cached(username, shared.options.stale_if_error);
+                entry.map(Found::after_failed_read).map(Some).ok_or(error)
             }
             result => result,
         }
@@ -264,9 +267,11 @@ impl<U: KeyedUser> Shared<U> {
     /// While the store is known to hang, nobody waits for it to do so again. A read that fails at once
     /// says nothing of others: it may be one user's data that is at fault, whose name anybody may claim.
     fn grace(&self) -> Duration {
-        let UserCacheOptions { max_staleness, stale_if_error, ref clock, .. } = self.options;
+        let UserCacheOptions { max_staleness, stale_if_error, read_timeout, ref clock, .. } = self.options;
         let hung_at = lock(&self.knowledge).hung_at;
-        let hangs = hung_at.is_some_and(|hung_at| clock.monotonic().saturating_sub(hung_at) <= max_staleness);
+        // Not for less than it takes to find out, or most requests would wait for that.
+        let known_for = max_staleness.max(read_timeout);
+        let hangs = hung_at.is_some_and(|hung_at| clock.monotonic().saturating_sub(hung_at) <= known_for);
         if hangs { stale_if_error } else { Duration::ZERO }
     }
 

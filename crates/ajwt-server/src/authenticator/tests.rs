@@ -275,6 +275,46 @@ async fn at_most_four_keys_are_tried_the_named_one_first_then_the_newest() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// A store that is down, and before it a cache that lets entries serve all the same.
+#[derive(Debug)]
+struct Down {
+    cache: Option<Arc<User>>,
+    reads: AtomicUsize,
+}
+
+#[async_trait]
+impl UserRepository for Down {
+    type User = User;
+
+    async fn find_by_username(
+        &self,
+        _: &str,
+        freshness: Freshness,
+    ) -> Result<Option<Found<User>>, RepositoryError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let cached = self.cache.clone().filter(|_| freshness == Freshness::MayBeCached);
+        let error = || RepositoryError::timeout("reading a user");
+        cached.map(|user| Some(Found::cached(user).after_failed_read())).ok_or_else(error)
+    }
+}
+
+/// Known or not, forged tokens cost one read and four checks, and are answered with 503.
+#[tokio::test]
+async fn a_store_that_is_down_tells_no_names() {
+    let users = [None, Some(guido(Vec::new())), Some(guido(ed25519_keys(3))), Some(guido(ed25519_keys(9)))];
+    for user in users {
+        let store = Arc::new(Down { cache: user.map(Arc::new), reads: AtomicUsize::new(0) });
+        let authenticator =
+            Authenticator::builder(Arc::clone(&store) as _, Arc::new(InsecureNoReplayProtection))
+                .clock(Arc::new(MockClock::new(NOW)))
+                .build()
+                .expect("an authenticator");
+        let (outcome, made) = verify(&authenticator, &sign(&ed25519())).await;
+        assert_eq!(outcome, Err(Reason::StoreUnavailable), "{store:?}");
+        assert_eq!((store.reads.load(Ordering::SeqCst), made), (1, 4), "{store:?}");
+    }
+}
+
 #[test]
 fn candidates_are_tried_by_kid_then_age_over_all_repositories() {
     let keys = ed25519_keys(8);

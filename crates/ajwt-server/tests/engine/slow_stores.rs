@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use ajwt_core::{PublicKey, Timestamp};
+use ajwt_core::Timestamp;
 use ajwt_server::{
     Authenticator, AuthenticatorBuilder, Found, Freshness, KeySource, MockClock, NonceBackend, NonceError,
     NonceOutcome, NonceUse, PublicKeyRepository, Reason, RepositoryError, StoredKey, UsageRecorder, User,
@@ -16,7 +16,7 @@ use crate::{NOW, engine::*};
 #[derive(Debug)]
 struct Slow {
     clock: MockClock,
-    keys: Vec<PublicKey>,
+    keys: Vec<StoredKey>,
     nonces: Arc<Nonces>,
     read: Duration,
     consume: Duration,
@@ -32,7 +32,7 @@ impl UserRepository for Slow {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         self.clock.advance(self.read);
-        Ok(Some(Found::current(Arc::new(User::new(username).with_keys(self.keys.clone())))))
+        Ok(Some(Found::current(Arc::new(User::new(username).with_stored_keys(self.keys.clone())))))
     }
 }
 
@@ -47,8 +47,12 @@ impl NonceBackend for Slow {
 
 /// An authenticator over such a store.
 fn slow(engine: &Engine, read: Duration, consume: Duration) -> Authenticator {
+    let key = StoredKey::new(engine.key.public_key().clone(), KeySource::Key(1));
+    slow_with(engine, vec![key], read, consume)
+}
+
+fn slow_with(engine: &Engine, keys: Vec<StoredKey>, read: Duration, consume: Duration) -> Authenticator {
     let (clock, nonces) = (engine.clock.clone(), Arc::clone(&engine.nonces));
-    let keys = vec![engine.key.public_key().clone()];
     let store = Arc::new(Slow { clock, keys, nonces, read, consume });
     Authenticator::builder(Arc::clone(&store) as _, store)
         .clock(Arc::new(engine.clock.clone()))
@@ -182,6 +186,21 @@ async fn a_token_whose_window_closes_while_a_store_is_asked_is_refused() {
         let answer = authenticator.authenticate([token.as_bytes()]).await;
         let reason = answer.err().map(|rejection| rejection.reason());
         assert_eq!(reason, is_late.then_some(Reason::OutsideWindow), "{read} ms, {consume} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_expires_while_a_store_is_asked_is_of_no_use() {
+    let ms = Duration::from_millis;
+    for (read, consume, is_late) in [(1, 0, true), (0, 1, true), (0, 0, false)] {
+        let engine = Engine::new();
+        let key = StoredKey::new(engine.key.public_key().clone(), KeySource::Key(1));
+        // For one millisecond more.
+        let key = key.with_validity(None, Some(Timestamp::from_millis(NOW * 1000 + 1)));
+        let authenticator = slow_with(&engine, vec![key], ms(read), ms(consume));
+        let answer = authenticator.authenticate([engine.header("guido").as_bytes()]).await;
+        let reason = answer.err().map(|rejection| rejection.reason());
+        assert_eq!(reason, is_late.then_some(Reason::NoCandidateKey), "{read} ms, {consume} ms");
     }
 }
 
