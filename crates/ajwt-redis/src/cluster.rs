@@ -84,11 +84,18 @@ impl Cluster {
     pub(crate) fn server(self: &Arc<Self>, bucket: u8) -> Result<Arc<Server>, RedisFault> {
         let slot = slot_of(bucket);
         let map = self.map();
-        let owner = map.slots.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
-        owner.map(|(.., server)| Arc::clone(server)).ok_or_else(|| {
+        map.owner(slot).cloned().ok_or_else(|| {
             self.refresh_soon();
             RedisFault::SlotNotServed { slot }
         })
+    }
+
+    /// The buckets of a server.
+    pub(crate) fn buckets_of(&self, server: &Arc<Server>) -> Vec<u8> {
+        let map = self.map();
+        let is_its =
+            |bucket: &u8| map.owner(slot_of(*bucket)).is_some_and(|owner| Arc::ptr_eq(owner, server));
+        (0..=u8::MAX).filter(is_its).collect()
     }
 
     /// Looks in the background where the slots are by now, unless somebody does.
@@ -187,6 +194,13 @@ impl Cluster {
         let address = Address::Server(Box::new(info));
         let dial = Dial { address, demands: Arc::clone(&self.demands) };
         Server::new(dial, &self.terms, Arc::downgrade(self))
+    }
+}
+
+impl Map {
+    fn owner(&self, slot: u16) -> Option<&Arc<Server>> {
+        let range = self.slots.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
+        range.map(|(.., server)| server)
     }
 }
 

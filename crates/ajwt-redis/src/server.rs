@@ -27,6 +27,9 @@ pub(crate) struct Server {
     claims: Claims,
     /// Which it is of, if it is of any.
     cluster: Weak<Cluster>,
+    /// Requests that began by then need not have the marks of its buckets written: that is under way, at most until
+    /// then, or was over then.
+    marked: Mutex<Option<Instant>>,
 }
 
 /// The way to it.
@@ -55,7 +58,7 @@ impl Server {
     }
 
     fn reached(way: Way, terms: &Arc<Terms>, cluster: Weak<Cluster>) -> Arc<Self> {
-        Arc::new(Self { way, claims: Claims::new(Arc::clone(terms)), cluster })
+        Arc::new(Self { way, claims: Claims::new(Arc::clone(terms)), cluster, marked: Mutex::new(None) })
     }
 
     pub(crate) async fn connect(&self) -> Result<(), RedisFault> {
@@ -100,6 +103,24 @@ impl Server {
             cluster.refresh_soon();
         }
         answer
+    }
+
+    /// Whether the marks of its buckets are to be written, until this deadline, for a request that began then.
+    pub(crate) fn begin_marking(&self, began: Instant, deadline: Instant) -> bool {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        if marked.is_some_and(|marked| began <= marked) {
+            return false;
+        }
+        *marked = Some(deadline);
+        true
+    }
+
+    /// Whoever began it with this deadline is done. If its runtime ended or stalls, the deadline ends it.
+    pub(crate) fn end_marking(&self, deadline: Instant) {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        if *marked == Some(deadline) {
+            *marked = Some(Instant::now());
+        }
     }
 
     /// Waits until something can be sent.
