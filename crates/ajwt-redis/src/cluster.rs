@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use redis::{ConnectionInfo, Value};
 use tokio::{
     task::JoinHandle,
@@ -64,7 +65,8 @@ struct Primary {
 }
 
 impl Cluster {
-    /// Finds the primaries and connects to them.
+    /// Finds the primaries and connects to them. One that cannot be reached serves its share once it can be: each
+    /// connection is checked when it is made.
     pub(crate) async fn connect(
         seeds: Vec<ConnectionInfo>,
         demands: Arc<Demands>,
@@ -74,8 +76,24 @@ impl Cluster {
         let look = Mutex::new(Look { went_on: Instant::now(), looking: None });
         let cluster = Arc::new(Self { seeds, demands, terms, map, look, turn: AtomicUsize::new(0) });
         cluster.refresh().await?;
-        for primary in cluster.map().primaries.values() {
-            primary.server.connect().await?;
+        let map = cluster.map();
+        let connecting = map.primaries.values().map(|primary| primary.server.connect());
+        let (mut is_reached, mut away) = (false, Vec::new());
+        for connected in join_all(connecting).await {
+            match connected {
+                Ok(()) => is_reached = true,
+                Err(fault) if fault.may_pass() => away.push(fault),
+                Err(fault) => return Err(fault),
+            }
+        }
+        if !is_reached && let Some(fault) = away.pop() {
+            return Err(fault);
+        }
+        for fault in away {
+            tracing::warn!(
+                error = &fault as &dyn std::error::Error,
+                "a primary of the Redis cluster cannot be reached; tokens of its buckets are refused until it can be"
+            );
         }
         Ok(cluster)
     }

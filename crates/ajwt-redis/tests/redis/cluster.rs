@@ -19,7 +19,7 @@ use crate::{
     batches::{calls, runtime},
     builder,
     eviction::Log,
-    fresh, may_have_been_used, recovers,
+    fault, fresh, may_have_been_used, recovers,
     slots::tag_of,
     told, use_ahead, use_now,
 };
@@ -283,6 +283,89 @@ async fn a_dead_server_of_the_cluster_holds_nothing_else_up_and_comes_back() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(refused, unknown);
+}
+
+/// What was lost must not keep new processes from what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_starts_while_a_server_of_the_cluster_is_down_and_checks_it_when_it_is_back() {
+    let mut cluster = RedisCluster::start();
+    cluster.new_backend(builder()).await;
+    for server in &cluster.servers {
+        server.ask::<()>("CONFIG SET cluster-require-full-coverage no");
+    }
+    let lost = marks(&cluster.servers[0]);
+    cluster.servers[0].kill();
+    let backend = cluster.connect(builder()).await;
+    let nonces: Vec<_> = nonces("started").into_iter().take(300).collect();
+    let (its, others): (Vec<_>, Vec<_>) =
+        nonces.into_iter().partition(|nonce| lost.contains_key(&mark_of(nonce)));
+    for nonce in &others {
+        fresh(&backend, nonce).await;
+    }
+    let its = its.first().expect("one of its");
+    let unreachable = fault(&backend, its).await;
+    assert!(matches!(unreachable, Some(RedisFault::Unreachable { .. })), "{unreachable:?}");
+    let unreachable = backend.initialise().await.expect_err("an error");
+    assert!(matches!(unreachable, RedisFault::Unreachable { .. }), "{unreachable:?}");
+
+    // What says that a server must not be used is an error as ever.
+    evict(&cluster.servers[1], true);
+    let urls = cluster.urls();
+    let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+    let error = builder().connect_cluster(&urls).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::Server(RedisFault::Evicts { .. })), "{error}");
+    evict(&cluster.servers[1], false);
+
+    // The one that was never reached is checked before a token counts there.
+    cluster.servers[0].restart();
+    evict(&cluster.servers[0], true);
+    let is_back = || cluster.servers[0].ask::<String>("CLUSTER INFO").contains("cluster_state:ok");
+    cluster.until("it is back", is_back);
+    let mut last = None;
+    for _ in 0..200 {
+        last = fault(&backend, its).await;
+        if matches!(last, Some(RedisFault::Evicts { .. })) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(matches!(last, Some(RedisFault::Evicts { .. })), "{last:?}");
+    assert_eq!(cluster.servers[0].ask::<usize>("DBSIZE"), 0);
+    evict(&cluster.servers[0], false);
+    for _ in 0..200 {
+        match backend.consume(its).await {
+            // It is empty.
+            Err(NonceError::MayHaveBeenUsed { .. }) => return,
+            Ok(outcome) => panic!("{outcome:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    panic!("it is not used without eviction");
+}
+
+/// Makes it a server that may evict nonces, or none.
+fn evict(server: &RedisServer, may_evict: bool) {
+    let (policy, maxmemory) = if may_evict { ("allkeys-lru", "100mb") } else { ("noeviction", "0") };
+    server.ask::<()>(&format!("CONFIG SET maxmemory {maxmemory}"));
+    server.ask::<()>(&format!("CONFIG SET maxmemory-policy {policy}"));
+}
+
+/// Their replicas tell where they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_none_of_whose_primaries_can_be_reached_is_an_error() {
+    let mut cluster = RedisCluster::start_with(6);
+    let is_primary = |server: &RedisServer| server.info("replication", "role") == "master";
+    let replica = cluster.servers.iter().find(|server| !is_primary(server)).expect("a replica").url();
+    let (primaries, replicas): (Vec<usize>, Vec<usize>) =
+        (0..6).partition(|server| is_primary(&cluster.servers[*server]));
+    for server in replicas {
+        cluster.servers[server].ask::<()>("CONFIG SET cluster-replica-no-failover yes");
+    }
+    for server in primaries {
+        cluster.servers[server].kill();
+    }
+    let error = builder().connect_cluster(&[&replica]).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::Server(RedisFault::Unreachable { .. })), "{error}");
 }
 
 /// A replica takes over without the last writes. Its mark is of another process.
