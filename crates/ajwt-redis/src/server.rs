@@ -46,7 +46,8 @@ impl Server {
     pub(crate) fn new(dial: Dial, terms: &Arc<Terms>, cluster: Weak<Cluster>) -> Arc<Self> {
         let dial = Arc::new(dial);
         let waits = terms.replicas.is_some();
-        let way = if waits { Way::Lanes(Lanes::new(&dial)) } else { Way::Shared(Link::new(dial)) };
+        let way =
+            if waits { Way::Lanes(Lanes::new(&dial)) } else { Way::Shared(Link::new(dial, Arc::default())) };
         Self::reached(way, terms, cluster)
     }
 
@@ -199,7 +200,8 @@ pub(crate) struct Lane<'a> {
 
 impl Lanes {
     fn new(dial: &Arc<Dial>) -> Self {
-        let free = (0..LANES).map(|_| Arc::new(Link::new(Arc::clone(dial)))).collect();
+        let losses = Arc::default();
+        let free = (0..LANES).map(|_| Arc::new(Link::new(Arc::clone(dial), Arc::clone(&losses)))).collect();
         Self { free: Mutex::new(free), permits: Semaphore::new(LANES) }
     }
 
