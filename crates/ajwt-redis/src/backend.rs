@@ -1,6 +1,6 @@
 mod builder;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, slice, sync::Arc, time::Duration};
 
 use ajwt_core::Timestamp;
 use ajwt_server::{NonceBackend, NonceError, NonceOutcome, NonceUse, StartRule};
@@ -57,7 +57,8 @@ const MOST_AHEAD: u32 = 60_000;
 ///   be missing, and a backup put back that way;
 /// - a **failover** by Sentinel or in a cluster: the replica has the mark, but another `run_id`, and
 ///   may lack the last writes;
-/// - each server of a cluster by itself, since each of its buckets has its own mark.
+/// - each server of a cluster by itself, since each of its buckets has its own mark. The request that notices has all
+///   buckets of that server marked, so that the outage is one, and not another one for each bucket.
 ///
 /// A process whose clock is more than 60 s ahead of the Redis server's writes no mark, which would have all
 /// tokens refused until that date: it answers [`RedisFault::ClockAhead`] until another process has written one.
@@ -73,7 +74,7 @@ const MOST_AHEAD: u32 = 60_000;
 /// - a server that drops some keys and keeps the mark: eviction (refused at the start, see
 ///   [`accept_eviction`](RedisNonceBackendBuilder::accept_eviction)), or somebody who deletes them;
 /// - two failovers there and back, with no request in between that reached the server in the middle
-///   (on a cluster: the very bucket);
+///   (on a cluster: by which the very bucket was marked);
 /// - a server whose own data is put back under it: an old primary that was frozen and goes on,
 ///   `REPLICAOF` and back, a snapshot of its machine;
 /// - a clock of the Redis host that jumps ahead by more than the margin: entries end early;
@@ -186,14 +187,9 @@ impl RedisNonceBackend {
         now: Timestamp,
         began: Instant,
     ) -> Result<Timestamp, RedisFault> {
+        let server = self.server(bucket)?;
         let key = self.terms.keyspace.since(bucket);
-        let commands = |run_id: Option<&str>| {
-            let mut commands = redis::pipe();
-            let process = run_id.unwrap_or(mark::NOBODY);
-            commands.cmd("EVAL").arg(BEGIN_MEMORY).arg(1).arg(&key);
-            commands.arg(now.as_millis()).arg(process).arg(MOST_AHEAD);
-            commands
-        };
+        let commands = |run_id: Option<&str>| begin(slice::from_ref(&key), now, run_id);
         let read = |values: &[Value], run_id: Option<&str>| match values {
             [Value::Int(ahead @ 1..)] => {
                 Err(RedisFault::ClockAhead { ahead: Duration::from_millis(ahead.unsigned_abs()) })
@@ -201,19 +197,36 @@ impl RedisNonceBackend {
             [found] => mark::read(found, run_id, &key),
             _ => Err(RedisFault::UnexpectedReply { command: "EVAL" }),
         };
-        let memory = self.ask(bucket, began, commands, read).await?;
+        let memory = server.ask(began + self.timeout, began, commands, read).await?;
         // Not before: whoever cannot write a mark says why in an error, for each request.
-        tracing::warn!(
-            prefix = self.terms.keyspace.prefix(),
-            bucket,
-            "the Redis server is new, was emptied, restarted or failed over; tokens from before are refused until \
-             they expire"
-        );
+        if self.begin_others(bucket, server, now, began) {
+            tracing::warn!(
+                prefix = self.terms.keyspace.prefix(),
+                bucket,
+                "the Redis server is new, was emptied, restarted or failed over; tokens from before are refused \
+                 until they expire"
+            );
+        }
         match memory {
             Memory::Since(since) => Ok(since),
             // Deleted again meanwhile: the next request writes it.
             Memory::Missing | Memory::OfAnotherProcess => Ok(now),
         }
+    }
+
+    /// Begins to mark, in the background, the other buckets of a server that forgot. Else each would be noticed by its
+    /// own next request, and refuse tokens from then on. `false` where that was done since the request began, so that
+    /// nothing new was noticed.
+    fn begin_others(&self, bucket: u8, server: Arc<Server>, now: Timestamp, began: Instant) -> bool {
+        let Servers::Cluster(cluster) = &self.servers else { return true };
+        let deadline = Instant::now() + self.timeout;
+        if !server.begin_marking(began, deadline) {
+            return false;
+        }
+        let others = cluster.buckets_of(&server).into_iter().filter(|other| *other != bucket);
+        let keys = others.map(|other| self.terms.keyspace.since(other)).collect();
+        tokio::spawn(begin_all(server, keys, now, began, deadline));
+        true
     }
 
     /// Asks the server of a bucket on behalf of a request that began then.
@@ -272,4 +285,33 @@ impl fmt::Debug for RedisNonceBackend {
             .field("replicas", &self.terms.replicas)
             .finish_non_exhaustive()
     }
+}
+
+/// Writes these marks, unless they count.
+fn begin(keys: &[String], now: Timestamp, run_id: Option<&str>) -> Pipeline {
+    let mut commands = redis::pipe();
+    for key in keys {
+        commands.cmd("EVAL").arg(BEGIN_MEMORY).arg(1).arg(key);
+        commands.arg(now.as_millis()).arg(run_id.unwrap_or(mark::NOBODY)).arg(MOST_AHEAD);
+    }
+    commands
+}
+
+/// As if a request of each of these buckets came now, for one that began then, by its clock. Where it fails, as for a
+/// slot that is at another server by now, the bucket's next request finds out by itself.
+async fn begin_all(
+    server: Arc<Server>,
+    keys: Vec<String>,
+    now: Timestamp,
+    began: Instant,
+    deadline: Instant,
+) {
+    // A server may have no other bucket, and the driver takes no question without a command.
+    if !keys.is_empty() {
+        let now = now.saturating_add(began.elapsed());
+        let commands = |run_id: Option<&str>| begin(&keys, now, run_id);
+        let read = |_: &[Value], _: Option<&str>| Ok(());
+        let _ = server.ask(deadline, Instant::now(), commands, read).await;
+    }
+    server.end_marking(deadline);
 }

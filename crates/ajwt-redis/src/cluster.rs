@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use redis::{ConnectionInfo, Value};
 use tokio::{
     task::JoinHandle,
@@ -64,7 +65,8 @@ struct Primary {
 }
 
 impl Cluster {
-    /// Finds the primaries and connects to them.
+    /// Finds the primaries and connects to them. One that cannot be reached serves its share once it can be: each
+    /// connection is checked when it is made.
     pub(crate) async fn connect(
         seeds: Vec<ConnectionInfo>,
         demands: Arc<Demands>,
@@ -74,8 +76,24 @@ impl Cluster {
         let look = Mutex::new(Look { went_on: Instant::now(), looking: None });
         let cluster = Arc::new(Self { seeds, demands, terms, map, look, turn: AtomicUsize::new(0) });
         cluster.refresh().await?;
-        for primary in cluster.map().primaries.values() {
-            primary.server.connect().await?;
+        let map = cluster.map();
+        let connecting = map.primaries.values().map(|primary| primary.server.connect());
+        let (mut is_reached, mut away) = (false, Vec::new());
+        for connected in join_all(connecting).await {
+            match connected {
+                Ok(()) => is_reached = true,
+                Err(fault) if fault.may_pass() => away.push(fault),
+                Err(fault) => return Err(fault),
+            }
+        }
+        if !is_reached && let Some(fault) = away.pop() {
+            return Err(fault);
+        }
+        for fault in away {
+            tracing::warn!(
+                error = &fault as &dyn std::error::Error,
+                "a primary of the Redis cluster cannot be reached; tokens of its buckets are refused until it can be"
+            );
         }
         Ok(cluster)
     }
@@ -84,11 +102,18 @@ impl Cluster {
     pub(crate) fn server(self: &Arc<Self>, bucket: u8) -> Result<Arc<Server>, RedisFault> {
         let slot = slot_of(bucket);
         let map = self.map();
-        let owner = map.slots.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
-        owner.map(|(.., server)| Arc::clone(server)).ok_or_else(|| {
+        map.owner(slot).cloned().ok_or_else(|| {
             self.refresh_soon();
             RedisFault::SlotNotServed { slot }
         })
+    }
+
+    /// The buckets of a server.
+    pub(crate) fn buckets_of(&self, server: &Arc<Server>) -> Vec<u8> {
+        let map = self.map();
+        let is_its =
+            |bucket: &u8| map.owner(slot_of(*bucket)).is_some_and(|owner| Arc::ptr_eq(owner, server));
+        (0..=u8::MAX).filter(is_its).collect()
     }
 
     /// Looks in the background where the slots are by now, unless somebody does.
@@ -187,6 +212,13 @@ impl Cluster {
         let address = Address::Server(Box::new(info));
         let dial = Dial { address, demands: Arc::clone(&self.demands) };
         Server::new(dial, &self.terms, Arc::downgrade(self))
+    }
+}
+
+impl Map {
+    fn owner(&self, slot: u16) -> Option<&Arc<Server>> {
+        let range = self.slots.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
+        range.map(|(.., server)| server)
     }
 }
 

@@ -194,6 +194,20 @@ impl RedisFault {
         }
     }
 
+    /// Whether the server may be back by itself, with all that is set up as it is.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => {
+                let error = source.downcast_ref::<redis::RedisError>();
+                // Not all of what the server says to a wrong password has a code.
+                error.is_none_or(|error| error.kind() != redis::ErrorKind::AuthenticationFailed)
+            }
+            Self::ConnectTimeout { .. } | Self::Lost { .. } | Self::TimedOut => true,
+            Self::Refused { code, .. } => matches!(code.as_str(), "LOADING" | "MASTERDOWN"),
+            _ => false,
+        }
+    }
+
     /// Whether another server of the cluster may serve the slot by now.
     pub(crate) fn may_have_moved(&self) -> bool {
         match self {

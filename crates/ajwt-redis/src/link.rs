@@ -63,7 +63,13 @@ struct Connected {
 pub(crate) struct Link {
     dial: Arc<Dial>,
     attempt: Mutex<Attempt>,
+    losses: Arc<Losses>,
 }
+
+/// When a connection to a server was last lost, for all links to it: what took the one, a failover perhaps, may have
+/// taken each that nothing came on since.
+#[derive(Default)]
+pub(crate) struct Losses(Mutex<Option<Instant>>);
 
 struct Attempt {
     number: u64,
@@ -75,9 +81,9 @@ struct Attempt {
 type Outcome = Shared<BoxFuture<'static, Result<Connected, RedisFault>>>;
 
 impl Link {
-    pub(crate) fn new(dial: Arc<Dial>) -> Self {
+    pub(crate) fn new(dial: Arc<Dial>, losses: Arc<Losses>) -> Self {
         let attempt = Mutex::new(Attempt::new(0, &dial, Instant::now()));
-        Self { dial, attempt }
+        Self { dial, attempt, losses }
     }
 
     /// Waits until there is a connection.
@@ -96,13 +102,17 @@ impl Link {
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
         let (number, mut connected) = match self.connected_by_now() {
-            Some(connected) => connected,
-            None => {
+            Some((number, connected)) if !self.losses.took(&connected) => (number, connected),
+            gone => {
+                if let Some((number, _)) = gone {
+                    self.replace(number);
+                }
                 waiting.get_or_insert_with(Instant::now);
                 timeout_at(deadline, self.connected()).await.map_err(|_| RedisFault::TimedOut)??
             }
         };
         let run_id = connected.run_id.as_deref();
+        let sent = Instant::now();
         let answer = ask(&mut connected.connection, deadline, commands(run_id)).await;
         if answer.is_ok() {
             connected.hear();
@@ -119,7 +129,11 @@ impl Link {
             Ok(_) => false,
         };
         if is_over {
-            self.replace(number);
+            // If something came on another link while this one was silent, that one was not lost with it.
+            let lost = if matches!(read, Err(RedisFault::TimedOut)) { sent } else { Instant::now() };
+            if self.replace(number) {
+                self.losses.add(lost);
+            }
         }
         read
     }
@@ -161,14 +175,29 @@ impl Link {
         (attempt.number, attempt.began, attempt.outcome.clone())
     }
 
-    /// Connects anew, unless somebody did already. What runs on the old connection may end there. A
+    /// Connects anew, unless somebody did already, which is `false`. What runs on the old connection may end there. A
     /// server that can be reached and refuses every command is not flooded with connections.
-    fn replace(&self, number: u64) {
+    fn replace(&self, number: u64) -> bool {
         let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
-        if attempt.number == number {
-            let not_before = attempt.began + PAUSE;
-            *attempt = Attempt::new(number.wrapping_add(1), &self.dial, not_before);
+        if attempt.number != number {
+            return false;
         }
+        let not_before = attempt.began + PAUSE;
+        *attempt = Attempt::new(number.wrapping_add(1), &self.dial, not_before);
+        true
+    }
+}
+
+impl Losses {
+    fn add(&self, lost: Instant) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last).max(Some(lost));
+    }
+
+    /// Whether the last loss may have been that of this connection, too.
+    fn took(&self, connected: &Connected) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|lost| *connected.heard.lock().unwrap_or_else(PoisonError::into_inner) < lost)
     }
 }
 

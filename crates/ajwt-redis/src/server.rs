@@ -27,6 +27,9 @@ pub(crate) struct Server {
     claims: Claims,
     /// Which it is of, if it is of any.
     cluster: Weak<Cluster>,
+    /// Requests that began by then need not have the marks of its buckets written: that is under way, at most until
+    /// then, or was over then.
+    marked: Mutex<Option<Instant>>,
 }
 
 /// The way to it.
@@ -43,7 +46,8 @@ impl Server {
     pub(crate) fn new(dial: Dial, terms: &Arc<Terms>, cluster: Weak<Cluster>) -> Arc<Self> {
         let dial = Arc::new(dial);
         let waits = terms.replicas.is_some();
-        let way = if waits { Way::Lanes(Lanes::new(&dial)) } else { Way::Shared(Link::new(dial)) };
+        let way =
+            if waits { Way::Lanes(Lanes::new(&dial)) } else { Way::Shared(Link::new(dial, Arc::default())) };
         Self::reached(way, terms, cluster)
     }
 
@@ -55,7 +59,7 @@ impl Server {
     }
 
     fn reached(way: Way, terms: &Arc<Terms>, cluster: Weak<Cluster>) -> Arc<Self> {
-        Arc::new(Self { way, claims: Claims::new(Arc::clone(terms)), cluster })
+        Arc::new(Self { way, claims: Claims::new(Arc::clone(terms)), cluster, marked: Mutex::new(None) })
     }
 
     pub(crate) async fn connect(&self) -> Result<(), RedisFault> {
@@ -100,6 +104,24 @@ impl Server {
             cluster.refresh_soon();
         }
         answer
+    }
+
+    /// Whether the marks of its buckets are to be written, until this deadline, for a request that began then.
+    pub(crate) fn begin_marking(&self, began: Instant, deadline: Instant) -> bool {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        if marked.is_some_and(|marked| began <= marked) {
+            return false;
+        }
+        *marked = Some(deadline);
+        true
+    }
+
+    /// Whoever began it with this deadline is done. If its runtime ended or stalls, the deadline ends it.
+    pub(crate) fn end_marking(&self, deadline: Instant) {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        if *marked == Some(deadline) {
+            *marked = Some(Instant::now());
+        }
     }
 
     /// Waits until something can be sent.
@@ -178,7 +200,8 @@ pub(crate) struct Lane<'a> {
 
 impl Lanes {
     fn new(dial: &Arc<Dial>) -> Self {
-        let free = (0..LANES).map(|_| Arc::new(Link::new(Arc::clone(dial)))).collect();
+        let losses = Arc::default();
+        let free = (0..LANES).map(|_| Arc::new(Link::new(Arc::clone(dial), Arc::clone(&losses)))).collect();
         Self { free: Mutex::new(free), permits: Semaphore::new(LANES) }
     }
 

@@ -158,7 +158,9 @@ impl RedisNonceBackendBuilder {
     /// While a slot is being moved, and for 25 s after, tokens of its bucket are refused.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect), for all primaries.
+    /// As [`connect`](Self::connect), for each primary; but those that cannot be reached are only warned of in the log
+    /// where another one can be. Such a primary is checked when it is reached later, and what is wrong with it is the
+    /// error of its tokens then.
     pub async fn connect_cluster(self, urls: &[&str]) -> Result<RedisNonceBackend, ConnectError> {
         let seeds = self.infos(urls)?;
         let terms = self.terms(true)?;

@@ -69,7 +69,7 @@ fn several(label: &str, count: usize) -> Vec<NonceUse> {
 }
 
 /// How often the server has carried out a command.
-fn calls(server: &RedisServer, command: &str) -> u64 {
+pub(crate) fn calls(server: &RedisServer, command: &str) -> u64 {
     let all: String = server.ask("INFO commandstats");
     let begin = format!("cmdstat_{command}:calls=");
     // One that was never called is not there.

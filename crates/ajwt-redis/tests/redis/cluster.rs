@@ -1,6 +1,10 @@
 //! Three primaries: how nonces spread, and what is noticed when one of them forgets.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{NonceBackend as _, NonceError, NonceOutcome, NonceUse, testing};
@@ -11,7 +15,14 @@ use ajwt_test_servers::{
 #[cfg(feature = "tls")]
 use ajwt_test_servers::{redis::tls::tls_port, tls::Authority};
 
-use crate::{builder, fresh, recovers, told, use_now};
+use crate::{
+    batches::{calls, runtime},
+    builder,
+    eviction::Log,
+    fault, fresh, may_have_been_used, recovers,
+    slots::tag_of,
+    told, use_ahead, use_now,
+};
 
 /// Enough for each of 256 buckets.
 const NONCES: usize = 4096;
@@ -105,7 +116,7 @@ async fn the_servers_of_a_cluster_share_the_nonces() {
     assert!(sizes.iter().all(|size| *size > NONCES / 5), "{sizes:?}");
 }
 
-/// A bucket without a mark may have lost it with its data: nobody but its first token writes another.
+/// A bucket without a mark may have lost it with its data: nobody but a token writes another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_marked_in_part_is_not_new() {
     let cluster = RedisCluster::start();
@@ -142,6 +153,103 @@ async fn an_emptied_server_of_the_cluster_is_noticed_and_the_others_go_on() {
     assert!((60..=110).contains(&marks), "{lost} keys were lost, {} nonces are refused", refused.len());
 }
 
+/// The marks of a server, by their keys.
+fn marks(server: &RedisServer) -> BTreeMap<String, String> {
+    let keys: Vec<String> = server.ask("KEYS test/*since");
+    keys.into_iter().map(|key| (key.clone(), server.ask(&format!("GET {key}")))).collect()
+}
+
+/// The key of the mark of a nonce's bucket.
+fn mark_of(nonce: &NonceUse) -> String {
+    format!("test/{{{}}}since", tag_of(nonce))
+}
+
+/// Else each bucket would refuse tokens from its own next request on: where those are few, for as long as the last of
+/// the buckets waits for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_claim_marks_all_buckets_of_a_server_that_was_restarted() {
+    let mut cluster = RedisCluster::start();
+    let backend = cluster.new_backend(builder()).await;
+    let before: Vec<_> = cluster.servers.iter().map(marks).collect();
+    cluster.servers[0].restart();
+    cluster.until("it is back", || {
+        let up = |server: &RedisServer| server.ask::<String>("CLUSTER INFO").contains("cluster_state:ok");
+        cluster.servers.iter().all(up)
+    });
+    let server = &cluster.servers[0];
+    assert_eq!(marks(server), BTreeMap::new(), "it is empty");
+    let nonces = nonces("restarted");
+    let nonce = nonces.iter().find(|nonce| before[0].contains_key(&mark_of(nonce))).expect("one of its");
+    // At first the connection is found broken.
+    let mut errors = Vec::new();
+    loop {
+        match backend.consume(nonce).await {
+            Err(NonceError::MayHaveBeenUsed { .. }) => break,
+            Ok(outcome) => panic!("{outcome:?}"),
+            Err(error) => errors.push(told(&error)),
+        }
+        assert!(errors.len() < 200, "{errors:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let is_marked = || server.ask::<Vec<String>>("KEYS test/*since").len() == before[0].len();
+    cluster.until("all of its buckets are marked", is_marked);
+    let after: Vec<_> = cluster.servers.iter().map(marks).collect();
+    assert!(after[0].keys().eq(before[0].keys()), "{after:?}");
+    assert_eq!(after[1..], before[1..], "those of the other servers stay");
+    let run_id = server.info("server", "run_id");
+    for (key, mark) in &after[0] {
+        let (since, process) = mark.split_once(' ').expect("a mark");
+        assert_eq!(process, run_id, "{key}");
+        let since: i64 = since.parse().expect("a number");
+        assert!(since >= nonce.now().as_millis(), "{key} is dated back: {mark}");
+    }
+    // None of the buckets has anything to notice any more.
+    for number in 0..300 {
+        fresh(&backend, &use_ahead(&format!("later {number}"))).await;
+    }
+}
+
+/// What is asked for all buckets of a server changes nothing where nothing was lost, whosever word is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_lost_its_mark_leaves_those_of_the_others() {
+    let cluster = RedisCluster::start();
+    cluster.new_backend(builder()).await;
+    let server = &cluster.servers[0];
+    let before = marks(server);
+    let nonces = nonces("lost");
+    let nonce = nonces.iter().find(|nonce| before.contains_key(&mark_of(nonce))).expect("one of its");
+    let lost = mark_of(nonce);
+    for settings in [builder(), builder().trust_persistence()] {
+        let backend = cluster.connect(settings).await;
+        server.ask::<()>(&format!("DEL {lost}"));
+        let asked = calls(server, "eval");
+        may_have_been_used(&backend, nonce).await;
+        cluster.until("all are asked for", || calls(server, "eval") - asked >= before.len() as u64);
+        let mut after = marks(server);
+        let new = after.insert(lost.clone(), before[&lost].clone());
+        assert!(new.as_ref().is_some_and(|new| *new != before[&lost]), "{new:?}");
+        assert_eq!(after, before);
+    }
+}
+
+/// Not once for each bucket.
+#[test]
+fn a_server_that_forgot_is_told_once() {
+    let cluster = RedisCluster::start();
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime().block_on(async {
+            let backend = cluster.new_backend(builder()).await;
+            cluster.servers[0].ask::<()>("FLUSHALL");
+            let refused = those(&backend, &nonces("forgotten"), is_refused).await;
+            assert!(refused.len() > NONCES / 5, "{} are refused", refused.len());
+        });
+    });
+    let log = log.text();
+    assert_eq!(log.matches("was emptied").count(), 1, "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_server_of_the_cluster_holds_nothing_else_up_and_comes_back() {
     let mut cluster = RedisCluster::start();
@@ -175,6 +283,89 @@ async fn a_dead_server_of_the_cluster_holds_nothing_else_up_and_comes_back() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(refused, unknown);
+}
+
+/// What was lost must not keep new processes from what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_starts_while_a_server_of_the_cluster_is_down_and_checks_it_when_it_is_back() {
+    let mut cluster = RedisCluster::start();
+    cluster.new_backend(builder()).await;
+    for server in &cluster.servers {
+        server.ask::<()>("CONFIG SET cluster-require-full-coverage no");
+    }
+    let lost = marks(&cluster.servers[0]);
+    cluster.servers[0].kill();
+    let backend = cluster.connect(builder()).await;
+    let nonces: Vec<_> = nonces("started").into_iter().take(300).collect();
+    let (its, others): (Vec<_>, Vec<_>) =
+        nonces.into_iter().partition(|nonce| lost.contains_key(&mark_of(nonce)));
+    for nonce in &others {
+        fresh(&backend, nonce).await;
+    }
+    let its = its.first().expect("one of its");
+    let unreachable = fault(&backend, its).await;
+    assert!(matches!(unreachable, Some(RedisFault::Unreachable { .. })), "{unreachable:?}");
+    let unreachable = backend.initialise().await.expect_err("an error");
+    assert!(matches!(unreachable, RedisFault::Unreachable { .. }), "{unreachable:?}");
+
+    // What says that a server must not be used is an error as ever.
+    evict(&cluster.servers[1], true);
+    let urls = cluster.urls();
+    let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+    let error = builder().connect_cluster(&urls).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::Server(RedisFault::Evicts { .. })), "{error}");
+    evict(&cluster.servers[1], false);
+
+    // The one that was never reached is checked before a token counts there.
+    cluster.servers[0].restart();
+    evict(&cluster.servers[0], true);
+    let is_back = || cluster.servers[0].ask::<String>("CLUSTER INFO").contains("cluster_state:ok");
+    cluster.until("it is back", is_back);
+    let mut last = None;
+    for _ in 0..200 {
+        last = fault(&backend, its).await;
+        if matches!(last, Some(RedisFault::Evicts { .. })) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(matches!(last, Some(RedisFault::Evicts { .. })), "{last:?}");
+    assert_eq!(cluster.servers[0].ask::<usize>("DBSIZE"), 0);
+    evict(&cluster.servers[0], false);
+    for _ in 0..200 {
+        match backend.consume(its).await {
+            // It is empty.
+            Err(NonceError::MayHaveBeenUsed { .. }) => return,
+            Ok(outcome) => panic!("{outcome:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    panic!("it is not used without eviction");
+}
+
+/// Makes it a server that may evict nonces, or none.
+fn evict(server: &RedisServer, may_evict: bool) {
+    let (policy, maxmemory) = if may_evict { ("allkeys-lru", "100mb") } else { ("noeviction", "0") };
+    server.ask::<()>(&format!("CONFIG SET maxmemory {maxmemory}"));
+    server.ask::<()>(&format!("CONFIG SET maxmemory-policy {policy}"));
+}
+
+/// Their replicas tell where they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_none_of_whose_primaries_can_be_reached_is_an_error() {
+    let mut cluster = RedisCluster::start_with(6);
+    let is_primary = |server: &RedisServer| server.info("replication", "role") == "master";
+    let replica = cluster.servers.iter().find(|server| !is_primary(server)).expect("a replica").url();
+    let (primaries, replicas): (Vec<usize>, Vec<usize>) =
+        (0..6).partition(|server| is_primary(&cluster.servers[*server]));
+    for server in replicas {
+        cluster.servers[server].ask::<()>("CONFIG SET cluster-replica-no-failover yes");
+    }
+    for server in primaries {
+        cluster.servers[server].kill();
+    }
+    let error = builder().connect_cluster(&[&replica]).await.expect_err("an error");
+    assert!(matches!(error, ConnectError::Server(RedisFault::Unreachable { .. })), "{error}");
 }
 
 /// A replica takes over without the last writes. Its mark is of another process.
@@ -233,7 +424,7 @@ async fn a_replica_that_takes_over_does_not_make_used_tokens_good() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!((30..=110).contains(&refused), "{refused} of 200 are refused");
-    // A bucket of that server that none of them was in is noticed by the first token that is.
+    // A bucket of that server that none of them was in was marked with theirs, or is by the first token that is.
     recovers(&Arc::new(backend), "later").await;
 }
 

@@ -300,6 +300,6 @@ async fn servers_that_lost_their_slots_are_errors() {
 }
 
 /// The hash tag of a nonce's bucket: its last byte.
-fn tag_of(nonce: &NonceUse) -> String {
+pub(crate) fn tag_of(nonce: &NonceUse) -> String {
     format!("{:02x}", nonce.key().as_bytes()[31])
 }
