@@ -494,6 +494,7 @@ macro_rules! store_tests {
             used_nonces_survive_a_restart
             an_emptied_table_makes_no_used_token_good_again
             a_new_table_trusts_no_token_from_before_it_unless_told_to
+            a_mark_that_lies_ahead_goes_with_the_rows
             a_row_that_is_too_long_is_skipped_and_not_read_whole
             expired_rows_are_removed_in_batches_and_live_ones_stay
             one_batch_writes_each_key_once
