@@ -112,6 +112,8 @@ impl MySqlRepository {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        // What it holds is dated by the other one.
+        self.polling = Arc::default();
         self
     }
 
@@ -306,7 +308,8 @@ impl RevisionSource for MySqlRepository {
             sqlx::query_scalar(REVISION).fetch_optional(connection).await
         };
         let leave = async |connection: &mut MySqlConnection| connection.execute("ROLLBACK").await.map(drop);
-        self.polling.run(&self.pool, leave, read).await.map_err(failed("reading the revision"))
+        let now = self.clock.monotonic();
+        self.polling.run(&self.pool, now, leave, read).await.map_err(failed("reading the revision"))
     }
 }
 

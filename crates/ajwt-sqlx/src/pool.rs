@@ -13,6 +13,10 @@ pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long a connection may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a connection is kept out of the pool before another takes its place. After a switch by DNS the old server
+/// may go on answering over it, and knows nothing of what changes on the new one.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
 /// A connection that goes back to the pool only when its statement came to an end.
 ///
 /// The engine gives up on a store that does not answer, and drops the statement under way. sqlx
@@ -66,35 +70,54 @@ impl<DB: Database> Drop for Lease<DB> {
 
 /// A connection that is kept out of the pool for one purpose, which then never waits behind requests.
 /// It is taken from the pool, so that whatever an application does to its connections was done to it.
-pub(crate) struct Reserved<DB: Database>(Mutex<Option<DB::Connection>>);
+pub(crate) struct Reserved<DB: Database>(Mutex<Option<Kept<DB>>>);
+
+struct Kept<DB: Database> {
+    connection: DB::Connection,
+    /// By the monotonic clock.
+    since: Duration,
+}
 
 impl<DB: Database> Reserved<DB> {
-    /// Runs a read, and again on a new connection if the kept one has broken. A connection that is taken from the
-    /// pool may be within a transaction of others, in which nothing would change any more: `leave` ends it.
+    /// Runs a read at `now` of a monotonic clock, and again on a new connection if the kept one has broken. A
+    /// connection that is taken from the pool may be within a transaction of others, in which nothing would change
+    /// any more: `leave` ends it.
     pub(crate) async fn run<T>(
         &self,
         pool: &Pool<DB>,
+        now: Duration,
         leave: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), sqlx::Error>,
         read: impl AsyncFn(&mut DB::Connection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
         let mut slot = self.0.lock().await;
         // Taken out: a read that is given up leaves no connection behind that has not answered.
-        if let Some(mut connection) = slot.take() {
-            let result = read(&mut connection).await;
-            if !is_unusable(&result) {
-                *slot = Some(connection);
-                return result;
+        if let Some(mut kept) = slot.take() {
+            // One that is old is not asked first: there is one wait. Nor is it given up for a place in a line.
+            if now.saturating_sub(kept.since) < KEPT_FOR || has_none_to_give(pool) {
+                let result = read(&mut kept.connection).await;
+                if !is_unusable(&result) {
+                    *slot = Some(kept);
+                    return result;
+                }
+                drop_broken(pool).await;
+            } else {
+                // Servers complain of those that end without a word.
+                tokio::spawn(tokio::time::timeout(PING_TIMEOUT, kept.connection.close()));
             }
-            drop_broken(pool).await;
         }
         let mut connection = pool.acquire().await?.detach();
         leave(&mut connection).await?;
         let result = read(&mut connection).await;
         if !is_unusable(&result) {
-            *slot = Some(connection);
+            *slot = Some(Kept { connection, since: now });
         }
         result
     }
+}
+
+/// Whether all connections are in use, and there may be no more.
+fn has_none_to_give<DB: Database>(pool: &Pool<DB>) -> bool {
+    pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections()
 }
 
 impl<DB: Database> Default for Reserved<DB> {

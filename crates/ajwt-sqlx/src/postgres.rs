@@ -128,6 +128,8 @@ impl PostgresRepository {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        // What it holds is dated by the other one.
+        self.polling = Arc::default();
         self
     }
 
@@ -314,7 +316,8 @@ impl RevisionSource for PostgresRepository {
             sqlx::query_scalar(REVISION).fetch_optional(connection).await
         };
         let leave = async |connection: &mut PgConnection| connection.begin().await?.rollback().await;
-        self.polling.run(&self.pool, leave, read).await.map_err(failed("reading the revision"))
+        let now = self.clock.monotonic();
+        self.polling.run(&self.pool, now, leave, read).await.map_err(failed("reading the revision"))
     }
 
     /// Listens for the notification that comes with each change. It also returns when listening
