@@ -13,7 +13,7 @@ use std::{
 
 use ajwt_core::{Claims, Nonce, PrivateKey, SignedToken, Timestamp, Token, Username};
 use ajwt_server::{
-    AdminError, Authenticator, BatchedUsage, Clock, Freshness, KeyAdmin, KeySource, KeyedUser as _,
+    AdminError, Authenticator, BatchedUsage, Clock, Freshness, KeyAdmin, KeySource, KeyedUser as _, MAX_KEYS,
     MAX_TRUSTS, MockClock, NewKey, NonceBackend, NonceError, NonceOutcome, NonceUse, Reason, RepositoryError,
     RevisionSource, SystemClock, TrustedUrls, UsageRecorder as _, User, UserRepository, testing,
 };
@@ -501,6 +501,8 @@ macro_rules! store_tests {
             each_change_is_noted_with_its_actor
             a_change_that_cannot_be_noted_is_not_made
             no_more_trusts_are_added_than_count
+            no_more_keys_are_added_than_count
+            of_keys_that_plain_sql_adds_the_newest_that_live_count
         }
     };
 }
