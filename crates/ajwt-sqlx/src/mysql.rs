@@ -61,8 +61,9 @@ impl MySqlRepository {
     /// settings for a service: at most ten connections, and no wait for one that is longer than
     /// 1.5 s. For other settings make a pool and use [`new`](Self::new), preferably with
     /// `test_before_acquire(false)`: a ping before each statement is half its cost, and a read is
-    /// tried again when its connection turns out to have broken. A parameter that sqlx does not know is
-    /// refused.
+    /// tried again when its connection turns out to have broken. Connections that were idle for half a minute are
+    /// asked before they are used, which in a pool of your own is for `before_acquire` to do. A parameter that sqlx
+    /// does not know is refused.
     ///
     /// # Errors
     /// [`ConnectError`] that says whether the URL or the server is at fault.
@@ -71,6 +72,7 @@ impl MySqlRepository {
         let pool = MySqlPoolOptions::new()
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, metadata| Box::pin(pool::may_be_used(connection, metadata.idle_for)))
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     for sql in SESSION {

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use ajwt_server::RepositoryError;
-use sqlx::{Connection as _, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
+use sqlx::{Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
 use tokio::sync::Mutex;
 
 /// How long a request waits for a connection of a pool that we open: less than the engine waits
@@ -12,6 +12,10 @@ pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long a connection may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// After so long without use a connection is asked whether it is there before it is handed out: a firewall may have
+/// forgotten it. Under load none is idle for so long.
+const ASKED_AFTER: Duration = Duration::from_secs(30);
 
 /// How long a connection is kept out of the pool before another takes its place. After a switch by DNS the old server
 /// may go on answering over it, and knows nothing of what changes on the new one.
@@ -209,14 +213,57 @@ pub(crate) async fn drop_broken<DB: Database>(pool: &Pool<DB>) {
         // If whoever asked for this is given up meanwhile, it is closed like one that does not answer.
         let mut lease = Lease(Some(connection));
         let Some(connection) = &mut lease.0 else { return };
-        if matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
+        if answers(&mut **connection).await {
             lease.end();
         }
     }
+}
+
+/// Whether a connection that was idle for so long may be handed out. If not, the pool closes it and makes another.
+pub(crate) async fn may_be_used<C: Connection>(
+    connection: &mut C,
+    idle_for: Duration,
+) -> Result<bool, sqlx::Error> {
+    Ok(idle_for < ASKED_AFTER || answers(connection).await)
+}
+
+async fn answers<C: Connection>(connection: &mut C) -> bool {
+    matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())))
 }
 
 /// Back to the pool, which takes no broken one: it waits for an answer first, and by itself does so without
 /// a limit, in which the connection's place is taken. So this is what dropping it does, with one.
 fn give_back<DB: Database>(mut connection: PoolConnection<DB>) {
     tokio::spawn(tokio::time::timeout(PING_TIMEOUT, connection.return_to_pool()));
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use ajwt_test_servers::sql;
+    use sqlx::PgConnection;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_was_cut_while_it_was_idle_is_handed_out_only_unasked() {
+        let url = format!("{}/postgres", sql::shared("AJWT_TEST_POSTGRES"));
+        let mut connection = PgConnection::connect(&url).await.expect("connected");
+        let mut other = PgConnection::connect(&url).await.expect("connected");
+        // It waits for an answer half a second: a machine that stalls gets more attempts.
+        let mut answered = false;
+        for _ in 0..20 {
+            answered |= may_be_used(&mut other, ASKED_AFTER).await.expect("told");
+        }
+        assert!(answered, "it is there");
+
+        let ask = sqlx::query_scalar("SELECT pg_backend_pid()");
+        let pid: i32 = ask.fetch_one(&mut connection).await.expect("read");
+        let mut ending = PgConnection::connect(&url).await.expect("connected");
+        let end = sqlx::query_scalar("SELECT pg_terminate_backend($1, 10000)").bind(pid);
+        let ended: bool = end.fetch_one(&mut ending).await.expect("run");
+        assert!(ended);
+        let just_under = ASKED_AFTER.saturating_sub(Duration::from_millis(1));
+        assert!(may_be_used(&mut connection, just_under).await.expect("told"), "under load none is asked");
+        assert!(!may_be_used(&mut connection, ASKED_AFTER).await.expect("told"));
+    }
 }
