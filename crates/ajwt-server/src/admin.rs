@@ -41,11 +41,12 @@ pub trait KeyAdmin: Debug + Send + Sync + 'static {
     /// [`AdminError::Repository`].
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError>;
 
-    /// Adds a key.
+    /// Adds a key. At most [`MAX_KEYS`](crate::MAX_KEYS) of a user count that are neither revoked nor expired, so
+    /// one more is refused: it would take the place of the oldest without a word.
     ///
     /// # Errors
     /// [`AdminError::UnknownUser`]; [`AdminError::DuplicateKey`] if the user has that key already,
-    /// revoked or not; [`AdminError::Repository`].
+    /// revoked or not; [`AdminError::TooManyKeys`]; [`AdminError::Repository`].
     async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError>;
 
     /// All keys of a user, newest first, revoked and expired ones too.
@@ -244,6 +245,13 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
+    /// Whether it takes one of the [`MAX_KEYS`](crate::MAX_KEYS) places of its user: it is neither revoked nor expired
+    /// by now.
+    #[must_use]
+    pub fn counts(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
+
     /// A record of a key that was just added.
     #[must_use]
     pub fn new(id: i64, key: &NewKey, created_at: Timestamp) -> Self {
@@ -325,6 +333,16 @@ pub enum AdminError {
     DuplicateKey {
         /// The key's fingerprint.
         fingerprint: String,
+    },
+    /// The user has as many keys as count, or, where others wrote to the store, more.
+    #[error(
+        "the user has {keys} keys that are neither revoked nor expired, and at most {max} of a user count; revoke or remove keys until fewer than {max} are left"
+    )]
+    TooManyKeys {
+        /// Keys that the user has, without those that are revoked or expired.
+        keys: usize,
+        /// Keys that count.
+        max: usize,
     },
     /// The user has no trust of this id.
     #[error("the user has no trusted URL {id}")]

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 
 use crate::{KeySource, RepositoryError, StoredKey};
 
-/// Keys of a user that are looked at.
-pub(crate) const MAX_KEYS: usize = 32;
+/// Keys of a user that are looked at: the newest of those that are not revoked.
+pub const MAX_KEYS: usize = 32;
 
 /// Trusted URLs of a user that are looked at: the newest.
 pub const MAX_TRUSTS: usize = 32;
@@ -187,7 +187,8 @@ pub trait KeyedUser: Debug + Send + Sync + 'static {
     /// Whether the user may authenticate at all.
     fn is_active(&self) -> bool;
 
-    /// The user's own keys, newest first, the revoked left out; at most the 32 newest.
+    /// The user's own keys, newest first, the revoked left out, and perhaps the expired; at most the
+    /// [`MAX_KEYS`] newest.
     fn keys(&self) -> &[StoredKey];
 
     /// The JWKS URLs that are trusted to name this user's keys, newest first. A store that

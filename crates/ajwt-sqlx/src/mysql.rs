@@ -61,8 +61,9 @@ impl MySqlRepository {
     /// settings for a service: at most ten connections, and no wait for one that is longer than
     /// 1.5 s. For other settings make a pool and use [`new`](Self::new), preferably with
     /// `test_before_acquire(false)`: a ping before each statement is half its cost, and a read is
-    /// tried again when its connection turns out to have broken. A parameter that sqlx does not know is
-    /// refused.
+    /// tried again when its connection turns out to have broken. Connections that were idle for half a minute are
+    /// asked before they are used, which in a pool of your own is for `before_acquire` to do. A parameter that sqlx
+    /// does not know is refused.
     ///
     /// # Errors
     /// [`ConnectError`] that says whether the URL or the server is at fault.
@@ -71,6 +72,7 @@ impl MySqlRepository {
         let pool = MySqlPoolOptions::new()
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, metadata| Box::pin(pool::may_be_used(connection, metadata.idle_for)))
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     for sql in SESSION {
@@ -108,10 +110,12 @@ impl MySqlRepository {
         self
     }
 
-    /// On this clock, which dates changes.
+    /// On this clock, which dates changes and says which keys have expired: the engine's.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        // What it holds is dated by the other one.
+        self.polling = Arc::default();
         self
     }
 
@@ -283,10 +287,14 @@ impl UserRepository for MySqlRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
+        let now = self.clock.now().as_millis();
         let read = async |connection: &mut MySqlConnection| {
             let mut find = sqlx::query(self.sql.find_user.clone());
             for _ in 0..3 {
                 find = self.bind_name(find, username);
+            }
+            if !self.schema.is_django() {
+                find = find.bind(now);
             }
             if_storable(find.fetch_all(connection).await)
         };
@@ -306,7 +314,8 @@ impl RevisionSource for MySqlRepository {
             sqlx::query_scalar(REVISION).fetch_optional(connection).await
         };
         let leave = async |connection: &mut MySqlConnection| connection.execute("ROLLBACK").await.map(drop);
-        self.polling.run(&self.pool, leave, read).await.map_err(failed("reading the revision"))
+        let now = self.clock.monotonic();
+        self.polling.run(&self.pool, now, leave, read).await.map_err(failed("reading the revision"))
     }
 }
 
@@ -428,6 +437,8 @@ impl KeyAdmin for MySqlRepository {
                 return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
             }
             let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
+            let keys = self.list_keys(connection, username).await.map_err(&failed)?;
+            schema::check_keys(&keys, id, now)?;
             let entry = Entry::added_key(id, fingerprint);
             self.note(connection, username, now, &entry).await.map_err(&failed)?;
             let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };

@@ -2,7 +2,7 @@ use std::{
     fmt::Debug,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,9 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long one removal may take, or a connection that went silent would end them all.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two looks at the mark for what is refused by it, in milliseconds.
+const LOOK_ANEW_MS: u64 = 1000;
 
 const NOT_BEGUN: &str = "this server's clock is more than a minute ahead of the database's (set the clocks), or the \
     table was emptied once more";
@@ -78,13 +81,14 @@ struct Shared<T> {
     clock: Arc<dyn Clock>,
     /// Milliseconds since the Unix epoch, or [`UNKNOWN`].
     since: AtomicI64,
+    /// When that was read last, in milliseconds of the monotonic clock.
+    looked_at: AtomicU64,
 }
 
 impl<T: NonceTable> Nonces<T> {
     /// Panics outside of a tokio runtime with its timer enabled.
     pub(crate) fn new(table: T, clock: Arc<dyn Clock>) -> Self {
-        let since = AtomicI64::new(UNKNOWN);
-        let shared = Arc::new(Shared { table, clock, since });
+        let shared = Arc::new(Shared::new(table, clock));
         let swept = Arc::clone(&shared);
         let sweeper = tokio::spawn(async move {
             loop {
@@ -139,9 +143,21 @@ impl<T> Drop for Nonces<T> {
 }
 
 impl<T: NonceTable> Shared<T> {
+    const fn new(table: T, clock: Arc<dyn Clock>) -> Self {
+        Self { table, clock, since: AtomicI64::new(UNKNOWN), looked_at: AtomicU64::new(0) }
+    }
+
     async fn consume(&self, nonce: &NonceUse, start_rule: StartRule) -> Result<NonceOutcome, NonceError> {
-        let since = self.since().await?;
-        start_rule.check(nonce, since)?;
+        let mut since = self.since().await?;
+        if let Err(refused) = start_rule.check(nonce, since) {
+            // It may have been put right since it was read. What is refused never gets to the statement that would
+            // tell: a mark that lies ahead would be believed until then, whatever stands in the table.
+            if !self.may_look_anew() {
+                return Err(refused);
+            }
+            since = self.read_since().await?;
+            start_rule.check(nonce, since)?;
+        }
         let expires_at = nonce.now().saturating_add(nonce.lifetime()).as_millis();
         let added = self.table.add(nonce.key().as_bytes(), expires_at, since.as_millis()).await;
         match added.map_err(failed("consuming a nonce"))? {
@@ -166,9 +182,21 @@ impl<T: NonceTable> Shared<T> {
         }
     }
 
+    /// One of those who ask at once is told that it may, and each a while after the last.
+    fn may_look_anew(&self) -> bool {
+        let (now, last) = (self.monotonic_ms(), self.looked_at.load(Ordering::Relaxed));
+        now.saturating_sub(last) >= LOOK_ANEW_MS
+            && self.looked_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Reads it anew. A table that lost the mark is whole from now on.
     async fn read_since(&self) -> Result<Timestamp, RepositoryError> {
         let failed = failed("reading since when the nonce table is whole");
+        self.looked_at.store(self.monotonic_ms(), Ordering::Relaxed);
         let mut since = self.table.since().await.map_err(&failed)?;
         if since.is_none() {
             self.table.begin(self.clock.now().as_millis()).await.map_err(&failed)?;
@@ -202,5 +230,70 @@ impl<T: NonceTable> Shared<T> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use ajwt_server::{MockClock, testing};
+
+    use super::*;
+
+    /// Whole since a time ahead, until it is told otherwise.
+    #[derive(Debug)]
+    struct Table {
+        since: AtomicI64,
+        reads: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl NonceTable for Table {
+        async fn add(&self, _: &[u8; 32], _: i64, since: i64) -> Result<Added, sqlx::Error> {
+            let is_whole = since == self.since.load(Ordering::Relaxed);
+            Ok(if is_whole { Added::Yes } else { Added::WasThereOrEmptied })
+        }
+
+        async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            Ok(Some(self.since.load(Ordering::Relaxed)))
+        }
+
+        async fn begin(&self, _: i64) -> Result<(), sqlx::Error> {
+            Ok(())
+        }
+
+        async fn remove_expired(&self, _: i64) -> Result<u64, sqlx::Error> {
+            Ok(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_has_the_mark_read_once_a_second() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let clock = MockClock::new(now);
+        let ahead = now.saturating_add(Duration::from_secs(86_400)).as_millis();
+        let table = Table { since: AtomicI64::new(ahead), reads: AtomicUsize::new(0) };
+        let shared = Shared::new(table, Arc::new(clock.clone()));
+        let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+        let consume = async || {
+            let now = clock.now();
+            let nonce = testing::nonce_use("guido", now.as_secs(), "a nonce", now, tolerance, margin);
+            shared.consume(&nonce, StartRule::default()).await
+        };
+        for second in 1..=3 {
+            for _ in 0..100 {
+                let answer = consume().await;
+                assert!(matches!(answer, Err(NonceError::MayHaveBeenUsed { .. })), "{answer:?}");
+            }
+            assert_eq!(shared.table.reads.load(Ordering::Relaxed), second);
+            clock.advance(Duration::from_millis(999));
+            assert!(consume().await.is_err());
+            assert_eq!(shared.table.reads.load(Ordering::Relaxed), second);
+            clock.advance(Duration::from_millis(1));
+        }
+        shared.table.since.store(0, Ordering::Relaxed);
+        assert_eq!(consume().await.expect("an answer"), NonceOutcome::Fresh);
     }
 }

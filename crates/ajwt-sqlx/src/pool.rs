@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use ajwt_server::RepositoryError;
-use sqlx::{Connection as _, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
+use sqlx::{Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
 use tokio::sync::Mutex;
 
 /// How long a request waits for a connection of a pool that we open: less than the engine waits
@@ -12,6 +12,14 @@ pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long a connection may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// After so long without use a connection is asked whether it is there before it is handed out: a firewall may have
+/// forgotten it. Under load none is idle for so long.
+const ASKED_AFTER: Duration = Duration::from_secs(30);
+
+/// How long a connection is kept out of the pool before another takes its place. After a switch by DNS the old server
+/// may go on answering over it, and knows nothing of what changes on the new one.
+const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// A connection that goes back to the pool only when its statement came to an end.
 ///
@@ -66,35 +74,54 @@ impl<DB: Database> Drop for Lease<DB> {
 
 /// A connection that is kept out of the pool for one purpose, which then never waits behind requests.
 /// It is taken from the pool, so that whatever an application does to its connections was done to it.
-pub(crate) struct Reserved<DB: Database>(Mutex<Option<DB::Connection>>);
+pub(crate) struct Reserved<DB: Database>(Mutex<Option<Kept<DB>>>);
+
+struct Kept<DB: Database> {
+    connection: DB::Connection,
+    /// By the monotonic clock.
+    since: Duration,
+}
 
 impl<DB: Database> Reserved<DB> {
-    /// Runs a read, and again on a new connection if the kept one has broken. A connection that is taken from the
-    /// pool may be within a transaction of others, in which nothing would change any more: `leave` ends it.
+    /// Runs a read at `now` of a monotonic clock, and again on a new connection if the kept one has broken. A
+    /// connection that is taken from the pool may be within a transaction of others, in which nothing would change
+    /// any more: `leave` ends it.
     pub(crate) async fn run<T>(
         &self,
         pool: &Pool<DB>,
+        now: Duration,
         leave: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), sqlx::Error>,
         read: impl AsyncFn(&mut DB::Connection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
         let mut slot = self.0.lock().await;
         // Taken out: a read that is given up leaves no connection behind that has not answered.
-        if let Some(mut connection) = slot.take() {
-            let result = read(&mut connection).await;
-            if !is_unusable(&result) {
-                *slot = Some(connection);
-                return result;
+        if let Some(mut kept) = slot.take() {
+            // One that is old is not asked first: there is one wait. Nor is it given up for a place in a line.
+            if now.saturating_sub(kept.since) < KEPT_FOR || has_none_to_give(pool) {
+                let result = read(&mut kept.connection).await;
+                if !is_unusable(&result) {
+                    *slot = Some(kept);
+                    return result;
+                }
+                drop_broken(pool).await;
+            } else {
+                // Servers complain of those that end without a word.
+                tokio::spawn(tokio::time::timeout(PING_TIMEOUT, kept.connection.close()));
             }
-            drop_broken(pool).await;
         }
         let mut connection = pool.acquire().await?.detach();
         leave(&mut connection).await?;
         let result = read(&mut connection).await;
         if !is_unusable(&result) {
-            *slot = Some(connection);
+            *slot = Some(Kept { connection, since: now });
         }
         result
     }
+}
+
+/// Whether all connections are in use, and there may be no more.
+fn has_none_to_give<DB: Database>(pool: &Pool<DB>) -> bool {
+    pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections()
 }
 
 impl<DB: Database> Default for Reserved<DB> {
@@ -186,14 +213,57 @@ pub(crate) async fn drop_broken<DB: Database>(pool: &Pool<DB>) {
         // If whoever asked for this is given up meanwhile, it is closed like one that does not answer.
         let mut lease = Lease(Some(connection));
         let Some(connection) = &mut lease.0 else { return };
-        if matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
+        if answers(&mut **connection).await {
             lease.end();
         }
     }
+}
+
+/// Whether a connection that was idle for so long may be handed out. If not, the pool closes it and makes another.
+pub(crate) async fn may_be_used<C: Connection>(
+    connection: &mut C,
+    idle_for: Duration,
+) -> Result<bool, sqlx::Error> {
+    Ok(idle_for < ASKED_AFTER || answers(connection).await)
+}
+
+async fn answers<C: Connection>(connection: &mut C) -> bool {
+    matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())))
 }
 
 /// Back to the pool, which takes no broken one: it waits for an answer first, and by itself does so without
 /// a limit, in which the connection's place is taken. So this is what dropping it does, with one.
 fn give_back<DB: Database>(mut connection: PoolConnection<DB>) {
     tokio::spawn(tokio::time::timeout(PING_TIMEOUT, connection.return_to_pool()));
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use ajwt_test_servers::sql;
+    use sqlx::PgConnection;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_was_cut_while_it_was_idle_is_handed_out_only_unasked() {
+        let url = format!("{}/postgres", sql::shared("AJWT_TEST_POSTGRES"));
+        let mut connection = PgConnection::connect(&url).await.expect("connected");
+        let mut other = PgConnection::connect(&url).await.expect("connected");
+        // It waits for an answer half a second: a machine that stalls gets more attempts.
+        let mut answered = false;
+        for _ in 0..20 {
+            answered |= may_be_used(&mut other, ASKED_AFTER).await.expect("told");
+        }
+        assert!(answered, "it is there");
+
+        let ask = sqlx::query_scalar("SELECT pg_backend_pid()");
+        let pid: i32 = ask.fetch_one(&mut connection).await.expect("read");
+        let mut ending = PgConnection::connect(&url).await.expect("connected");
+        let end = sqlx::query_scalar("SELECT pg_terminate_backend($1, 10000)").bind(pid);
+        let ended: bool = end.fetch_one(&mut ending).await.expect("run");
+        assert!(ended);
+        let just_under = ASKED_AFTER.saturating_sub(Duration::from_millis(1));
+        assert!(may_be_used(&mut connection, just_under).await.expect("told"), "under load none is asked");
+        assert!(!may_be_used(&mut connection, ASKED_AFTER).await.expect("told"));
+    }
 }

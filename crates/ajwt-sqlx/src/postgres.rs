@@ -81,8 +81,9 @@ impl PostgresRepository {
     /// settings for a service: at most ten connections, and no wait for one that is longer than
     /// 1.5 s. For other settings make a pool and use [`new`](Self::new), preferably with
     /// `test_before_acquire(false)`: a ping before each statement is half its cost, and a read is
-    /// tried again when its connection turns out to have broken. A parameter that sqlx does not know is
-    /// refused.
+    /// tried again when its connection turns out to have broken. Connections that were idle for half a minute are
+    /// asked before they are used, which in a pool of your own is for `before_acquire` to do. A parameter that sqlx
+    /// does not know is refused.
     ///
     /// # Errors
     /// [`ConnectError`] that says whether the URL or the server is at fault.
@@ -91,6 +92,7 @@ impl PostgresRepository {
         let pool = PgPoolOptions::new()
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, metadata| Box::pin(pool::may_be_used(connection, metadata.idle_for)))
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute(SESSION).await.map(drop) })
             })
@@ -124,10 +126,12 @@ impl PostgresRepository {
         self
     }
 
-    /// On this clock, which dates changes.
+    /// On this clock, which dates changes and says which keys have expired: the engine's.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        // What it holds is dated by the other one.
+        self.polling = Arc::default();
         self
     }
 
@@ -295,8 +299,13 @@ impl UserRepository for PostgresRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
+        let now = self.clock.now().as_millis();
         let read = async |connection: &mut PgConnection| {
-            if_storable(sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await)
+            let mut find = sqlx::query(self.sql.find_user.clone()).bind(username);
+            if !self.schema.is_django() {
+                find = find.bind(now);
+            }
+            if_storable(find.fetch_all(connection).await)
         };
         let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
@@ -314,7 +323,8 @@ impl RevisionSource for PostgresRepository {
             sqlx::query_scalar(REVISION).fetch_optional(connection).await
         };
         let leave = async |connection: &mut PgConnection| connection.begin().await?.rollback().await;
-        self.polling.run(&self.pool, leave, read).await.map_err(failed("reading the revision"))
+        let now = self.clock.monotonic();
+        self.polling.run(&self.pool, now, leave, read).await.map_err(failed("reading the revision"))
     }
 
     /// Listens for the notification that comes with each change. It also returns when listening
@@ -456,6 +466,8 @@ impl KeyAdmin for PostgresRepository {
             }
             let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
             let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
+            let keys = self.list_keys(connection, username).await.map_err(&failed)?;
+            schema::check_keys(&keys, id, now)?;
             let entry = Entry::added_key(id, fingerprint);
             self.note(connection, username, now, &entry).await.map_err(&failed)?;
             let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };

@@ -3,6 +3,8 @@
 
 #[path = "support/hearing.rs"]
 mod hearing;
+#[path = "support/looks.rs"]
+mod looks;
 #[path = "support/mysql_plan.rs"]
 mod mysql_plan;
 #[path = "support/mysql_store.rs"]
@@ -28,7 +30,7 @@ use hearing::PASSWORD;
 use mysql_plan::Explain;
 use mysql_store::SERVER;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, mysql::MySqlPoolOptions};
-use store::{Store, add_guido, database, name};
+use store::{PATIENCE, Store, add_guido, database, name};
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -162,7 +164,8 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         }
         plan
     };
-    let bind = |explain: Explain| (0..6).fold(explain, |explain, _| explain.bind(b"user777".as_slice()));
+    let bind =
+        |explain: Explain| (0..6).fold(explain, |explain, _| explain.bind(b"user777".as_slice())).bind(0_i64);
     let found = plan(include_str!("../src/mysql/tables.rs"), "FIND_USER", bind).await;
     for index in [
         "ajwt_user const ajwt_user_username",
@@ -265,6 +268,19 @@ async fn of_those_in_a_deadlock_at_most_one_is_fresh() {
         "no deadlock: {answers:?}"
     );
     assert_eq!(backend.consume(&one).await.expect("an answer"), NonceOutcome::Replayed);
+}
+
+#[tokio::test]
+async fn a_look_at_the_revision_goes_over_no_connection_of_long_ago() {
+    let (_database, store) = database::<MySqlRepository>().await;
+    let options = store.pool().options().clone().max_connections(1).acquire_timeout(PATIENCE);
+    let connect = store.pool().connect_options();
+    let pool = options.connect_with((*connect).clone()).await.expect("connected");
+    let old = "CREATE TEMPORARY TABLE ajwt_revision AS SELECT 1 AS id, CAST(-1 AS SIGNED) AS revision";
+    looks::a_look_at_the_revision_goes_over_no_connection_of_long_ago(pool, old, |pool, clock| {
+        Arc::new(MySqlRepository::new(pool).with_clock(clock))
+    })
+    .await;
 }
 
 /// The engine gives up on them, and they must not pile up on the server.

@@ -3,6 +3,8 @@
 
 #[path = "support/hearing.rs"]
 mod hearing;
+#[path = "support/looks.rs"]
+mod looks;
 #[path = "support/passwords.rs"]
 mod passwords;
 #[path = "support/plans.rs"]
@@ -28,7 +30,7 @@ use hearing::PASSWORD;
 use postgres_plan::Explain;
 use postgres_store::SERVER;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use store::{Store, add_guido, database, key, name};
+use store::{PATIENCE, Store, add_guido, database, key, name};
 use tempfile::NamedTempFile;
 
 store_tests!(PostgresRepository);
@@ -277,7 +279,7 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
         }
         plan
     };
-    let bind = |explain: Explain| explain.bind("user777");
+    let bind = |explain: Explain| explain.bind("user777").bind(0_i64);
     let found = plan(include_str!("../src/postgres/tables.rs"), "FIND_USER", bind).await;
     for index in ["ajwt_user_username_key", "ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {
         assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
@@ -285,6 +287,19 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
     let bind = |explain: Explain| explain.bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64);
     let consumed = plan(include_str!("../src/postgres/nonce.rs"), "CONSUME", bind).await;
     assert!(consumed.iter().any(|step| step.contains("ajwt_nonce_pkey")), "{consumed:#?}");
+}
+
+#[tokio::test]
+async fn a_look_at_the_revision_goes_over_no_connection_of_long_ago() {
+    let (_database, store) = database::<PostgresRepository>().await;
+    let options = store.pool().options().clone().max_connections(1).acquire_timeout(PATIENCE);
+    let connect = store.pool().connect_options();
+    let pool = options.connect_with((*connect).clone()).await.expect("connected");
+    let old = "CREATE TEMPORARY TABLE ajwt_revision AS SELECT 1 AS id, -1::BIGINT AS revision";
+    looks::a_look_at_the_revision_goes_over_no_connection_of_long_ago(pool, old, |pool, clock| {
+        Arc::new(PostgresRepository::new(pool).with_clock(clock))
+    })
+    .await;
 }
 
 /// The engine gives up on them, and they must not pile up on the server.

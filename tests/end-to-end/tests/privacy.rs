@@ -141,7 +141,7 @@ impl Store {
             ("RSA, 4096 bits", rsa_keys(1, 512)),
             ("RSA, odd lengths", [rsa_keys(1, 257), rsa_keys(2, 511), rsa_keys(1, 1024)].concat()),
             ("of both types", [ed25519_keys(2), rsa_keys(3, 256), rsa_keys(1, 512)].concat()),
-            ("many keys", [ed25519_keys(33), rsa_keys(5, 256), public("many keys")].concat()),
+            ("many keys", [ed25519_keys(28), rsa_keys(3, 256), public("many keys")].concat()),
             ("without keys", Vec::new()),
             ("inactive", [ed25519_keys(5), rsa_keys(1, 256)].concat()),
             ("keys of the past", [ed25519_keys(2), rsa_keys(2, 256)].concat()),

@@ -82,7 +82,7 @@ impl MemoryRepository {
             trusts: trusts.collect(),
             user: Arc::new(User::new(user.username())),
         };
-        account.rebuild(user.username());
+        account.rebuild(user.username(), now);
         self.write().insert(user.username().into(), account);
     }
 
@@ -108,11 +108,12 @@ impl MemoryRepository {
         username: &Username,
         change: impl FnOnce(&mut Account) -> Result<T, AdminError>,
     ) -> Result<T, AdminError> {
+        let now = self.clock.now();
         let mut accounts = self.write();
         let account =
             accounts.get_mut(username.as_str()).ok_or_else(|| AdminError::unknown_user(username))?;
         let result = change(account)?;
-        account.rebuild(username.as_str());
+        account.rebuild(username.as_str(), now);
         Ok(result)
     }
 
@@ -122,10 +123,17 @@ impl MemoryRepository {
 }
 
 impl Account {
-    /// Makes the engine's view anew: the newest first, and no more than count; revoked keys left out.
-    fn rebuild(&mut self, username: &str) {
-        let live = self.keys.iter().rev().filter(|(_, record)| record.revoked_at.is_none());
-        let keys = live
+    /// Makes the engine's view anew: the newest first, and no more than count; revoked keys left out. Expired ones take
+    /// no place of others.
+    fn rebuild(&mut self, username: &str, now: Timestamp) {
+        let live = |record: &KeyRecord| record.revoked_at.is_none();
+        let are_too_many = self.keys.iter().filter(|(_, record)| live(record)).count() > MAX_KEYS;
+        let keys = self
+            .keys
+            .iter()
+            .rev()
+            // Where there is room they stay: whether one has expired is for the engine's clock to say.
+            .filter(|(_, record)| if are_too_many { record.counts(now) } else { live(record) })
             .take(MAX_KEYS)
             .map(|(key, record)| key.clone().with_validity(record.not_before, record.expires_at))
             .collect();
@@ -213,10 +221,15 @@ impl KeyAdmin for MemoryRepository {
     }
 
     async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
-        let record = KeyRecord::new(self.next_id(), key, self.clock.now());
+        let now = self.clock.now();
+        let record = KeyRecord::new(self.next_id(), key, now);
         self.change(username, |account| {
             if account.keys.iter().any(|(_, known)| known.fingerprint == record.fingerprint) {
                 return Err(AdminError::DuplicateKey { fingerprint: record.fingerprint.clone() });
+            }
+            let keys = account.keys.iter().filter(|(_, known)| known.counts(now)).count();
+            if keys >= MAX_KEYS {
+                return Err(AdminError::TooManyKeys { keys, max: MAX_KEYS });
             }
             let stored = StoredKey::new(key.key().clone(), KeySource::Key(record.id));
             account.keys.push((stored, record.clone()));
@@ -350,6 +363,13 @@ mod tests {
 
         let guido = Username::new("guido").expect("a name");
         assert_eq!(repository.keys(&guido).await.expect("listed").len(), keys.len());
+        let new = NewKey::of_key(PrivateKey::generate_ed25519().expect("a key").public_key().clone());
+        let error = repository.add_key(&guido, &new).await.expect_err("too many");
+        let count = keys.len();
+        assert!(
+            matches!(error, AdminError::TooManyKeys { keys, max: MAX_KEYS } if keys == count),
+            "{error:?}"
+        );
         assert_eq!(repository.trusts(&guido).await.expect("listed").len(), urls.len());
         let error = repository.add_trust(&guido, "https://b.example/").await.expect_err("too many");
         let count = urls.len();

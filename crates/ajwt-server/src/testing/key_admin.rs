@@ -1,9 +1,9 @@
-use ajwt_core::{PublicKey, Username};
+use ajwt_core::{PublicKey, Timestamp, Username};
 
 use super::{Findings, at, fresh_user, new_key, remove_if_there, username, with_sources};
 use crate::{
-    AdminError, Clock, KeyAdmin, KeyRecord, MAX_COMMENT_CHARS, MAX_TRUSTS, NewKey, SystemClock, TrustRecord,
-    UserRecord,
+    AdminError, Clock, KeyAdmin, KeyRecord, MAX_COMMENT_CHARS, MAX_KEYS, MAX_TRUSTS, NewKey, SystemClock,
+    TrustRecord, UserRecord,
 };
 
 /// How far the store's clock may be off, in milliseconds.
@@ -25,6 +25,7 @@ pub async fn key_admin(admin: &dyn KeyAdmin) {
     comments(admin, &mut findings).await;
     duplicate_keys(admin, &mut findings).await;
     key_changes(admin, &mut findings).await;
+    too_many_keys(admin, &mut findings).await;
     trusts(admin, &mut findings).await;
     too_many_trusts(admin, &mut findings).await;
     findings.finish("key_admin");
@@ -304,6 +305,52 @@ async fn key_changes(admin: &dyn KeyAdmin, findings: &mut Findings) {
         admin.remove_key(&user, newer).await,
         AdminError::UnknownKey { .. }
     );
+    remove_if_there(admin, &user).await;
+    remove_if_there(admin, &other).await;
+}
+
+/// A key beyond those that count would end the oldest one without a word.
+async fn too_many_keys(admin: &dyn KeyAdmin, findings: &mut Findings) {
+    let user = fresh_user(admin, "suite-keys-3").await;
+    let other = fresh_user(admin, "suite-keys-4").await;
+    let mut added = Vec::new();
+    for _ in 0..MAX_KEYS {
+        let new = NewKey::of_key(new_key());
+        added.extend(findings.ok("adding a key", admin.add_key(&user, &new).await));
+    }
+    let [oldest, second, ..] = &added[..] else { return };
+    let more = NewKey::of_key(new_key());
+    findings.ok("adding another's key", admin.add_key(&other, &more).await);
+    expect_error!(
+        findings,
+        "adding one key more than count",
+        admin.add_key(&user, &more).await,
+        AdminError::TooManyKeys { keys: MAX_KEYS, max: MAX_KEYS }
+    );
+    expect_error!(
+        findings,
+        "adding a key again, where no other is taken any more",
+        admin.add_key(&user, &new_key_of(&oldest.text)).await,
+        AdminError::DuplicateKey { .. }
+    );
+    let listed = findings.ok("listing keys", admin.keys(&user).await).unwrap_or_default();
+    findings.check(listed.iter().eq(added.iter().rev()), || {
+        format!("after a refusal the keys are {listed:?}, not, the newest first, {added:?}")
+    });
+
+    // Neither the revoked nor the expired count.
+    findings.ok("revoking a key", admin.revoke_key(&user, oldest.id).await);
+    findings.ok("adding a key in place of a revoked one", admin.add_key(&user, &more).await);
+    let more = NewKey::of_key(new_key());
+    expect_error!(
+        findings,
+        "adding one key more than count, besides a revoked one",
+        admin.add_key(&user, &more).await,
+        AdminError::TooManyKeys { keys: MAX_KEYS, max: MAX_KEYS }
+    );
+    let past = Timestamp::from_millis(1_000);
+    findings.ok("ending a key", admin.set_key_expiry(&user, second.id, Some(past)).await);
+    findings.ok("adding a key in place of an expired one", admin.add_key(&user, &more).await);
     remove_if_there(admin, &user).await;
     remove_if_there(admin, &other).await;
 }

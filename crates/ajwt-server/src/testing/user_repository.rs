@@ -2,7 +2,8 @@ use ajwt_core::{PublicKey, Username};
 
 use super::{Findings, at, fresh_user, new_key, remove_if_there, username, with_sources};
 use crate::{
-    Freshness, KeyAdmin, KeySource, KeyedUser, MAX_TRUSTS, NewKey, StoredKey, UserRepository, user::MAX_KEYS,
+    Clock, Freshness, KeyAdmin, KeySource, KeyedUser, MAX_KEYS, MAX_TRUSTS, NewKey, StoredKey, SystemClock,
+    UserRepository,
 };
 
 /// What every [`UserRepository`] must do, given what writes to its store: names are compared byte
@@ -21,6 +22,9 @@ pub async fn user_repository<U: KeyedUser>(admin: &dyn KeyAdmin, users: &dyn Use
     suite.removal().await;
     findings.finish("user_repository");
 }
+
+/// Seconds from the suite's time to one that is ahead for as long as it is of use.
+const LONG: i64 = 5_000_000_000;
 
 struct Suite<'a, U: KeyedUser> {
     admin: &'a dyn KeyAdmin,
@@ -140,36 +144,38 @@ impl<U: KeyedUser> Suite<'_, U> {
 
         // Newest first.
         let mut due: Vec<StoredKey> = Vec::new();
-        for number in 0..40 {
-            let key = new_key();
-            let (not_before, expires_at) = match number % 4 {
-                0 => (None, None),
-                1 => (Some(at(number)), None),
-                2 => (None, Some(at(number))),
-                _ => (Some(at(-number)), Some(at(number))),
-            };
-            let text = if number % 3 == 0 { key.to_openssh("suite") } else { key.to_pem() };
-            let new = NewKey::from_text(text).unwrap_or_else(|error| panic!("a key: {error}"));
-            let new = new.with_validity(not_before, expires_at);
-            let Some(record) = self.findings.ok("adding a key", self.admin.add_key(&user, &new).await) else {
-                continue;
-            };
-            let stored = StoredKey::new(key, KeySource::Key(record.id)).with_validity(not_before, expires_at);
-            due.insert(0, stored);
+        for number in 0..32 {
+            self.add_key(&user, number, &mut due).await;
         }
-        self.expect_keys(&user, &due, "with 40 keys").await;
+        if due.len() < MAX_KEYS {
+            return;
+        }
+        self.expect_keys(&user, &due, "with as many keys as count").await;
 
-        // Revoked keys take no places of the 32.
+        // Revoked keys take no places of the 32, and neither do those that have expired.
         for index in [30, 20, 10, 1, 0] {
             let revoked = due.remove(index);
             self.findings.ok("revoking a key", self.admin.revoke_key(&user, id(&revoked)).await);
         }
-        self.expect_keys(&user, &due, "of whose 40 keys five were revoked").await;
+        self.expect_keys(&user, &due, "of whose 32 keys five were revoked").await;
+        for number in 32..37 {
+            self.add_key(&user, number, &mut due).await;
+        }
+        self.expect_keys(&user, &due, "of whose 37 keys five were revoked").await;
+        for index in [25, 5, 0] {
+            let expired = due.remove(index);
+            let ended = self.admin.set_key_expiry(&user, id(&expired), Some(at(-1_000_000_000))).await;
+            self.findings.ok("setting an expiry", ended);
+        }
+        for number in 37..40 {
+            self.add_key(&user, number, &mut due).await;
+        }
+        self.expect_keys(&user, &due, "of whose 40 keys five were revoked and three have expired").await;
         let removed = due.remove(0);
         self.findings.ok("removing a key", self.admin.remove_key(&user, id(&removed)).await);
         self.expect_keys(&user, &due, "of whose keys one was removed").await;
 
-        for expires_at in [Some(at(99)), None] {
+        for expires_at in [Some(at(LONG + 99)), None] {
             let newest = due.remove(0);
             let changed = self.admin.set_key_expiry(&user, id(&newest), expires_at).await;
             self.findings.ok("setting an expiry", changed);
@@ -180,11 +186,32 @@ impl<U: KeyedUser> Suite<'_, U> {
         remove_if_there(self.admin, &user).await;
     }
 
+    /// Adds a key that has not expired.
+    async fn add_key(&mut self, user: &Username, number: i64, due: &mut Vec<StoredKey>) {
+        let key = new_key();
+        let (not_before, expires_at) = match number % 4 {
+            0 => (None, None),
+            1 => (Some(at(number)), None),
+            2 => (None, Some(at(LONG + number))),
+            _ => (Some(at(-number)), Some(at(LONG + number))),
+        };
+        let text = if number % 3 == 0 { key.to_openssh("suite") } else { key.to_pem() };
+        let new = NewKey::from_text(text).unwrap_or_else(|error| panic!("a key: {error}"));
+        let new = new.with_validity(not_before, expires_at);
+        if let Some(record) = self.findings.ok("adding a key", self.admin.add_key(user, &new).await) {
+            let stored = StoredKey::new(key, KeySource::Key(record.id));
+            due.insert(0, stored.with_validity(not_before, expires_at));
+        }
+    }
+
     async fn expect_keys(&mut self, user: &Username, due: &[StoredKey], what: &str) {
         type Shown = (KeySource, PublicKey, Option<ajwt_core::Timestamp>, Option<ajwt_core::Timestamp>);
+        // One that has expired may be there, or be left out: the engine does not use it.
+        let now = SystemClock::new().now();
         let shown = |keys: &[StoredKey]| -> Vec<Shown> {
             let all = |key: &StoredKey| (key.source(), key.key().clone(), key.not_before(), key.expires_at());
-            keys.iter().map(all).collect()
+            let live = |key: &&StoredKey| key.expires_at().is_none_or(|expires_at| now < expires_at);
+            keys.iter().filter(live).map(all).collect()
         };
         let Some(found) = self.current(user).await else { return };
         let (found, due) = (shown(found.keys()), shown(due.get(..MAX_KEYS).unwrap_or(due)));

@@ -51,8 +51,8 @@ const DUPLICATE: u16 = 1062;
 /// by a request. A table that was emptied is noticed by the loss of one row: from then on the
 /// strict [`StartRule`] applies, so that what was used before is not good
 /// again. A database that is put back from a backup, or a replica that was behind when it took
-/// over, cannot be told from one that was never away: empty `ajwt_nonce` after that
-/// (`DELETE FROM ajwt_nonce`), and the same rule applies.
+/// over, cannot be told from one that was never away: empty `ajwt_nonce`
+/// (`DELETE FROM ajwt_nonce`) before any process reaches it, and the same rule applies.
 #[derive(Debug)]
 pub struct MySqlNonceBackend(Nonces<MySqlPool>);
 

@@ -50,8 +50,8 @@ DELETE FROM ajwt_nonce WHERE key = ANY (ARRAY(
 /// by a request. A table that was emptied is noticed by the loss of one row: from then on the
 /// strict [`StartRule`] applies, so that what was used before is not good
 /// again. A database that is put back from a backup, or a standby that was behind when it took
-/// over, cannot be told from one that was never away: empty `ajwt_nonce` after that
-/// (`TRUNCATE ajwt_nonce`), and the same rule applies.
+/// over, cannot be told from one that was never away: empty `ajwt_nonce`
+/// (`TRUNCATE ajwt_nonce`) before any process reaches it, and the same rule applies.
 #[derive(Debug)]
 pub struct PostgresNonceBackend(Nonces<PgPool>);
 

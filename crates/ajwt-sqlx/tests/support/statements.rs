@@ -59,7 +59,7 @@ impl io::Write for Log {
 
 pub(crate) async fn requests_and_sweeps_take_so_many_statements<S: Store>() {
     let (_database, store, authenticator, key) = store::service::<S>().await;
-    for (username, others) in [("many", 40), ("none", 0)] {
+    for (username, others) in [("many", 32), ("none", 0)] {
         store.add_user(&name(username)).await.expect("added");
         for _ in 0..others {
             let other = NewKey::of_key(store::key().public_key().clone());

@@ -13,7 +13,7 @@ use std::{
 
 use ajwt_core::{Claims, Nonce, PrivateKey, SignedToken, Timestamp, Token, Username};
 use ajwt_server::{
-    AdminError, Authenticator, BatchedUsage, Clock, Freshness, KeyAdmin, KeySource, KeyedUser as _,
+    AdminError, Authenticator, BatchedUsage, Clock, Freshness, KeyAdmin, KeySource, KeyedUser as _, MAX_KEYS,
     MAX_TRUSTS, MockClock, NewKey, NonceBackend, NonceError, NonceOutcome, NonceUse, Reason, RepositoryError,
     RevisionSource, SystemClock, TrustedUrls, UsageRecorder as _, User, UserRepository, testing,
 };
@@ -494,12 +494,15 @@ macro_rules! store_tests {
             used_nonces_survive_a_restart
             an_emptied_table_makes_no_used_token_good_again
             a_new_table_trusts_no_token_from_before_it_unless_told_to
+            a_mark_that_lies_ahead_goes_with_the_rows
             a_row_that_is_too_long_is_skipped_and_not_read_whole
             expired_rows_are_removed_in_batches_and_live_ones_stay
             one_batch_writes_each_key_once
             each_change_is_noted_with_its_actor
             a_change_that_cannot_be_noted_is_not_made
             no_more_trusts_are_added_than_count
+            no_more_keys_are_added_than_count
+            of_keys_that_plain_sql_adds_the_newest_that_live_count
         }
     };
 }

@@ -244,3 +244,70 @@ pub(crate) async fn no_more_trusts_are_added_than_count<S: Store>() {
         "{error:?}"
     );
 }
+
+/// Not even where several are added at once.
+pub(crate) async fn no_more_keys_are_added_than_count<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    let guido = name("guido");
+    store.add_user(&guido).await.expect("added");
+    let new = || NewKey::of_key(key().public_key().clone());
+    for _ in 0..MAX_KEYS - 2 {
+        store.add_key(&guido, &new()).await.expect("added");
+    }
+    let mut adding = JoinSet::new();
+    for _ in 0..8 {
+        let (store, guido, new) = (store.clone(), guido.clone(), new());
+        adding.spawn(async move { store.add_key(&guido, &new).await });
+    }
+    let outcomes = adding.join_all().await;
+    // Where the machine stalls, some may wait for the others in vain.
+    let added = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let listed = store.keys(&guido).await.expect("listed").len();
+    assert!(added <= 2 && listed == MAX_KEYS - 2 + added, "{listed} are listed: {outcomes:?}");
+}
+
+/// The oldest counts as long as there are not as many newer ones that are neither revoked nor expired.
+pub(crate) async fn of_keys_that_plain_sql_adds_the_newest_that_live_count<S: Store>() {
+    let (_database, store, authenticator, oldest) = service::<S>().await;
+    let guido = name("guido");
+    let id = store.number("SELECT id FROM ajwt_user").await;
+    let mut fingerprints = vec![oldest.public_key().fingerprint().as_str().to_owned()];
+    let mut add = async |ends: Option<i64>| {
+        let key = key();
+        let (pem, fingerprint) = (key.public_key().to_pem(), fingerprints.len());
+        let ends = ends.map_or("NULL".to_owned(), |ends| ends.to_string());
+        let sql = format!(
+            "INSERT INTO ajwt_public_key (user_id, {}, fingerprint, created_at, expires_at)
+            VALUES ({id}, '{pem}', '{fingerprint}', 0, {ends})",
+            S::KEY
+        );
+        store.execute(&sql).await;
+        fingerprints.push(key.public_key().fingerprint().as_str().to_owned());
+    };
+    let now = SystemClock::new().now().as_millis();
+    for number in 1..MAX_KEYS {
+        // As many again that have expired.
+        add(Some(now - 1000)).await;
+        // Of the others, some end in an hour.
+        add((number % 2 == 0).then_some(now + 3_600_000)).await;
+    }
+    assert_eq!(authenticate(&authenticator, &sign("guido", &oldest)).await.as_deref(), Ok("guido"));
+    add(None).await;
+    assert_eq!(authenticate(&authenticator, &sign("guido", &oldest)).await, Err(Reason::NoCandidateKey));
+
+    let found = store.find_by_username("guido", Freshness::Current).await.expect("read").expect("a user");
+    let found: Vec<_> =
+        found.user().keys().iter().map(|key| key.key().fingerprint().as_str().to_owned()).collect();
+    let newest: Vec<_> = std::iter::once(&fingerprints[2 * MAX_KEYS - 1])
+        .chain(fingerprints[1..2 * MAX_KEYS - 1].iter().rev().step_by(2))
+        .take(MAX_KEYS)
+        .cloned()
+        .collect();
+    assert_eq!(found, newest);
+    let new = NewKey::of_key(key().public_key().clone());
+    let error = store.add_key(&guido, &new).await.expect_err("too many");
+    assert!(
+        matches!(error, AdminError::TooManyKeys { keys, max: MAX_KEYS } if keys == MAX_KEYS + 1),
+        "{error:?}"
+    );
+}

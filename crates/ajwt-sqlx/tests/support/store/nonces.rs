@@ -154,6 +154,31 @@ pub(crate) async fn a_new_table_trusts_no_token_from_before_it_unless_told_to<S:
     assert_eq!(backend.consume(&nonces.at("early", -20)).await.expect("an answer"), NonceOutcome::Fresh);
 }
 
+/// As after it was written while a clock was ahead: what docs/operations.md says to do helps processes that run, too.
+pub(crate) async fn a_mark_that_lies_ahead_goes_with_the_rows<S: Store>() {
+    let (_database, store) = database::<S>().await;
+    let nonces = Nonces::new();
+    let tomorrow = nonces.clock.now().saturating_add(Duration::from_secs(86_400));
+    store.execute(&format!("UPDATE ajwt_nonce SET expires_at = {}", tomorrow.as_millis())).await;
+    let running = nonces.backend(&store);
+    let told_since = async |nonce| match running.consume(&nonces.at(nonce, 0)).await {
+        Err(NonceError::MayHaveBeenUsed { since }) => since,
+        answer => panic!("{answer:?}"),
+    };
+    assert_eq!(told_since("early").await, tomorrow);
+
+    store.execute("DELETE FROM ajwt_nonce").await;
+    nonces.clock.advance(Duration::from_secs(1));
+    let since = told_since("early").await;
+    assert!(since < tomorrow, "{since}");
+    assert_eq!(store.number("SELECT expires_at FROM ajwt_nonce").await, since.as_millis());
+    // As after any other table was emptied.
+    nonces.clock.advance(Duration::from_secs(26));
+    let late = nonces.at("late", 0);
+    assert_eq!(running.consume(&late).await.expect("an answer"), NonceOutcome::Fresh);
+    assert_eq!(running.consume(&late).await.expect("an answer"), NonceOutcome::Replayed);
+}
+
 pub(crate) async fn expired_rows_are_removed_in_batches_and_live_ones_stay<S: Store>() {
     let (_database, store) = database::<S>().await;
     let nonces = Nonces::new();
