@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::configuration::configured_arguments;
-use self::{health::Health, metrics::ObservedNonces};
+use self::{connections::Room, health::Health, metrics::ObservedNonces};
 use crate::{
     database::{Database, DatabaseOptions},
     failure::Failure,
@@ -134,7 +134,7 @@ impl Gateway {
 
         let (stopping, stopped) = oneshot::channel();
         let idle_timeout = Duration::from_secs(self.idle_timeout);
-        let server = connections::serve(listener, router, idle_timeout, async move {
+        let server = connections::serve(listener, router, Room::of_process(), idle_timeout, async move {
             stop.wait().await;
             tracing::info!("stopping: running requests are finished");
             let _ = stopping.send(());
