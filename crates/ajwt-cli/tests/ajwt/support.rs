@@ -183,8 +183,13 @@ impl Gateway {
 
     /// As a supervisor ends it.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, by its name as `kill` takes it.
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+        assert!(Command::new("kill").args([name, &id]).status().expect("kill runs").success());
     }
 
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {

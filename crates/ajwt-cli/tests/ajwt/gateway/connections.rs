@@ -182,10 +182,37 @@ async fn a_connection_that_hangs_does_not_keep_it() {
     let mut hanging = TcpStream::connect(gateway.address()).expect("connected");
     write!(hanging, "GET /auth HTTP/1.1\r\n").expect("written");
     assert_eq!(gateway.text("/healthz").await, "ok\n");
+    let clock = SystemClock::new();
     gateway.terminate();
     let ended = tokio::task::spawn_blocking(move || gateway.wait());
     let (status, log) =
         tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends").expect("waited");
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("were cut off"), "{log}");
+    assert!(log.contains("were cut off why=\"no more time\""), "{log}");
+    // Of half of that: after as long `docker stop` kills.
+    assert!(clock.monotonic() < Duration::from_secs(10), "{:?}", clock.monotonic());
+}
+
+/// Whoever asks twice does not want to wait. A terminal that is closed may tell so twice, and is no haste.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_second_signal_cuts_off_what_hangs() {
+    let folder = service();
+    for second in ["-TERM", "-INT"] {
+        let gateway = super::that_hears_hang_ups(&folder);
+        let mut hanging = TcpStream::connect(gateway.address()).expect("connected");
+        write!(hanging, "GET /auth HTTP/1.1\r\n").expect("written");
+        assert_eq!(gateway.text("/healthz").await, "ok\n");
+        gateway.signal("-HUP");
+        eventually("word of stopping", async || gateway.log().contains("stopping")).await;
+        gateway.signal("-HUP");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!gateway.log().contains("cut off"), "{}", gateway.log());
+        gateway.signal(second);
+        let ended = tokio::task::spawn_blocking(move || gateway.wait());
+        let (status, log) =
+            tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends").expect("waited");
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("were cut off why=\"a second signal\""), "{second}: {log}");
+    }
 }
