@@ -165,6 +165,47 @@ fn a_configuration_that_is_wrong_is_told() {
     }
 }
 
+/// They would be ignored, and nonces be kept where nobody believes them to be.
+#[test]
+fn options_of_redis_are_refused_without_it() {
+    let folder = service();
+    // Where it cannot listen, so that it ends in any case.
+    let gateway = format!("gateway --listen 192.0.2.1:1 {SQL}");
+    let told = |options: &str, variables: &str| {
+        format!(
+            "--nonce names no Redis server, which alone takes {options}: remove it from the command line, the \
+             variables ({variables}) or the file of --config"
+        )
+    };
+    for (name, value, variable) in [
+        ("--redis-prefix", " a", "AJWT_REDIS_PREFIX"),
+        ("--redis-sentinel", " redis://s", "AJWT_REDIS_SENTINEL"),
+        ("--redis-cluster", "", "AJWT_REDIS_CLUSTER"),
+        ("--redis-wait-for-replicas", " 0", "AJWT_REDIS_WAIT_FOR_REPLICAS"),
+        ("--redis-trust-persistence", "", "AJWT_REDIS_TRUST_PERSISTENCE"),
+        ("--redis-ca", " ca.pem", "AJWT_REDIS_CA"),
+    ] {
+        assert_eq!(folder.bad(&format!("{gateway} {name}{value}")), told(name, variable));
+        let init = format!("nonce init {SQL} {name}{value}");
+        assert_eq!(folder.bad(&init), told(name, variable));
+    }
+    let memory = "--listen 192.0.2.1:1 --database-url sqlite://ajwt.db --nonce memory";
+    folder.write("gateway.toml", "redis-prefix = \"orders\"\nredis-cluster = true\n");
+    assert_eq!(
+        folder.bad(&format!("gateway --config gateway.toml {memory}")),
+        told("--redis-prefix, --redis-cluster", "AJWT_REDIS_PREFIX, AJWT_REDIS_CLUSTER")
+    );
+    let with_variables = |cluster: &str| {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(gateway.split(' ')).env("AJWT_REDIS_CLUSTER", cluster);
+        String::from_utf8(command.output().expect("it runs").stderr).expect("text")
+    };
+    let refused = with_variables("true");
+    assert!(refused.contains(&told("--redis-cluster", "AJWT_REDIS_CLUSTER")), "{refused}");
+    let not_given = with_variables("false");
+    assert!(not_given.contains("cannot listen on 192.0.2.1:1"), "{not_given}");
+}
+
 /// As in an image without ca-certificates.
 #[tokio::test]
 async fn root_certificates_are_needed_for_trusted_urls_only() {
