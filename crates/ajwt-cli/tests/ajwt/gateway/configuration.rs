@@ -5,7 +5,7 @@ use std::time::Duration;
 use ajwt_server::{Clock as _, SystemClock};
 
 use super::{SQL, service};
-use crate::support::{Gateway, eventually};
+use crate::support::{Folder, Gateway, eventually};
 
 #[tokio::test]
 async fn memory_has_room_for_as_many_nonces_as_is_said() {
@@ -162,6 +162,32 @@ fn a_configuration_that_is_wrong_is_told() {
     ] {
         let found = folder.bad(&format!("gateway {words}"));
         assert!(found.starts_with(told), "{words}: {found}");
+    }
+}
+
+/// It is told once, and starts all the same: a folder may hide the file.
+#[test]
+fn a_configuration_with_a_password_that_everybody_may_read_is_told() {
+    let folder = Folder::new();
+    let warning = |mode| {
+        format!(
+            "ajwt: the configuration a.toml holds a password and has mode {mode}, so everybody on this host can read it: \
+             chmod o-r a.toml\n"
+        )
+    };
+    for (nonce, mode, warning) in [
+        ("redis://:geheim@h", 0o644, warning("0644")),
+        ("redis://h1,redis://u:geheim@h2", 0o604, warning("0604")),
+        ("redis://:geheim@h", 0o640, String::new()),
+        ("redis://h", 0o644, String::new()),
+    ] {
+        // A folder that is not there, so that it ends in any case.
+        folder.write("a.toml", format!("nonce = \"{nonce}\"\nkeys = \"nothing\"\n"));
+        folder.set_mode("a.toml", mode);
+        let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
+        let rest = ran.err.strip_prefix(&warning).unwrap_or_else(|| panic!("{ran:?}"));
+        assert!(rest.starts_with("ajwt: the folder of keys nothing cannot be read"), "{ran:?}");
+        assert!(!ran.err.contains("geheim"), "{ran:?}");
     }
 }
 
