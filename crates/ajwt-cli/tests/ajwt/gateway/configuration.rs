@@ -165,6 +165,37 @@ fn a_configuration_that_is_wrong_is_told() {
     }
 }
 
+/// As `${NAME:-}` makes it in a compose file.
+#[tokio::test]
+async fn an_empty_variable_is_as_one_that_is_not_set() {
+    let folder = service();
+    folder.write("gateway.toml", "log-level = \"debug\"\n");
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["gateway", "--listen", "127.0.0.1:0", "--config", "gateway.toml"]).args(SQL.split(' '));
+    for variable in [
+        "AJWT_ALLOW_MISSING_AUDIENCE",
+        "AJWT_AUDIENCE",
+        "AJWT_CONFIG",
+        "AJWT_IDLE_TIMEOUT",
+        "AJWT_JWKS_ALLOW_NETWORK",
+        "AJWT_JWKS_CA",
+        "AJWT_KEYS",
+        "AJWT_LOG_LEVEL",
+        "AJWT_MEMORY_CAPACITY",
+        "AJWT_PUBLISH_KEY",
+        "AJWT_REDIS_CLUSTER",
+        "AJWT_REDIS_PREFIX",
+        "AJWT_REDIS_SENTINEL",
+        "AJWT_SCHEMA",
+        "AJWT_TOLERANCE",
+    ] {
+        command.env(variable, "");
+    }
+    let gateway = Gateway::of(&mut command, &folder);
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+    assert!(gateway.log().contains("DEBUG"), "the file's level counts: {}", gateway.log());
+}
+
 /// It is told once, and starts all the same: a folder may hide the file.
 #[test]
 fn a_configuration_with_a_password_that_everybody_may_read_is_told() {
