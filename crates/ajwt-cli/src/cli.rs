@@ -1,8 +1,11 @@
 //! The command line. Each command's options stand with the command.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::{OsStr, OsString},
+    process::ExitCode,
+};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     audit::Audit,
@@ -75,12 +78,18 @@ pub(crate) fn parse() -> Result<Command, Failure> {
     Ok(cli.command)
 }
 
-/// The command line, whose help shows no values of variables: some hold passwords.
+/// The command line, whose help shows no values of variables: some hold passwords. One that is empty is as one that is
+/// not set: `${NAME:-}` of a compose file makes it so.
 pub(crate) fn command() -> clap::Command {
-    fn without_values(command: clap::Command) -> clap::Command {
-        command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(without_values)
+    fn with_variables(argument: Arg) -> Arg {
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let argument = argument.hide_env_values(true);
+        if argument.get_env().is_some_and(is_empty) { argument.env(None::<&'static str>) } else { argument }
     }
-    without_values(Cli::command())
+    fn adjusted(command: clap::Command) -> clap::Command {
+        command.mut_args(with_variables).mut_subcommands(adjusted)
+    }
+    adjusted(Cli::command())
 }
 
 impl Command {

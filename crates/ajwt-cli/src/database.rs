@@ -1,4 +1,4 @@
-use std::{error::Error as _, path::Path, str::FromStr as _, sync::Arc};
+use std::{error::Error as _, net::IpAddr, path::Path, str::FromStr as _, sync::Arc};
 
 use ajwt_server::{
     BatchedUsage, CachedUserRepository, Freshness, KeyAdmin, NonceBackend, RepositoryError, TrustedUrls,
@@ -9,7 +9,8 @@ use ajwt_sqlx::{
     PostgresNonceBackend, PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
 };
 use clap::{Args, ValueEnum};
-use sqlx::sqlite::SqliteConnectOptions;
+use reqwest::Url;
+use sqlx::{mysql::MySqlSslMode, postgres::PgSslMode, sqlite::SqliteConnectOptions};
 
 use crate::failure::Failure;
 
@@ -133,10 +134,20 @@ impl DatabaseOptions {
             }
             "postgres" | "postgresql" => {
                 let repository = PostgresRepository::connect(url).await.map_err(unreachable)?;
+                let options = repository.pool().connect_options();
+                // What the environment may say, too.
+                if options.get_socket().is_none() && matches!(options.get_ssl_mode(), PgSslMode::Prefer) {
+                    warn_if_unverified(url, options.get_host(), "sslmode=verify-full");
+                }
                 Repository::Postgres(repository.with_schema(schema))
             }
             "mysql" | "mariadb" => {
                 let repository = MySqlRepository::connect(url).await.map_err(unreachable)?;
+                let options = repository.pool().connect_options();
+                if options.get_socket().is_none() && matches!(options.get_ssl_mode(), MySqlSslMode::Preferred)
+                {
+                    warn_if_unverified(url, options.get_host(), "ssl-mode=VERIFY_IDENTITY");
+                }
                 Repository::MySql(repository.with_schema(schema))
             }
             // Not shown: it may hold a password.
@@ -181,6 +192,31 @@ fn check_is_there(url: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format!("there is no database {}; ajwt migrate makes it", path.display())))
+}
+
+/// Says that a connection to another host takes any certificate, or no TLS at all, where nobody has said that it may;
+/// `parameter` is what mends it.
+fn warn_if_unverified(url: &str, host: &str, parameter: &str) {
+    if !names_mode(url) && !is_this_host(host) {
+        tracing::warn!(
+            "the database's server is not verified, and the connection may be without TLS: add {parameter} to the URL, \
+             or the mode that is meant"
+        );
+    }
+}
+
+/// Whether a URL says how TLS is to be used.
+fn names_mode(url: &str) -> bool {
+    let is_mode = |name: &str| ["sslmode", "ssl-mode"].contains(&name);
+    Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| is_mode(&name)))
+}
+
+/// Whether what is sent to a host, or to the socket at a path, stays on this one.
+fn is_this_host(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// A pool tries again for a while, and then tells no more than that.
@@ -264,5 +300,34 @@ impl Database {
 
     pub(crate) async fn close(&self) {
         each!(self, repository => repository.pool().close().await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host_is_told_from_others() {
+        for host in ["localhost", "LocalHost", "127.0.0.1", "127.8.9.10", "::1", "[::1]", "/run/postgresql"] {
+            assert!(is_this_host(host), "{host}");
+        }
+        for host in ["db", "db.example", "localhost.example", "10.0.0.5", "0.0.0.0", "[2001:db8::1]", ""] {
+            assert!(!is_this_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_seen_in_a_url() {
+        for (url, is_named) in [
+            ("postgres://u:p@db/a?sslmode=prefer", true),
+            ("postgres://u:p@db/a?application_name=a&ssl-mode=disable", true),
+            ("mysql://u:p@db/a?ssl%2Dmode=PREFERRED", true),
+            ("postgres://u:sslmode=a@db/sslmode=a", false),
+            ("postgres://u:p@db/a?sslrootcert=sslmode", false),
+            ("mysql://u:p@db/a", false),
+        ] {
+            assert_eq!(names_mode(url), is_named, "{url}");
+        }
     }
 }

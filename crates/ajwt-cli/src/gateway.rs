@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::configuration::configured_arguments;
-use self::{health::Health, metrics::ObservedNonces};
+use self::{connections::Room, health::Health, metrics::ObservedNonces};
 use crate::{
     database::{Database, DatabaseOptions},
     failure::Failure,
@@ -31,8 +31,9 @@ use crate::{
 /// The command's name.
 pub(crate) const COMMAND: &str = "gateway";
 
-/// How long requests may take that are running when the gateway is told to stop.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long requests may take that are running when the gateway is told to stop. With what comes after it, the
+/// authenticator's 4 s and [`CLOSE_TIMEOUT`], that is less than the 10 s after which `docker stop` kills.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How long the first fetch of all key sets may keep the gateway from listening.
 const WARM_UP: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ const WARM_UP_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 const WARM_UP_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// How long saying good-bye to a database may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Authenticates requests for a reverse proxy: nginx, Traefik, Caddy, Envoy.
 ///
@@ -132,20 +133,23 @@ impl Gateway {
         let told = output::line(&format!("listening on http://{}", listener.local_addr()?));
         output::unless_closed(told)?;
 
-        let (stopping, stopped) = oneshot::channel();
+        let (stopping, stopped) = oneshot::channel::<()>();
         let idle_timeout = Duration::from_secs(self.idle_timeout);
-        let server = connections::serve(listener, router, idle_timeout, async move {
+        let server = connections::serve(listener, router, Room::of_process(), idle_timeout, async move {
+            let _ = stopped.await;
+        });
+        let out_of_time = async move {
             stop.wait().await;
             tracing::info!("stopping: running requests are finished");
             let _ = stopping.send(());
-        });
-        let out_of_time = async {
-            let _ = stopped.await;
-            tokio::time::sleep(GRACE).await;
+            tokio::select! {
+                () = stop.wait_for_haste() => "a second signal",
+                () = tokio::time::sleep(GRACE) => "no more time",
+            }
         };
         tokio::select! {
             () = server => {}
-            () = out_of_time => tracing::warn!("requests that still ran were cut off"),
+            why = out_of_time => tracing::warn!(why, "requests that still ran were cut off"),
         }
         drop(background);
         authenticator.close().await;
@@ -282,8 +286,12 @@ type Users = Arc<dyn UserRepository<User = User>>;
 
 /// The signals that ask a program to stop.
 struct Stop {
+    /// Those that somebody sends on purpose.
     #[cfg(unix)]
     signals: [tokio::signal::unix::Signal; 2],
+    /// What comes when a terminal is closed. `None`: it is not to count.
+    #[cfg(unix)]
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 impl Stop {
@@ -295,10 +303,29 @@ impl Stop {
         Ok(Self {
             #[cfg(unix)]
             signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+            #[cfg(unix)]
+            hang_up: if outlives_terminal() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
     async fn wait(&mut self) {
+        #[cfg(unix)]
+        {
+            if let Some(hang_up) = &mut self.hang_up {
+                let [terminate, interrupt] = &mut self.signals;
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    _ = hang_up.recv() => {}
+                }
+                return;
+            }
+        }
+        self.wait_for_haste().await;
+    }
+
+    /// Without the end of a terminal, of which the program may be told more than once.
+    async fn wait_for_haste(&mut self) {
         #[cfg(unix)]
         {
             let [terminate, interrupt] = &mut self.signals;
@@ -310,6 +337,16 @@ impl Stop {
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;
     }
+}
+
+/// Whether whoever started this has SIGHUP ignored, as `nohup` does: to listen for it would undo that. Only Linux tells.
+#[cfg(unix)]
+fn outlives_terminal() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // A bit for each signal, of which SIGHUP is the first.
+    let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    ignored.is_some_and(|bits| bits & 1 == 1)
 }
 
 #[cfg(test)]

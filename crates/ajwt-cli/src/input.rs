@@ -26,6 +26,22 @@ pub(crate) fn is_pipe(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
+/// The mode of a file, which says who else can read it. What is no regular file has none that does.
+#[cfg(unix)]
+pub(crate) fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    if is_standard(path) {
+        return None;
+    }
+    fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|found| found.mode() & 0o7777)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn mode(_: &Path) -> Option<u32> {
+    None
+}
+
 /// Reads a file of at most `max` bytes. It may hold a secret.
 pub(crate) fn read(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let from = |source: &mut dyn Read| -> io::Result<Zeroizing<Vec<u8>>> {

@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use tempfile::{Builder, NamedTempFile};
 use zeroize::Zeroizing;
 
-use crate::{failure::Failure, output, private_key::PassphraseFile};
+use crate::{failure::Failure, output, private_key::Access};
 
 /// Makes a new key.
 #[derive(Args, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Keygen {
     #[arg(long, value_enum, default_value = "pkcs8")]
     format: Format,
     #[command(flatten)]
-    passphrase: PassphraseFile,
+    access: Access,
     /// Writes the private key to FILE (mode 0600) and the public one to FILE.pub; without it both go to
     /// standard output, private first
     #[arg(short, long, value_name = "FILE")]
@@ -59,7 +59,7 @@ fn bits(text: &str) -> Result<RsaKeySize, String> {
 impl Keygen {
     pub(crate) fn run(&self) -> Result<(), Failure> {
         let files = self.output.as_deref().map(Files::new).transpose()?;
-        let passphrase = self.passphrase.of_new_key(files.is_some())?;
+        let passphrase = self.access.of_new_key(files.is_some())?;
         let key = self.generate()?;
         let private = self.text(&key, passphrase.as_ref().map(|passphrase| passphrase.as_slice()))?;
         let public = match self.format {

@@ -13,6 +13,9 @@ use crate::{
 /// For one answer of Redis: no request waits for it, and a cluster that is marked in part stays so.
 const MARKING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What the keys in Redis begin with where nothing else is said.
+const REDIS_PREFIX: &str = "ajwt";
+
 /// Sets up where used nonces are kept.
 #[derive(Args, Debug)]
 pub(crate) struct Nonce {
@@ -47,9 +50,9 @@ pub(crate) struct NonceOptions {
     /// before it. No token works twice then, even of callers whose clocks are ahead
     #[arg(long, env = "AJWT_MEMORY_STRICT_START")]
     memory_strict_start: bool,
-    /// What the keys in Redis begin with: each service and environment has its own
-    #[arg(long, env = "AJWT_REDIS_PREFIX", value_name = "PREFIX", default_value = "ajwt")]
-    redis_prefix: String,
+    /// What the keys in Redis begin with: each service and environment has its own. It is ajwt by default
+    #[arg(long, env = "AJWT_REDIS_PREFIX", value_name = "PREFIX")]
+    redis_prefix: Option<String>,
     /// The Sentinels, separated by commas; --nonce then has the primary's name in place of the host
     #[arg(
         long,
@@ -62,9 +65,9 @@ pub(crate) struct NonceOptions {
     /// A cluster: --nonce lists some of its servers, separated by commas
     #[arg(long, env = "AJWT_REDIS_CLUSTER")]
     redis_cluster: bool,
-    /// How many replicas must have a nonce before its token counts
-    #[arg(long, env = "AJWT_REDIS_WAIT_FOR_REPLICAS", value_name = "NUMBER", default_value_t = 0)]
-    redis_wait_for_replicas: u32,
+    /// How many replicas must have a nonce before its token counts. None by default
+    #[arg(long, env = "AJWT_REDIS_WAIT_FOR_REPLICAS", value_name = "NUMBER")]
+    redis_wait_for_replicas: Option<u32>,
     /// Your word that Redis loses no write when it restarts or fails over: these then cost no outage
     #[arg(long, env = "AJWT_REDIS_TRUST_PERSISTENCE")]
     redis_trust_persistence: bool,
@@ -83,16 +86,51 @@ pub(crate) enum Store<'a> {
 
 impl NonceOptions {
     pub(crate) fn store(&self) -> Result<Store<'_>, Failure> {
-        match self.nonce.as_deref() {
-            None => Err(Failure::new(
-                "no nonce store: give --nonce or set AJWT_NONCE: memory, sql or redis://HOST",
-            )),
-            Some("memory") => Ok(Store::Memory),
-            Some("sql") => Ok(Store::Sql),
-            Some(url) if url.starts_with("redis://") || url.starts_with("rediss://") => Ok(Store::Redis(url)),
+        let store = match self.nonce.as_deref() {
+            None => {
+                return Err(Failure::new(
+                    "no nonce store: give --nonce or set AJWT_NONCE: memory, sql or redis://HOST",
+                ));
+            }
+            Some("memory") => Store::Memory,
+            Some("sql") => Store::Sql,
+            Some(url) if url.starts_with("redis://") || url.starts_with("rediss://") => {
+                return Ok(Store::Redis(url));
+            }
             // Not shown: it may hold a password.
-            Some(_) => Err(Failure::new("--nonce is none of memory, sql, redis://HOST and rediss://HOST")),
+            Some(_) => {
+                return Err(Failure::new("--nonce is none of memory, sql, redis://HOST and rediss://HOST"));
+            }
+        };
+        // Whoever gives them believes that nonces are kept in Redis.
+        let useless = self.of_redis();
+        if useless.is_empty() {
+            return Ok(store);
         }
+        let variable = |option: &&str| format!("AJWT_{}", option.to_uppercase().replace('-', "_"));
+        let variables = useless.iter().map(variable).collect::<Vec<_>>().join(", ");
+        Err(Failure::new(format!(
+            "--nonce names no Redis server, which alone takes --{}: remove it from the command line, the variables \
+             ({variables}) or the file of --config",
+            useless.join(", --")
+        )))
+    }
+
+    /// The options that are given and are for Redis only.
+    fn of_redis(&self) -> Vec<&'static str> {
+        let options = [
+            ("redis-prefix", self.redis_prefix.is_some()),
+            ("redis-sentinel", !self.redis_sentinel.is_empty()),
+            ("redis-cluster", self.redis_cluster),
+            ("redis-wait-for-replicas", self.redis_wait_for_replicas.is_some()),
+            ("redis-trust-persistence", self.redis_trust_persistence),
+            ("redis-ca", self.redis_ca.is_some()),
+        ];
+        options.into_iter().filter_map(|(name, is_given)| is_given.then_some(name)).collect()
+    }
+
+    fn redis(&self) -> RedisNonceBackendBuilder {
+        RedisNonceBackend::builder(self.redis_prefix.as_deref().unwrap_or(REDIS_PREFIX))
     }
 
     /// Opens the store for a service.
@@ -112,10 +150,7 @@ impl NonceOptions {
             (Store::Sql, None) => {
                 Err(Failure::new("--nonce sql needs a database: give --database-url, or another --nonce"))
             }
-            (Store::Redis(url), _) => {
-                let builder = RedisNonceBackend::builder(&self.redis_prefix);
-                Ok(Arc::new(self.connect(url, builder).await?))
-            }
+            (Store::Redis(url), _) => Ok(Arc::new(self.connect(url, self.redis()).await?)),
         }
     }
 
@@ -132,7 +167,7 @@ impl NonceOptions {
         url: &str,
         mut builder: RedisNonceBackendBuilder,
     ) -> Result<RedisNonceBackend, Failure> {
-        builder = builder.wait_for_replicas(self.redis_wait_for_replicas);
+        builder = builder.wait_for_replicas(self.redis_wait_for_replicas.unwrap_or_default());
         if self.redis_trust_persistence {
             builder = builder.trust_persistence();
         }
@@ -164,8 +199,7 @@ impl Nonce {
                 is_new
             }
             Store::Redis(url) => {
-                let builder = RedisNonceBackend::builder(&store.redis_prefix).timeout(MARKING_TIMEOUT);
-                store.connect(url, builder).await?.initialise().await?
+                store.connect(url, store.redis().timeout(MARKING_TIMEOUT)).await?.initialise().await?
             }
         };
         if !is_new {

@@ -25,22 +25,16 @@ pub(crate) struct SigningKey {
     access: Access,
 }
 
-/// What reading a private key may need.
+/// What reading a private key, or making one, may need. Never the passphrase itself: other accounts see arguments of
+/// programs.
 #[derive(Args, Debug)]
 pub(crate) struct Access {
-    #[command(flatten)]
-    passphrase: PassphraseFile,
-    /// Reads a key file that others may read, as mounted Kubernetes secrets are
-    #[arg(long, env = "AJWT_ALLOW_OPEN_PERMISSIONS")]
-    allow_open_permissions: bool,
-}
-
-/// Where a passphrase is. Never the passphrase itself: other accounts see arguments of programs.
-#[derive(Args, Debug)]
-pub(crate) struct PassphraseFile {
     /// A file whose first line is the passphrase; without it the terminal is asked
     #[arg(long, env = "AJWT_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Reads files of keys and passphrases that others may read, as mounted Kubernetes secrets are
+    #[arg(long, env = "AJWT_ALLOW_OPEN_PERMISSIONS")]
+    allow_open_permissions: bool,
 }
 
 impl SigningKey {
@@ -79,29 +73,25 @@ impl Access {
     }
 
     fn passphrase_of(&self, key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        match self.passphrase.read()? {
+        match self.passphrase()? {
             Some(passphrase) => Ok(passphrase),
             None => ask(&format!("passphrase of {key}: ")),
         }
     }
-}
 
-/// The library's hint is to a method; here it is an option.
-fn told(read: Result<PrivateKey, KeyFileError>) -> Result<PrivateKey, Failure> {
-    read.map_err(|error| match error {
-        KeyFileError::OpenPermissions { path, mode } => Failure::new(format!(
-            "the key file {path} has mode {mode:04o}, so others can use the key: chmod 600 {path}, or give \
-             --allow-open-permissions where that is meant (Kubernetes secrets)",
-            path = path.display()
-        )),
-        error => error.into(),
-    })
-}
-
-impl PassphraseFile {
     /// The passphrase of the file, if one was given.
-    pub(crate) fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    fn passphrase(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
         let Some(path) = &self.passphrase_file else { return Ok(None) };
+        if let Some(mode) = input::mode(path)
+            && mode & 0o077 != 0
+            && !self.allow_open_permissions
+        {
+            return Err(Failure::new(format!(
+                "the passphrase file {path} has mode {mode:04o}, so others can read it: chmod 600 {path}, or give \
+                 --allow-open-permissions where that is meant (Kubernetes secrets)",
+                path = path.display()
+            )));
+        }
         let text = input::read(path, MAX_PASSPHRASE_LEN)?;
         let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let passphrase = line.strip_suffix(b"\r").unwrap_or(line);
@@ -117,7 +107,7 @@ impl PassphraseFile {
     /// The passphrase of a new key: of the file, else what the terminal answers twice. `None`: it is
     /// not to be encrypted.
     pub(crate) fn of_new_key(&self, may_ask: bool) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
-        if let Some(passphrase) = self.read()? {
+        if let Some(passphrase) = self.passphrase()? {
             return Ok(Some(passphrase));
         }
         if !may_ask || !io::stdin().is_terminal() {
@@ -132,6 +122,18 @@ impl PassphraseFile {
         }
         Ok(Some(passphrase))
     }
+}
+
+/// The library's hint is to a method; here it is an option.
+fn told(read: Result<PrivateKey, KeyFileError>) -> Result<PrivateKey, Failure> {
+    read.map_err(|error| match error {
+        KeyFileError::OpenPermissions { path, mode } => Failure::new(format!(
+            "the key file {path} has mode {mode:04o}, so others can use the key: chmod 600 {path}, or give \
+             --allow-open-permissions where that is meant (Kubernetes secrets)",
+            path = path.display()
+        )),
+        error => error.into(),
+    })
 }
 
 fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {

@@ -3,7 +3,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use ajwt_client::RequestBuilderExt as _;
 use clap::Args;
 use reqwest::{
-    Certificate, Client, Method, Response, StatusCode, Url,
+    Certificate, Client, Method, Proxy, Response, StatusCode, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
     redirect::Policy,
 };
@@ -36,6 +36,10 @@ pub(crate) struct Request {
     /// Trusts the certificates of this PEM file in place of the system's
     #[arg(long, value_name = "FILE")]
     ca: Option<std::path::PathBuf>,
+    /// Sends it through this proxy, http://HOST:PORT or https://HOST:PORT; those of the environment, as of
+    /// http_proxy, are not used
+    #[arg(long, env = "AJWT_PROXY", value_name = "URL")]
+    proxy: Option<String>,
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -78,8 +82,12 @@ impl Request {
     }
 
     fn client(&self) -> Result<Client, Failure> {
-        // A redirect or a retry would send the token again, which works once.
+        let proxy = self.proxy()?;
+        let is_plain = self.url.scheme() == "http" && proxy.as_ref().is_none_or(|url| url.scheme() == "http");
+        // A redirect or a retry would send the token again, which works once. A proxy that somebody else has set up
+        // would read it before it is used, and is in the way of what runs on this host.
         let builder = Client::builder()
+            .no_proxy()
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
             .timeout(Duration::from_secs(self.timeout));
@@ -95,12 +103,25 @@ impl Request {
                 builder.tls_certs_only(certificates)
             }
             // A host without certificates can still do without TLS.
-            None if self.url.scheme() == "http" => builder.tls_certs_only([]),
+            None if is_plain => builder.tls_certs_only([]),
+            None => builder,
+        };
+        let builder = match proxy {
+            Some(url) => builder.proxy(Proxy::all(url)?),
             None => builder,
         };
         builder
             .build()
             .map_err(Failure::of("TLS cannot be set up; is the package ca-certificates installed?"))
+    }
+
+    fn proxy(&self) -> Result<Option<Url>, Failure> {
+        let Some(text) = &self.proxy else { return Ok(None) };
+        let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        // Not shown: it may hold a password.
+        let url =
+            url.ok_or_else(|| Failure::new("--proxy is no URL that begins with http:// or https://"))?;
+        Ok(Some(url))
     }
 
     async fn write(&self, mut response: Response) -> Result<(), Failure> {

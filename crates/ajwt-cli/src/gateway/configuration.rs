@@ -3,10 +3,11 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgMatches, parser::ValueSource};
+use reqwest::Url;
 use toml::{Table, Value};
 
 use super::COMMAND;
-use crate::{failure::Failure, input};
+use crate::{failure::Failure, input, output};
 
 /// Bytes that the file may have.
 const MAX_LEN: usize = 1024 * 1024;
@@ -22,6 +23,17 @@ pub(crate) fn configured_arguments(
     let text = input::read(path, MAX_LEN)?;
     let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
     let table: Table = text.parse().map_err(|error| wrong(told(&error, text)))?;
+    // A group may well be that of the service.
+    if let Some(mode) = input::mode(path)
+        && mode & 0o004 != 0
+        && table.values().filter_map(values).flatten().any(|value| holds_password(&value))
+    {
+        output::note(&format!(
+            "the configuration {path} holds a password and has mode {mode:04o}, so everybody on this host can read it: \
+             chmod o-r {path}",
+            path = path.display()
+        ));
+    }
 
     let options = cli.find_subcommand(COMMAND);
     let mut arguments = Vec::new();
@@ -75,4 +87,14 @@ fn values(value: &Value) -> Option<Vec<String>> {
         }
         Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
     }
+}
+
+/// Whether a value is a URL with a password, or lists one: those of several servers are separated by commas.
+fn holds_password(value: &str) -> bool {
+    let has_one = |text: &str| {
+        Url::parse(text).is_ok_and(|url| {
+            url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
+        })
+    };
+    has_one(value) || value.split(',').any(has_one)
 }

@@ -246,6 +246,47 @@ async fn it_finishes_what_runs_and_notes_the_last_use() {
     assert!(!log.contains("ey"), "no token in the log: {log}");
 }
 
+/// A terminal that is closed, or a supervisor that has no other signal.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_hang_up_is_a_stop() {
+    let folder = service();
+    let gateway = that_hears_hang_ups(&folder);
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+    gateway.signal("-HUP");
+    let (status, log) = gateway.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+    let list = folder.good("key list billing --json --database-url sqlite://ajwt.db");
+    let keys: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    assert!(keys[0]["last_used_on"].is_string(), "{list}");
+}
+
+/// A gateway that takes a hang-up for one, even where these tests run under `nohup`.
+#[cfg(target_os = "linux")]
+fn that_hears_hang_ups(folder: &Folder) -> Gateway {
+    let mut command = folder.command("env");
+    command.args(["--default-signal=HUP", crate::support::AJWT, "gateway", "--listen", "127.0.0.1:0"]);
+    Gateway::of(command.args(SQL.split(' ')), folder)
+}
+
+/// It is to outlive the terminal that it was started on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_hang_up_under_nohup_is_none() {
+    let folder = service();
+    let mut command = folder.command("nohup");
+    command.args([crate::support::AJWT, "gateway", "--listen", "127.0.0.1:0"]).args(SQL.split(' '));
+    let gateway = Gateway::of(&mut command, &folder);
+    for _ in 0..10 {
+        gateway.signal("-HUP");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(gateway.status("JWT nonsense").await, 401, "{}", gateway.log());
+    }
+    gateway.terminate();
+    assert_eq!(gateway.wait().0.code(), Some(0));
+}
+
 #[tokio::test]
 async fn users_may_be_files() {
     let folder = Folder::new();

@@ -79,7 +79,7 @@ fn without_a_file_both_halves_are_printed() {
 #[test]
 fn types_formats_and_passphrases() {
     let folder = Folder::new();
-    folder.write("passphrase", "correct horse\nanother line\n");
+    folder.write_secret("passphrase", "correct horse\nanother line\n");
     for (number, (options, starts, public)) in [
         ("--type rsa --bits 2048", "-----BEGIN PRIVATE KEY", "-----BEGIN PUBLIC KEY"),
         ("--format openssh", "-----BEGIN OPENSSH PRIVATE KEY", "ssh-ed25519 "),
@@ -96,7 +96,7 @@ fn types_formats_and_passphrases() {
         if options.contains("passphrase") {
             let key = PrivateKey::from_pem(folder.read(&name), Some(b"correct horse"));
             assert!(key.is_ok(), "{options}: {key:?}");
-            folder.write("wrong", "incorrect horse");
+            folder.write_secret("wrong", "incorrect horse");
             let told = folder.bad(&format!("key show {name} --passphrase-file wrong"));
             assert!(told.contains("the password is wrong"), "{told}");
         }
@@ -104,18 +104,44 @@ fn types_formats_and_passphrases() {
             folder.good(&format!("key show {name} --passphrase-file passphrase --format fingerprint"));
         assert_eq!(shown, folder.good(&format!("key show {name}.pub --format fingerprint")));
     }
-    folder.write("empty", "\n");
+    folder.write_secret("empty", "\n");
     assert_eq!(
         folder.bad("keygen -o e.key --passphrase-file empty"),
         "the first line of empty is empty where a passphrase is due"
     );
 }
 
+/// As a key that others may read.
+#[test]
+fn a_passphrase_that_others_may_read_is_refused() {
+    let folder = Folder::new();
+    folder.write_secret("passphrase", "correct horse");
+    folder.good("keygen -o a.key --passphrase-file passphrase");
+    for mode in [0o640, 0o604] {
+        folder.set_mode("passphrase", mode);
+        for words in ["key show a.key", "keygen -o b.key"] {
+            assert_eq!(
+                folder.bad(&format!("{words} --passphrase-file passphrase")),
+                format!(
+                    "the passphrase file passphrase has mode 0{mode:o}, so others can read it: chmod 600 passphrase, or \
+                     give --allow-open-permissions where that is meant (Kubernetes secrets)"
+                )
+            );
+        }
+    }
+    folder.good("key show a.key --passphrase-file passphrase --allow-open-permissions");
+    folder.good("keygen -o b.key --passphrase-file passphrase --allow-open-permissions");
+    // As of `pass show`: a pipe has no mode that says who reads it.
+    let script = format!("{AJWT} key show a.key --passphrase-file <(cat passphrase)");
+    let output = folder.command("bash").args(["-c", &script]).output().expect("bash runs");
+    assert_eq!(output.stdout, folder.read("a.key.pub").into_bytes(), "{output:?}");
+}
+
 /// The fixtures of the core's tests hold each key in every format.
 #[test]
 fn a_key_of_any_format_is_shown() {
     let folder = Folder::new();
-    folder.write("passphrase", "correct horse");
+    folder.write_secret("passphrase", "correct horse");
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../ajwt-core/tests/fixtures");
     let mut shown = BTreeMap::new();
     for fixture in fs::read_dir(fixtures).expect("fixtures") {

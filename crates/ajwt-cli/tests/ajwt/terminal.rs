@@ -155,7 +155,7 @@ fn an_empty_passphrase_is_none() {
 #[test]
 fn without_a_terminal_it_says_what_to_give_instead() {
     let folder = Folder::new();
-    folder.write("passphrase", PASSPHRASE);
+    folder.write_secret("passphrase", PASSPHRASE);
     folder.good("keygen -o new.key --passphrase-file passphrase");
     for words in ["key show new.key", "token --username billing --key new.key"] {
         // In a session of its own, which has none, wherever the test runs.
@@ -171,7 +171,7 @@ fn without_a_terminal_it_says_what_to_give_instead() {
 #[test]
 fn making_a_large_key_shows_that_it_goes_on() {
     let folder = Folder::new();
-    folder.write("passphrase", PASSPHRASE);
+    folder.write_secret("passphrase", PASSPHRASE);
     let keygen =
         |bits: u16| format!("keygen --type rsa --bits {bits} --passphrase-file passphrase -o {bits}.key");
     let progress = "looking for two large primes";

@@ -134,3 +134,37 @@ async fn a_request_is_signed_and_its_answer_printed() {
     let told = folder.bad("request GET http://127.0.0.1:1/ --username guido --key a.key");
     assert!(told.starts_with("the request failed: ") && told.contains("refused"), "{told}");
 }
+
+/// It would read a token that is not used yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_proxy_that_is_given_is_used() {
+    let folder = Folder::new();
+    folder.good("keygen -o a.key");
+    let echo = |request: Request| async move { format!("{} {}\n", request.method(), request.uri()) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(any(echo))).await });
+
+    let request = |target: &str, proxy: &[&str]| {
+        let mut command = folder.command(crate::support::AJWT);
+        for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+            // Nobody listens there.
+            command.env(variable, "http://127.0.0.1:1");
+        }
+        command.args(["request", "GET", target, "--username", "guido", "--key", "a.key"]).args(proxy);
+        let output = command.output().expect("it runs");
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text"));
+        (output.status.code(), out, err)
+    };
+    let direct = request(&format!("{url}/orders"), &[]);
+    assert_eq!(direct, (Some(0), "GET /orders\n".to_owned(), String::new()));
+    // What a proxy is told is the whole URL.
+    let through = request("http://orders.invalid/orders", &["--proxy", &url]);
+    assert_eq!(through, (Some(0), "GET http://orders.invalid/orders\n".to_owned(), String::new()));
+
+    for wrong in ["socks5://u:geheim@127.0.0.1:1", "geheim"] {
+        let request = "request GET http://127.0.0.1:1/ --username guido --key a.key";
+        let told = folder.bad(&format!("{request} --proxy {wrong}"));
+        assert_eq!(told, "--proxy is no URL that begins with http:// or https://");
+    }
+}

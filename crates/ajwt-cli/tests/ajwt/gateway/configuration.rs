@@ -5,7 +5,7 @@ use std::time::Duration;
 use ajwt_server::{Clock as _, SystemClock};
 
 use super::{SQL, service};
-use crate::support::{Gateway, eventually};
+use crate::support::{Folder, Gateway, eventually};
 
 #[tokio::test]
 async fn memory_has_room_for_as_many_nonces_as_is_said() {
@@ -163,6 +163,104 @@ fn a_configuration_that_is_wrong_is_told() {
         let found = folder.bad(&format!("gateway {words}"));
         assert!(found.starts_with(told), "{words}: {found}");
     }
+}
+
+/// As `${NAME:-}` makes it in a compose file.
+#[tokio::test]
+async fn an_empty_variable_is_as_one_that_is_not_set() {
+    let folder = service();
+    folder.write("gateway.toml", "log-level = \"debug\"\n");
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["gateway", "--listen", "127.0.0.1:0", "--config", "gateway.toml"]).args(SQL.split(' '));
+    for variable in [
+        "AJWT_ALLOW_MISSING_AUDIENCE",
+        "AJWT_AUDIENCE",
+        "AJWT_CONFIG",
+        "AJWT_IDLE_TIMEOUT",
+        "AJWT_JWKS_ALLOW_NETWORK",
+        "AJWT_JWKS_CA",
+        "AJWT_KEYS",
+        "AJWT_LOG_LEVEL",
+        "AJWT_MEMORY_CAPACITY",
+        "AJWT_PUBLISH_KEY",
+        "AJWT_REDIS_CLUSTER",
+        "AJWT_REDIS_PREFIX",
+        "AJWT_REDIS_SENTINEL",
+        "AJWT_SCHEMA",
+        "AJWT_TOLERANCE",
+    ] {
+        command.env(variable, "");
+    }
+    let gateway = Gateway::of(&mut command, &folder);
+    assert_eq!(gateway.status(&folder.authorization()).await, 200);
+    assert!(gateway.log().contains("DEBUG"), "the file's level counts: {}", gateway.log());
+}
+
+/// It is told once, and starts all the same: a folder may hide the file.
+#[test]
+fn a_configuration_with_a_password_that_everybody_may_read_is_told() {
+    let folder = Folder::new();
+    let warning = |mode| {
+        format!(
+            "ajwt: the configuration a.toml holds a password and has mode {mode}, so everybody on this host can read it: \
+             chmod o-r a.toml\n"
+        )
+    };
+    for (nonce, mode, warning) in [
+        ("redis://:geheim@h", 0o644, warning("0644")),
+        ("redis://h1,redis://u:geheim@h2", 0o604, warning("0604")),
+        ("redis://:geheim@h", 0o640, String::new()),
+        ("redis://h", 0o644, String::new()),
+    ] {
+        // A folder that is not there, so that it ends in any case.
+        folder.write("a.toml", format!("nonce = \"{nonce}\"\nkeys = \"nothing\"\n"));
+        folder.set_mode("a.toml", mode);
+        let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
+        let rest = ran.err.strip_prefix(&warning).unwrap_or_else(|| panic!("{ran:?}"));
+        assert!(rest.starts_with("ajwt: the folder of keys nothing cannot be read"), "{ran:?}");
+        assert!(!ran.err.contains("geheim"), "{ran:?}");
+    }
+}
+
+/// They would be ignored, and nonces be kept where nobody believes them to be.
+#[test]
+fn options_of_redis_are_refused_without_it() {
+    let folder = service();
+    // Where it cannot listen, so that it ends in any case.
+    let gateway = format!("gateway --listen 192.0.2.1:1 {SQL}");
+    let told = |options: &str, variables: &str| {
+        format!(
+            "--nonce names no Redis server, which alone takes {options}: remove it from the command line, the \
+             variables ({variables}) or the file of --config"
+        )
+    };
+    for (name, value, variable) in [
+        ("--redis-prefix", " a", "AJWT_REDIS_PREFIX"),
+        ("--redis-sentinel", " redis://s", "AJWT_REDIS_SENTINEL"),
+        ("--redis-cluster", "", "AJWT_REDIS_CLUSTER"),
+        ("--redis-wait-for-replicas", " 0", "AJWT_REDIS_WAIT_FOR_REPLICAS"),
+        ("--redis-trust-persistence", "", "AJWT_REDIS_TRUST_PERSISTENCE"),
+        ("--redis-ca", " ca.pem", "AJWT_REDIS_CA"),
+    ] {
+        assert_eq!(folder.bad(&format!("{gateway} {name}{value}")), told(name, variable));
+        let init = format!("nonce init {SQL} {name}{value}");
+        assert_eq!(folder.bad(&init), told(name, variable));
+    }
+    let memory = "--listen 192.0.2.1:1 --database-url sqlite://ajwt.db --nonce memory";
+    folder.write("gateway.toml", "redis-prefix = \"orders\"\nredis-cluster = true\n");
+    assert_eq!(
+        folder.bad(&format!("gateway --config gateway.toml {memory}")),
+        told("--redis-prefix, --redis-cluster", "AJWT_REDIS_PREFIX, AJWT_REDIS_CLUSTER")
+    );
+    let with_variables = |cluster: &str| {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(gateway.split(' ')).env("AJWT_REDIS_CLUSTER", cluster);
+        String::from_utf8(command.output().expect("it runs").stderr).expect("text")
+    };
+    let refused = with_variables("true");
+    assert!(refused.contains(&told("--redis-cluster", "AJWT_REDIS_CLUSTER")), "{refused}");
+    let not_given = with_variables("false");
+    assert!(not_given.contains("cannot listen on 192.0.2.1:1"), "{not_given}");
 }
 
 /// As in an image without ca-certificates.

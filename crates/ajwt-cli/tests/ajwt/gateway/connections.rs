@@ -9,7 +9,7 @@ use std::{
 use ajwt_server::{Clock as _, SystemClock};
 
 use super::{SQL, service};
-use crate::support::{Gateway, eventually};
+use crate::support::{AJWT, Folder, Gateway, eventually};
 
 /// By the kernel: a proxy whose host lost power closes no connection.
 #[cfg(target_os = "linux")]
@@ -123,6 +123,57 @@ fn is_closed(connection: &mut TcpStream) -> bool {
     }
 }
 
+/// Else whoever holds connections takes the files without which the folder of keys cannot be read.
+#[tokio::test]
+async fn connections_leave_files_for_the_folder_of_keys() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("callers")).expect("a folder");
+    folder.good("keygen -o billing.key");
+    let mut command = folder.command("sh");
+    command.args(["-c", "ulimit -n 128 && exec \"$0\" \"$@\"", AJWT]);
+    command.args(["gateway", "--listen", "127.0.0.1:0", "--keys", "callers", "--nonce", "memory"]);
+    let gateway = Gateway::of(&mut command, &folder);
+    let connect = || {
+        let connection = TcpStream::connect(gateway.address()).expect("connected");
+        connection.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        connection
+    };
+    let mut first = connect();
+    assert_eq!(status(&mut first, "/healthz", "-"), 200);
+    // More than it may open files.
+    let mut held: Vec<_> = (0..140).map(|_| connect()).collect();
+    eventually("word of them", async || gateway.log().contains("no room for more connections")).await;
+
+    folder.write("callers/billing.keys", folder.good("key show billing.key.pub --format openssh"));
+    eventually("acceptance", async || status(&mut first, "/auth", &folder.authorization()) == 200).await;
+    // It was not refused: it waits until others end.
+    let mut last = held.pop().expect("a connection");
+    drop(held);
+    assert_eq!(status(&mut last, "/healthz", "-"), 200);
+    let log = gateway.log();
+    assert!(!log.contains("no connection can be taken"), "{log}");
+}
+
+/// Asks on a connection, which stays open; the status of the answer, which is read to its end.
+fn status(connection: &mut TcpStream, path: &str, authorization: &str) -> u16 {
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\r\n")
+        .expect("written");
+    let mut answer = String::new();
+    loop {
+        let mut part = [0; 1024];
+        let len = connection.read(&mut part).expect("an answer");
+        assert_ne!(len, 0, "it was closed: {answer}");
+        answer.push_str(std::str::from_utf8(&part[..len]).expect("text"));
+        if let Some((head, body)) = answer.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.map_or(0, |length| length.parse().expect("a number"));
+            if body.len() >= length {
+                return head[9..12].parse().expect("a status");
+            }
+        }
+    }
+}
+
 /// A caller that sends nothing more must not keep the gateway from ending.
 #[tokio::test]
 async fn a_connection_that_hangs_does_not_keep_it() {
@@ -131,10 +182,37 @@ async fn a_connection_that_hangs_does_not_keep_it() {
     let mut hanging = TcpStream::connect(gateway.address()).expect("connected");
     write!(hanging, "GET /auth HTTP/1.1\r\n").expect("written");
     assert_eq!(gateway.text("/healthz").await, "ok\n");
+    let clock = SystemClock::new();
     gateway.terminate();
     let ended = tokio::task::spawn_blocking(move || gateway.wait());
     let (status, log) =
         tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends").expect("waited");
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("were cut off"), "{log}");
+    assert!(log.contains("were cut off why=\"no more time\""), "{log}");
+    // Of half of that: after as long `docker stop` kills.
+    assert!(clock.monotonic() < Duration::from_secs(10), "{:?}", clock.monotonic());
+}
+
+/// Whoever asks twice does not want to wait. A terminal that is closed may tell so twice, and is no haste.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_second_signal_cuts_off_what_hangs() {
+    let folder = service();
+    for second in ["-TERM", "-INT"] {
+        let gateway = super::that_hears_hang_ups(&folder);
+        let mut hanging = TcpStream::connect(gateway.address()).expect("connected");
+        write!(hanging, "GET /auth HTTP/1.1\r\n").expect("written");
+        assert_eq!(gateway.text("/healthz").await, "ok\n");
+        gateway.signal("-HUP");
+        eventually("word of stopping", async || gateway.log().contains("stopping")).await;
+        gateway.signal("-HUP");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!gateway.log().contains("cut off"), "{}", gateway.log());
+        gateway.signal(second);
+        let ended = tokio::task::spawn_blocking(move || gateway.wait());
+        let (status, log) =
+            tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends").expect("waited");
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("were cut off why=\"a second signal\""), "{second}: {log}");
+    }
 }

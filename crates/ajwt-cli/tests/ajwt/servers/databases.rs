@@ -39,6 +39,20 @@ async fn the_whole_way(url: &str, migrate: &str) {
         !folder.good(&format!("key list billing {database}")).trim_end().ends_with('-'),
         "its use is noted"
     );
+
+    let (due, disabled) = if url.starts_with("mysql") {
+        ("ssl-mode=VERIFY_IDENTITY", "ssl-mode=DISABLED")
+    } else {
+        ("sslmode=verify-full", "sslmode=disable")
+    };
+    // Linux takes it for itself; by its name it is another host.
+    let elsewhere = url.replacen("127.0.0.1", "0.0.0.0", 1);
+    let without_tls = format!("{elsewhere}?{disabled}");
+    for (url, is_told) in [(url, false), (&*elsewhere, true), (&*without_tls, false)] {
+        let ran = folder.ajwt(&["user", "list", "--database-url", url]);
+        let warning = format!("the connection may be without TLS: add {due} to the URL");
+        assert_eq!((ran.code, ran.err.contains(&warning)), (Some(0), is_told), "{url}: {ran:?}");
+    }
 }
 
 #[tokio::test]
