@@ -28,8 +28,10 @@ use crate::response;
 /// headers.
 ///
 /// Works on `Router::layer`, `Router::route_layer`, `MethodRouter::layer` and any tower service.
-/// On a `Router`, prefer `route_layer` where unknown paths shall be 404 for everybody: `layer`
-/// answers 401 there.
+/// On a `Router`, `layer` answers 401 on unknown paths, and `route_layer` leaves them 404 for everybody.
+///
+/// **What is added to a `Router` after the layer is open to everybody, and under `route_layer` its fallback
+/// is too.** So put the layer last, and use `layer` where there is a fallback.
 ///
 /// It is always ready, and waits for the service within once a token is accepted: a limit of concurrent requests, and
 /// what sheds load, stand within it.

@@ -173,6 +173,28 @@ async fn route_layer_leaves_unknown_paths_alone() {
     assert_eq!(get_text(&app, "/required", &[]).await.0, StatusCode::UNAUTHORIZED);
 }
 
+async fn anybody() -> &'static str {
+    "hello, anybody"
+}
+
+/// Which is why the layer comes last, and is no `route_layer` where there is a fallback.
+#[tokio::test]
+async fn a_fallback_and_later_routes_are_open_under_route_layer() {
+    let signer = signer();
+    let layer = AuthLayer::new(authenticator(&signer));
+    let app = routes().fallback(anybody).route_layer(layer.clone()).route("/later", get(anybody));
+    for path in ["/nowhere", "/later"] {
+        assert_eq!(get_text(&app, path, &[]).await, (StatusCode::OK, "hello, anybody".into()), "{path}");
+    }
+    assert_eq!(get_text(&app, "/required", &[]).await.0, StatusCode::UNAUTHORIZED);
+
+    let app = routes().fallback(anybody).route("/later", get(anybody)).layer(layer);
+    for path in ["/nowhere", "/later", "/required"] {
+        assert_eq!(get_text(&app, path, &[]).await.0, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(get_text(&app, path, &[fresh(&signer)]).await.0, StatusCode::OK, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_is_used_up_once_under_two_layers_of_one_authenticator() {
     let signer = signer();

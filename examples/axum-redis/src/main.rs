@@ -6,10 +6,14 @@
 //! `RedisNonceBackend::initialise` spares a new service that.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
-use std::{error::Error, fs, process::ExitCode};
+use std::{error::Error, fs, process::ExitCode, time::Duration};
 
+use axum::Router;
 use axum_redis::{Accounts, authenticator, router};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
+
+/// How long requests may take that run when the program is to stop.
+const GRACE: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -35,9 +39,31 @@ async fn serve(accounts: &str, redis: &str, address: &str) -> Result<(), Box<dyn
     let listener = TcpListener::bind(address).await?;
     let stopped = stopped()?;
     println!("serving on http://{}", listener.local_addr()?);
-    axum::serve(listener, router(authenticator.clone())).with_graceful_shutdown(stopped).await?;
+    serve_until(stopped, listener, router(authenticator.clone())).await?;
     authenticator.close().await;
     Ok(())
+}
+
+/// Serves until the program is to stop, and then for as long as requests run, but no longer than [`GRACE`]: a caller
+/// that has sent half a request would keep it for ever.
+async fn serve_until(
+    stopped: impl Future<Output = ()> + Send + 'static,
+    listener: TcpListener,
+    router: Router,
+) -> std::io::Result<()> {
+    let (stopping, told) = oneshot::channel();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        stopped.await;
+        let _ = stopping.send(());
+    });
+    let out_of_time = async {
+        let _ = told.await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended,
+        () = out_of_time => Ok(()),
+    }
 }
 
 /// What ends the program: Ctrl-C, or SIGTERM, by which supervisors end it.

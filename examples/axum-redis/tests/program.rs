@@ -2,8 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -15,6 +17,22 @@ use reqwest::{Client, StatusCode, header::AUTHORIZATION};
 
 /// A process of this test; killed when dropped.
 struct Process(Child);
+
+impl Process {
+    /// As a supervisor does: well, within a minute.
+    fn terminate(&mut self) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+        for _ in 0..1200 {
+            if let Some(status) = self.0.try_wait().expect("its state") {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("it does not end");
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -43,6 +61,7 @@ async fn an_account_calls_and_a_dead_redis_is_503() {
     let mut line = String::new();
     BufReader::new(program.0.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
     let url = line.trim().strip_prefix("serving on ").unwrap_or_else(|| panic!("another line: {line:?}"));
+    let address = url.strip_prefix("http://").expect("its address");
     let url = format!("{url}/plan");
 
     let client = Client::builder().no_proxy().build().expect("a client");
@@ -63,8 +82,16 @@ async fn an_account_calls_and_a_dead_redis_is_503() {
     redis.restart();
     assert_eq!(send().await.status(), StatusCode::SERVICE_UNAVAILABLE);
 
-    // As a supervisor ends it.
-    let id = program.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
-    assert!(program.0.wait().expect("it ends").success());
+    // Half a request does not keep it from ending.
+    let connect = || TcpStream::connect(address).expect("connected");
+    let mut half = connect();
+    half.write_all(b"GET / HTTP/1.1\r\n").expect("sent");
+    // It takes connections in order: the other one is taken by now.
+    let mut whole = connect();
+    whole.write_all(b"GET / HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    whole.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with("welcome, stranger\n"), "{answer}");
+    program.terminate();
+    drop(half);
 }

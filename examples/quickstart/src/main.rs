@@ -11,12 +11,15 @@ use ajwt_client::RequestSigner;
 use ajwt_core::{PrivateKey, RsaKeySize, Timestamp};
 use ajwt_server::{Clock as _, SystemClock};
 use ajwt_sqlx::SqliteRepository;
-use axum::http::HeaderValue;
+use axum::{Router, http::HeaderValue};
 use quickstart::{call, register, service};
 use reqwest::{Client, header::AUTHORIZATION, redirect::Policy, retry};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 
 const USAGE: &str = "usage: quickstart [--serve PORT]";
+
+/// How long requests may take that run when the program is to stop.
+const GRACE: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -150,10 +153,32 @@ async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
             tokio::time::sleep(Duration::from_secs(15)).await;
         }
     });
-    axum::serve(listener, router).with_graceful_shutdown(stopped).await?;
+    serve_until(stopped, listener, router).await?;
     lines.abort();
     authenticator.close().await;
     Ok(())
+}
+
+/// Serves until the program is to stop, and then for as long as requests run, but no longer than [`GRACE`]: a caller
+/// that has sent half a request would keep it for ever.
+async fn serve_until(
+    stopped: impl Future<Output = ()> + Send + 'static,
+    listener: TcpListener,
+    router: Router,
+) -> std::io::Result<()> {
+    let (stopping, told) = oneshot::channel();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        stopped.await;
+        let _ = stopping.send(());
+    });
+    let out_of_time = async {
+        let _ = told.await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended,
+        () = out_of_time => Ok(()),
+    }
 }
 
 /// What ends the program: Ctrl-C, or SIGTERM, by which supervisors end it.

@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
 };
@@ -16,7 +17,8 @@ use ajwt_test_servers::port::free_port;
 use reqwest::RequestBuilder;
 
 use super::proxy::{
-    Proxy, app, documented, gateway, lets_through_who_has_a_token, send, status_without_nonces,
+    Proxy, app, documented, gateway, lets_through_who_has_a_token, names_nobody_where_nobody_is_asked, send,
+    status_without_nonces,
 };
 use crate::support::{Folder, Gateway};
 
@@ -104,8 +106,43 @@ async fn names_that_a_client_sends_are_stripped() {
     assert_eq!(public.status(), 200);
     let seen = public.text().await.expect("text");
     assert!(seen.contains("user [] key 0 "), "{seen}");
+    names_nobody_where_nobody_is_asked(&nginx).await;
     // Nor can a client ask the gateway itself.
     assert_eq!(send(nginx.get("/_ajwt", &folder.authorization())).await.status(), 404);
+}
+
+/// The last record of a FastCGI request without a body: an empty one of its input.
+const END_OF_FASTCGI: &[u8] = &[1, 5, 0, 1, 0, 0, 0, 0];
+
+/// To a FastCGI program the names are parameters, each with its value right behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_a_client_sends_are_no_parameters() {
+    let (folder, gateway) = gateway();
+    let (sender, requests) = mpsc::channel();
+    let (program, _) = closing(move |request| {
+        let _ = sender.send(until(request, END_OF_FASTCGI));
+    });
+    let pass = format!("{}fastcgi_pass app;", documented("nginx-fastcgi", []));
+    let nginx = Proxy::start(&folder, |port| {
+        let server = documented(
+            "nginx",
+            [
+                ("listen 80;", format!("listen 127.0.0.1:{port};")),
+                ("server 127.0.0.1:8000;", format!("server {program};")),
+                ("server 127.0.0.1:4180;", format!("server {};", gateway.address())),
+                ("proxy_pass http://app;", pass.clone()),
+            ],
+        );
+        command(&folder, &server)
+    });
+    let request = nginx.get("/", &folder.authorization()).header("X-Ajwt-Username", "admin");
+    let request = request.header("X_Ajwt_Username", "admin").header("X.Ajwt.Username", "admin");
+    let answer = send(request.header("X-Ajwt-Key-Id", "admin")).await;
+    assert_eq!(answer.status(), 502, "the program answers nothing");
+    let seen = requests.recv().expect("a request").escape_ascii().to_string();
+    assert!(seen.contains("HTTP_X_AJWT_USERNAMEbilling"), "{seen}");
+    assert_eq!(seen.matches("HTTP_X_AJWT_KEY_ID").count(), 1, "{seen}");
+    assert!(!seen.contains("admin") && !seen.contains("HTTP_AUTHORIZATION"), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,14 +243,19 @@ fn closing(does: impl Fn(&mut TcpStream) + Send + 'static) -> (String, Arc<Atomi
 
 /// A request or an answer up to its body, of which there is none.
 fn head(connection: &mut TcpStream) -> Vec<u8> {
-    let (mut head, mut bytes) = (Vec::new(), [0; 1024]);
-    while !head.ends_with(b"\r\n\r\n") {
+    until(connection, b"\r\n\r\n")
+}
+
+/// What comes up to these bytes, and they.
+fn until(connection: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let (mut received, mut bytes) = (Vec::new(), [0; 1024]);
+    while !received.ends_with(end) {
         match connection.read(&mut bytes) {
-            Ok(count @ 1..) => head.extend(&bytes[..count]),
+            Ok(count @ 1..) => received.extend(&bytes[..count]),
             _ => break,
         }
     }
-    head
+    received
 }
 
 async fn has_decided_once_each(gateway: &Gateway) {

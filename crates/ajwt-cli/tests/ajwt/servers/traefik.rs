@@ -1,8 +1,10 @@
 //! The configuration of docs/gateway.md, in a real Traefik, before a plain service.
 
+use std::fs;
+
 use super::proxy::{
-    Proxy, app, documented, gateway, installed, lets_through_who_has_a_token, names_of_the_connection,
-    names_with_underscores, send, status_without_nonces,
+    Proxy, app, documented, gateway, installed, lets_through_who_has_a_token,
+    names_nobody_where_nobody_is_asked, names_of_the_connection, send, status_without_nonces,
 };
 use crate::support::{Folder, eventually};
 
@@ -14,10 +16,13 @@ fn traefik(folder: &Folder, gateway: &str, app: &str) -> Proxy {
             ("url: http://127.0.0.1:8000", format!("url: http://{app}")),
         ],
     );
-    folder.write("dynamic.yaml", configuration);
+    fs::create_dir(folder.path("traefik")).expect("a folder");
+    folder.write("traefik/dynamic.yaml", configuration);
+    let healthz = ("address: http://127.0.0.1:4180/", format!("address: http://{gateway}/"));
+    folder.write("traefik/public.yaml", documented("yaml public.yaml", [healthz]));
     Proxy::start(folder, |port| {
         let mut command = folder.command(&installed("traefik"));
-        command.args(["--providers.file.filename=dynamic.yaml", "--log.level=INFO"]);
+        command.args(["--providers.file.directory=traefik", "--log.level=INFO"]);
         command.arg(format!("--entrypoints.web.address=127.0.0.1:{port}"));
         // It is to speak with nobody else.
         command.args(["--global.checknewversion=false", "--global.sendanonymoususage=false"]);
@@ -33,8 +38,7 @@ async fn traefik_lets_through_who_has_a_token_under_its_own_name() {
     eventually("router", async || send(traefik.get("/", "")).await.status() != 404).await;
     lets_through_who_has_a_token(&traefik, &folder).await;
 
-    let (_, seen) = names_with_underscores(&traefik, &folder).await;
-    assert!(seen.contains("user [\"\\\"billing\\\"\"] key 1 "), "{seen}");
+    names_nobody_where_nobody_is_asked(&traefik).await;
     for (_, seen) in names_of_the_connection(&traefik, &folder).await {
         assert!(seen.contains("user [\"\\\"billing\\\"\"] key 1 "), "{seen}");
     }
