@@ -45,12 +45,14 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 ///
 /// Requests read memory: a set is refreshed in the background after 5 minutes, or after what its
 /// `Cache-Control` says, within 30 s and 30 min. It is not used once its last success is an hour ago,
-/// so that a key that was taken out of it ends within the hour, whatever happens to the endpoint. A
-/// failed fetch changes nothing else, and is tried again after 30 s, then twice as long, up to 5 min.
-/// An answer without keys removes them all at once.
+/// so that a key that was taken out of it ends within the hour, though the endpoint is not reached any more.
+/// An answer that it has not changed (304) is a success, but is asked for no longer than an hour after the
+/// set was last sent: then it is sent anew, whatever validators the endpoint has. A failed fetch changes
+/// nothing else, and is tried again after 30 s, then twice as long, up to 5 min. An answer without keys
+/// removes them all at once.
 ///
 /// A URL is fetched at most every 30 s, and once at a time. A token whose `kid` none of the user's
-/// keys has lets its URLs be fetched as soon as that allows, in the background too. Only where a
+/// keys has lets its URLs be fetched, whole, as soon as that allows, in the background too. Only where a
 /// URL's set was never there does the request wait for it, no longer than the client's deadline, and
 /// then not again within the 30 s, even if its first fetch stands behind those of many others for longer.
 /// [`warm_up`](Self::warm_up) fetches all of them beforehand.
@@ -280,7 +282,7 @@ impl Shared {
         }
         let attempts = endpoint.attempts();
         let now = self.clock.monotonic();
-        let has_begun = match endpoint.demand(now) {
+        let has_begun = match endpoint.demand(now, asker) {
             Demand::Begin => self.begin(Arc::clone(endpoint)),
             Demand::UnderWay => true,
             Demand::Waiting => false,

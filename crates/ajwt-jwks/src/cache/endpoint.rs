@@ -3,7 +3,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{
-    key_set::{KeySet, TrustedKeys, is_trusted},
+    Asker,
+    key_set::{KeySet, MAX_AGE, TrustedKeys, is_trusted},
     snapshot::SetSnapshot,
 };
 use crate::{
@@ -43,12 +44,16 @@ struct Current {
     set: Arc<KeySet>,
     /// When the last fetch that succeeded began.
     succeeded_at: Duration,
+    /// When the last one began that the set was sent to. Others were told that it is the same.
+    sent_at: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
     progress: Progress,
+    /// Whether the set is asked for whole, as somebody needs what may have been added to it.
+    is_asked_for_whole: bool,
     /// When the last fetch began.
     began_at: Option<Duration>,
     /// When the next is due by the timer.
@@ -138,12 +143,15 @@ impl Endpoint {
     }
 
     /// Somebody needs the set as it is now.
-    pub(super) fn demand(&self, now: Duration) -> Demand {
+    pub(super) fn demand(&self, now: Duration, asker: Asker) -> Demand {
         let mut state = lock(&self.state);
-        match state.progress {
-            Progress::None => {}
-            Progress::Waiting => return Demand::Waiting,
-            Progress::Begun => return Demand::UnderWay,
+        if state.progress == Progress::Begun {
+            return Demand::UnderWay;
+        }
+        // A request misses a key: who answers that nothing has changed may not know of it.
+        state.is_asked_for_whole |= matches!(asker, Asker::Request);
+        if state.progress == Progress::Waiting {
+            return Demand::Waiting;
         }
         let allowed_at = state.began_at.map(|began_at| began_at.saturating_add(COOL_DOWN));
         match allowed_at.filter(|allowed_at| now < *allowed_at) {
@@ -198,12 +206,16 @@ impl Endpoint {
         }
     }
 
-    /// The fetch begins: what to ask with.
+    /// The fetch begins: what to ask with. By no validators the set is sent whole, as it is to be where a key is
+    /// missed, and once an hour. For a server's validators may not change with the set, as those of files of equal
+    /// length whose times are fixed: by them a key that was removed would be trusted for ever.
     pub(super) fn begin(&self, now: Duration) -> Validators {
         let mut state = lock(&self.state);
         state.progress = Progress::Begun;
         state.began_at = Some(now);
-        state.current.as_ref().map(|current| current.set.validators.clone()).unwrap_or_default()
+        let is_recent = |current: &&Current| now.saturating_sub(current.sent_at) < MAX_AGE;
+        let known = state.current.as_ref().filter(is_recent).filter(|_| !state.is_asked_for_whole);
+        known.map(|current| current.set.validators.clone()).unwrap_or_default()
     }
 
     /// The fetch has ended. `jitter` is within 0 and 1; `publish` shows requests what they may use now.
@@ -229,18 +241,18 @@ impl Endpoint {
         let mut state = lock(&self.state);
         state.progress = Progress::None;
         let began_at = state.began_at.unwrap_or(now);
-        let before = state.current.as_ref().map(|current| Arc::clone(&current.set));
+        let before = state.current.as_ref().map(|current| (Arc::clone(&current.set), current.sent_at));
         let fetched = match (result, &before) {
             (Ok(JwksResponse { set: Some(set), validators, fresh_for }), _) => {
-                Ok((Arc::new(KeySet::new(&set, validators)), fresh_for))
+                Ok((Arc::new(KeySet::new(&set, validators)), began_at, fresh_for))
             }
-            (Ok(JwksResponse { set: None, fresh_for, .. }), Some(before)) => {
-                Ok((Arc::clone(before), fresh_for))
+            (Ok(JwksResponse { set: None, fresh_for, .. }), Some((before, sent_at))) => {
+                Ok((Arc::clone(before), *sent_at, fresh_for))
             }
             (Ok(JwksResponse { set: None, .. }), None) => Err(FetchError::NotModified),
             (Err(error), _) => Err(error),
         };
-        let (set, fresh_for) = match fetched {
+        let (set, sent_at, fresh_for) = match fetched {
             Ok(fetched) => fetched,
             Err(error) => {
                 let error = Arc::new(error);
@@ -250,13 +262,18 @@ impl Endpoint {
                 return Outcome::Failed(error);
             }
         };
+        let before = before.map(|(before, _)| before);
         let reports_skips = state.report_skips(before.as_deref(), &set, now);
         // While the state is held: nobody may find a fetch ended whose keys are not there.
         publish(TrustedKeys::of(&set, began_at));
-        state.current = Some(Current { set: Arc::clone(&set), succeeded_at: began_at });
+        state.current = Some(Current { set: Arc::clone(&set), succeeded_at: began_at, sent_at });
+        state.is_asked_for_whole = false;
         state.failures = 0;
         state.last_error = None;
-        let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
+        // No later than when the set is asked for whole.
+        let whole_after = sent_at.saturating_add(MAX_AGE).saturating_sub(began_at);
+        let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).min(whole_after);
+        let refresh_after = refresh_after.clamp(COOL_DOWN, MAX_REFRESH_AFTER);
         state.due_at = began_at.saturating_add(refresh_after);
         let is_modified = before.is_none_or(|before| !Arc::ptr_eq(&before, &set));
         Outcome::Succeeded { set, is_modified, reports_skips }
@@ -306,17 +323,61 @@ fn back_off(failures: u32, jitter: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use ajwt_core::JwkSet;
+    use http::{HeaderMap, HeaderValue, header::ETAG};
 
     use super::*;
 
     #[test]
     fn a_url_is_fetched_again_after_thirty_seconds_and_no_sooner() {
         let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
-        assert_eq!(endpoint.demand(Duration::ZERO), Demand::Begin);
+        let demand = |at| endpoint.demand(Duration::from_millis(at), Asker::Request);
+        assert_eq!(demand(0), Demand::Begin);
         endpoint.begin(Duration::ZERO);
         endpoint.end(Err(FetchError::NotModified), Duration::ZERO, 0.0, |_| {});
-        assert_eq!(endpoint.demand(Duration::from_millis(29_999)), Demand::Later);
-        assert_eq!(endpoint.demand(Duration::from_secs(30)), Demand::Begin);
+        assert_eq!(demand(29_999), Demand::Later);
+        assert_eq!(demand(30_000), Demand::Begin);
+    }
+
+    #[test]
+    fn a_set_is_asked_for_whole_once_an_hour_and_where_a_key_is_missed() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        let etag = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("\"1\""))]);
+        let validators = Validators::of_response(&etag);
+        // Wherever it can, the endpoint says that nothing has changed.
+        let is_whole = |at| {
+            let now = Duration::from_secs(at);
+            let is_whole = endpoint.begin(now).is_empty();
+            let set = is_whole.then(|| JwkSet::of_keys([]));
+            let response = JwksResponse { set, validators: validators.clone(), fresh_for: None };
+            endpoint.end(Ok(response), now, 0.0, |_| {});
+            is_whole
+        };
+        let next_refresh = |at| endpoint.snapshot(Duration::from_secs(at)).next_refresh.as_secs();
+        for (at, due, next) in [
+            (0, true, 300),
+            (300, false, 300),
+            (3400, false, 200),
+            (3599, false, 30),
+            (3629, true, 300),
+            (7228, false, 30),
+            (7229, true, 300),
+        ] {
+            assert_eq!((is_whole(at), next_refresh(at)), (due, next), "{at}");
+        }
+
+        let demand = |at, asker| endpoint.demand(Duration::from_secs(at), asker);
+        assert_eq!(demand(7300, Asker::WarmUp), Demand::Begin);
+        assert_eq!(demand(7300, Asker::WarmUp), Demand::Waiting);
+        assert!(!is_whole(7300));
+        assert_eq!(demand(7310, Asker::Request), Demand::Later);
+        assert!(is_whole(7330));
+        assert_eq!(demand(7400, Asker::WarmUp), Demand::Begin);
+        assert_eq!(demand(7400, Asker::Request), Demand::Waiting);
+        // Until it is there.
+        assert!(endpoint.begin(Duration::from_secs(7400)).is_empty());
+        let error = Err(FetchError::Status { found: 500 });
+        endpoint.end(error, Duration::from_secs(7400), 0.0, |_| {});
+        assert!(is_whole(7430) && !is_whole(7460));
     }
 
     #[test]

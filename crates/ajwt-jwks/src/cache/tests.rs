@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use ajwt_core::{JwkSet, PrivateKey, PublicKey, Timestamp};
 use ajwt_server::{KeySource, MemoryRepository, PublicKeyRepository, User};
+use http::{HeaderMap, HeaderValue, header::ETAG};
 use tokio::time::Instant;
 
 use super::*;
@@ -44,6 +45,8 @@ enum Answer {
     /// A hundred entries that cannot be used, other ones each time, to be fetched again soon.
     Odd,
     NotModified,
+    /// The keys, and from then on that nothing has changed, to whoever asks whether it has.
+    Unchanged(Vec<PublicKey>),
     Fails,
     Hangs,
     Panics,
@@ -79,7 +82,7 @@ impl Script {
 
 #[async_trait]
 impl Source for Script {
-    async fn fetch(&self, url: &str, _: &Validators) -> Result<JwksResponse, FetchError> {
+    async fn fetch(&self, url: &str, known: &Validators) -> Result<JwksResponse, FetchError> {
         lock(&self.fetches).push((url.to_owned(), self.start.elapsed().as_secs_f64()));
         let answer = lock(&self.answers).get(url).cloned().unwrap_or(Answer::Fails);
         {
@@ -104,6 +107,11 @@ impl Source for Script {
                 Ok(response(Some(set), Some(Duration::ZERO)))
             }
             Answer::NotModified => Ok(response(None, None)),
+            Answer::Unchanged(keys) => {
+                let set = known.is_empty().then(|| JwkSet::of_keys(keys));
+                let etag = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("\"1\""))]);
+                Ok(JwksResponse { set, validators: Validators::of_response(&etag), fresh_for: None })
+            }
             Answer::Fails => Err(FetchError::Status { found: 500 }),
             Answer::Hangs => Err(FetchError::Timeout { deadline: DEADLINE }),
             Answer::Panics => panic!("a fetch that panics, as this test wants it"),
@@ -235,8 +243,11 @@ async fn a_set_is_used_for_an_hour_after_its_last_success_and_no_longer() {
 #[tokio::test(start_paused = true)]
 async fn a_set_that_is_not_modified_is_trusted_anew() {
     let (fixture, key) = Fixture::new();
+    fixture.script.answer(A, Answer::Unchanged(vec![key.clone()]));
     fixture.warm_up(&[A]).await;
-    fixture.script.answer(A, Answer::NotModified);
+    pass(55 * MINUTE).await;
+    let age = fixture.cache.snapshot()[0].age.expect("a set");
+    assert!(age < Duration::from_secs(302), "{age:?}");
     pass(5 * HOUR).await;
     assert!(fixture.has(&[A], &key).await);
 
@@ -244,6 +255,33 @@ async fn a_set_that_is_not_modified_is_trusted_anew() {
     fixture.script.answer(B, Answer::NotModified);
     assert!(!fixture.has(&[B], &key).await);
     assert_eq!(fixture.cache.snapshot()[1].last_error.as_ref().map(|error| error.label()), Some("status"));
+}
+
+/// As from files of equal length whose times are fixed.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_removed_ends_within_the_hour_though_its_set_seems_unchanged() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(A, Answer::Unchanged(vec![key.clone()]));
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(A, Answer::Unchanged(Vec::new()));
+    pass(59 * MINUTE).await;
+    assert!(fixture.has(&[A], &key).await);
+    // And the cool-down, if it was asked for in the last moment of it.
+    pass(MINUTE + 32).await;
+    assert!(!fixture.has(&[A], &key).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_missed_is_found_though_its_set_seems_unchanged() {
+    let (fixture, old) = Fixture::new();
+    fixture.script.answer(A, Answer::Unchanged(vec![old.clone()]));
+    fixture.warm_up(&[A]).await;
+    let new = key();
+    fixture.script.answer(A, Answer::Unchanged(vec![old, new.clone()]));
+    pass(MINUTE).await;
+    assert!(!fixture.has(&[A], &new).await, "this request begins the fetch");
+    pass(1).await;
+    assert!(fixture.has(&[A], &new).await);
 }
 
 #[tokio::test(start_paused = true)]
