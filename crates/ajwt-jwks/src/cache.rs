@@ -53,9 +53,9 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 ///
 /// A URL is fetched at most every 30 s, and once at a time. A token whose `kid` none of the user's
 /// keys has lets its URLs be fetched, whole, as soon as that allows, in the background too. Only where a
-/// URL's set was never there does the request wait for it, no longer than the client's deadline, and
-/// then not again within the 30 s, even if its first fetch stands behind those of many others for longer.
-/// [`warm_up`](Self::warm_up) fetches all of them beforehand.
+/// URL's set was never there, or is not used any more, does the request wait for it, no longer than the client's
+/// deadline, and then not again within the 30 s, even if its first fetch stands behind those of many others for
+/// longer. [`warm_up`](Self::warm_up) fetches all of them beforehand.
 ///
 /// A set that neither a request nor a warm-up has asked for in a day is dropped: it counts as one that was
 /// never there. Memory is bounded by the trusted URLs of the store: up to 100 keys each.
@@ -116,7 +116,7 @@ enum Asker {
 pub struct WarmUp {
     /// URLs that the store trusts.
     pub trusted: usize,
-    /// Those whose set is there.
+    /// Those whose set is there, and used.
     pub fetched: usize,
     /// Those whose fetch failed: they are tried again in the background.
     pub failed: usize,
@@ -151,9 +151,10 @@ impl JwksCache {
         let all_done = async { while waiting.next().await.is_some() {} };
         let _ = tokio::time::timeout(shared.warm_up_limit, all_done).await;
 
+        let now = shared.clock.monotonic();
         let mut warm = WarmUp { trusted: endpoints.len(), fetched: 0, failed: 0, pending: 0 };
         for endpoint in endpoints {
-            let count = match endpoint.has_set() {
+            let count = match endpoint.has_set(now) {
                 Some(true) => &mut warm.fetched,
                 Some(false) => &mut warm.failed,
                 None => &mut warm.pending,
@@ -184,7 +185,7 @@ impl JwksCache {
     }
 
     /// The keys of this id in the sets of these URLs, each with the trust it came by; `is_known` where
-    /// the user has another key of that id. Waits where a set was never there.
+    /// the user has another key of that id. Waits where no set is there that is trusted.
     pub(crate) async fn keys(&self, urls: &[TrustedUrl], key_id: &str, is_known: bool) -> Vec<StoredKey> {
         let shared = &self.shared;
         let find = || shared.find(urls, key_id);
@@ -271,8 +272,8 @@ impl Shared {
     }
 
     /// A request, or the warm-up, needs what the endpoint has now: a fetch begins, at once or when it
-    /// may. Tells when it has ended, if that is to be waited for: no set was ever there, and the fetch is the
-    /// first or has begun.
+    /// may. Tells when it has ended, if that is to be waited for: no set is there that is trusted, and the fetch
+    /// is the first or has begun.
     ///
     /// For the first, requests wait as [`Endpoint::lets_wait`] says; the warm-up, which ends at a limit of its
     /// own, always does. Who does not wait has the keys that are there, as after a fetch that failed.
@@ -288,7 +289,7 @@ impl Shared {
             Demand::Waiting => false,
             Demand::Later => return None,
         };
-        let waits = match (endpoint.has_set(), asker) {
+        let waits = match (endpoint.has_set(now), asker) {
             // A retry may stand behind others that fail for minutes, in which each request would wait anew.
             (Some(has_set), _) => has_begun && !has_set,
             (None, Asker::Request) => endpoint.lets_wait(now, self.source.deadline()),

@@ -131,10 +131,10 @@ impl Endpoint {
         self.state.try_lock().map_or(true, |state| state.progress != Progress::None)
     }
 
-    /// Whether a set was ever there. `None`: no fetch has ended yet.
-    pub(super) fn has_set(&self) -> Option<bool> {
+    /// Whether there is a set that is trusted. `None`: no fetch has ended yet.
+    pub(super) fn has_set(&self, now: Duration) -> Option<bool> {
         let ended = *self.attempts.borrow() > 0;
-        ended.then(|| lock(&self.state).current.is_some())
+        ended.then(|| lock(&self.state).has_set(now))
     }
 
     /// Changes with each fetch that ends from now on.
@@ -197,9 +197,10 @@ impl Endpoint {
     }
 
     pub(super) fn health(&self) -> Health {
-        if lock(&self.state).failures > 0 {
+        let state = lock(&self.state);
+        if state.failures > 0 {
             Health::Failing
-        } else if self.has_set() == Some(true) {
+        } else if state.current.is_some() {
             Health::Well
         } else {
             Health::New
@@ -287,7 +288,7 @@ impl Endpoint {
             keys: current.map_or(0, |current| current.set.keys.len()),
             skipped: current.map_or(0, |current| current.set.skipped.len()),
             age: current.map(|current| now.saturating_sub(current.succeeded_at)),
-            is_trusted: current.is_some_and(|current| is_trusted(current.succeeded_at, now)),
+            is_trusted: state.has_set(now),
             next_refresh: state.due_at.saturating_sub(now),
             failures: state.failures,
             last_error: state.last_error.clone(),
@@ -296,6 +297,11 @@ impl Endpoint {
 }
 
 impl State {
+    /// Whether there is a set that is trusted.
+    fn has_set(&self, now: Duration) -> bool {
+        self.current.as_ref().is_some_and(|current| is_trusted(current.succeeded_at, now))
+    }
+
     /// Whether the entries of a set that are not used are to be reported, and if so, that they are.
     fn report_skips(&mut self, before: Option<&KeySet>, set: &KeySet, now: Duration) -> bool {
         let skipped_before = before.map(|before| before.skipped.as_slice()).unwrap_or_default();

@@ -395,6 +395,32 @@ async fn a_request_that_needs_a_set_does_not_wait_for_the_pause_after_failures()
     assert_eq!(fixture.now() - asked, 3.0);
 }
 
+/// As after an hour in which the machine slept or the endpoint failed.
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_too_old_is_waited_for_once_within_the_cool_down() {
+    let (fixture, key) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(A, Answer::Fails);
+    pass(HOUR + MINUTE).await;
+    assert_eq!(fixture.warm_up(&[A]).await, WarmUp { trusted: 1, fetched: 0, failed: 1, pending: 0 });
+    while fixture.cache.snapshot()[0].next_refresh < Duration::from_secs(250) {
+        pass(1).await;
+    }
+    pass(MINUTE).await;
+    fixture.script.answer(A, Answer::Hangs);
+    let asked = fixture.now();
+    for waited in [5.0, 5.0, 5.0] {
+        fixture.ask_for_unknown(&[A]).await;
+        assert_eq!(fixture.now() - asked, waited);
+    }
+    pass(MINUTE).await;
+    fixture.script.answer(A, Answer::Keys(vec![key.clone()]));
+    fixture.script.delay(3);
+    let asked = fixture.now();
+    assert!(fixture.has(&[A], &key).await);
+    assert_eq!(fixture.now() - asked, 3.0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_kid_of_the_users_own_keys_fetches_nothing() {
     let (fixture, _) = Fixture::new();
