@@ -92,11 +92,12 @@ pub(super) enum Demand {
     Later,
 }
 
-/// How the last fetch went.
+/// How the last fetches went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// There was none.
     New,
+    /// The last one succeeded, or the one before it, whose set is trusted still: one failure says little.
     Well,
     Failing,
 }
@@ -196,14 +197,13 @@ impl Endpoint {
         lock(&self.state).progress = Progress::Begun;
     }
 
-    pub(super) fn health(&self) -> Health {
+    pub(super) fn health(&self, now: Duration) -> Health {
         let state = lock(&self.state);
-        if state.failures > 0 {
-            Health::Failing
-        } else if state.current.is_some() {
-            Health::Well
-        } else {
-            Health::New
+        match state.failures {
+            0 if state.current.is_none() => Health::New,
+            0 => Health::Well,
+            1 if state.has_set(now) => Health::Well,
+            _ => Health::Failing,
         }
     }
 
@@ -410,17 +410,26 @@ mod tests {
 
     /// By it a fetch waits for those of its kind only.
     #[test]
-    fn health_is_that_of_the_last_fetch() {
+    fn health_is_that_of_the_last_fetches() {
         let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
-        assert_eq!(endpoint.health(), Health::New);
+        let health = |at| endpoint.health(Duration::from_secs(at));
+        assert_eq!(health(0), Health::New);
         let end = |result| drop(endpoint.end(result, Duration::ZERO, 0.0, |_| {}));
         end(Err(FetchError::NotModified));
-        assert_eq!(endpoint.health(), Health::Failing);
-        let set = Some(JwkSet::of_keys([]));
-        end(Ok(JwksResponse { set, validators: Validators::default(), fresh_for: None }));
-        assert_eq!(endpoint.health(), Health::Well);
+        assert_eq!(health(0), Health::Failing);
+        let succeed = || {
+            let set = Some(JwkSet::of_keys([]));
+            end(Ok(JwksResponse { set, validators: Validators::default(), fresh_for: None }));
+        };
+        succeed();
+        assert_eq!((health(0), health(3600)), (Health::Well, Health::Well));
+        // One failure counts where nothing else is there.
         end(Err(FetchError::NotModified));
-        assert_eq!(endpoint.health(), Health::Failing);
+        assert_eq!((health(3599), health(3600)), (Health::Well, Health::Failing));
+        end(Err(FetchError::NotModified));
+        assert_eq!(health(0), Health::Failing);
+        succeed();
+        assert_eq!(health(0), Health::Well);
     }
 
     #[test]

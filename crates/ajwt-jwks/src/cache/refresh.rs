@@ -43,7 +43,7 @@ impl Shared {
 
     /// Where a fetch waits for others of its kind.
     fn lane(&self, endpoint: &Endpoint) -> &Arc<Semaphore> {
-        match endpoint.health() {
+        match endpoint.health(self.clock.monotonic()) {
             Health::New => &self.first_fetches,
             Health::Well => &self.refreshes,
             Health::Failing => &self.retries,

@@ -591,6 +591,30 @@ async fn a_retry_that_stands_behind_others_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_good_endpoint_that_failed_once_does_not_stand_behind_those_that_hang() {
+    let (fixture, key) = Fixture::new();
+    fixture.script.answer(A, Answer::FreshFor(30, vec![key]));
+    fixture.warm_up(&[A]).await;
+    let hanging = numbered(500);
+    for url in &hanging {
+        fixture.script.answer(url, Answer::Hangs);
+    }
+    let urls: Vec<&str> = hanging.iter().map(String::as_str).collect();
+    fixture.warm_up(&urls).await;
+    // From now on hundreds of them wait to be tried again, 16 in 5 s.
+    pass(60).await;
+    fixture.script.answer(A, Answer::Fails);
+    let failures = || fixture.cache.snapshot().last().expect("that of A comes last").failures;
+    while failures() == 0 {
+        pass(1).await;
+    }
+    fixture.script.fetches(A);
+    pass(39).await;
+    assert_eq!(fixture.script.fetches(A).len(), 1);
+    assert_eq!(failures(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_of_one_moment_wait_for_a_retry_together() {
     let (fixture, _) = Fixture::new();
     fixture.script.answer(A, Answer::Hangs);
