@@ -29,7 +29,7 @@ use crate::{
     report::Report,
     sync::{
         Arc, Mutex, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         lock, read, write,
     },
 };
@@ -60,7 +60,8 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 /// A set that neither a request nor a warm-up has asked for in a day is dropped: it counts as one that was
 /// never there. Memory is bounded by the trusted URLs of the store: up to 100 keys each.
 ///
-/// Dropping the cache, or [closing](Self::close) it, ends its background work.
+/// Dropping the cache, or [closing](Self::close) it, ends its background work. The last
+/// [`JwksKeyRepository`](crate::JwksKeyRepository) on it that is closed closes it.
 pub struct JwksCache {
     shared: Arc<Shared>,
     sweeper: JoinHandle<()>,
@@ -100,6 +101,10 @@ struct Shared {
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
     is_closed: AtomicBool,
+    /// Whether it was said that it is asked though it is closed.
+    has_warned: AtomicBool,
+    /// Repositories on it that are open.
+    repositories: AtomicUsize,
     report: Report,
 }
 
@@ -144,6 +149,7 @@ impl JwksCache {
     pub async fn warm_up(&self, urls: &dyn TrustedUrls) -> Result<WarmUp, RepositoryError> {
         let urls = urls.all().await?;
         let shared = &self.shared;
+        shared.warn_if_closed();
         let endpoints: Vec<_> = urls.iter().map(|url| shared.endpoint(url)).collect();
         let demand = |endpoint| shared.demand(endpoint, Asker::WarmUp);
         let mut waiting: FuturesUnordered<_> = endpoints.iter().filter_map(demand).map(done).collect();
@@ -184,10 +190,21 @@ impl JwksCache {
         tasks.shutdown().await;
     }
 
+    /// From now on a repository is on it.
+    pub(crate) fn join(&self) {
+        self.shared.repositories.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A repository is on it no longer. Returns whether that was the last one.
+    pub(crate) fn leave(&self) -> bool {
+        self.shared.repositories.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
     /// The keys of this id in the sets of these URLs, each with the trust it came by; `is_known` where
     /// the user has another key of that id. Waits where no set is there that is trusted.
     pub(crate) async fn keys(&self, urls: &[TrustedUrl], key_id: &str, is_known: bool) -> Vec<StoredKey> {
         let shared = &self.shared;
+        shared.warn_if_closed();
         let find = || shared.find(urls, key_id);
         let is_enough = |found: &Vec<StoredKey>| is_known || !found.is_empty();
         if let Some(found) = find().filter(is_enough) {
@@ -220,6 +237,15 @@ async fn done(mut attempts: watch::Receiver<u64>) {
 }
 
 impl Shared {
+    /// Somebody asks: once it is said if that is too late, for then all keys end within the hour.
+    fn warn_if_closed(&self) {
+        if self.is_closed.load(Ordering::Relaxed) && !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a closed cache of key sets is asked: it fetches nothing, and its keys end within the hour"
+            );
+        }
+    }
+
     /// The keys of this id in the sets of these URLs. `None`: one of the URLs was not asked for before.
     fn find(&self, urls: &[TrustedUrl], key_id: &str) -> Option<Vec<StoredKey>> {
         let now = self.clock.monotonic();
@@ -356,6 +382,8 @@ impl JwksCacheBuilder {
             runtime: Handle::current(),
             tasks: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
+            repositories: AtomicUsize::new(0),
             report: Report::default(),
         });
         let sweeper = tokio::spawn(Arc::clone(&shared).sweep_on_time());
