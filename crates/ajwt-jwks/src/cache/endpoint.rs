@@ -271,10 +271,10 @@ impl Endpoint {
         state.is_asked_for_whole = false;
         state.failures = 0;
         state.last_error = None;
+        let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
         // No later than when the set is asked for whole.
         let whole_after = sent_at.saturating_add(MAX_AGE).saturating_sub(began_at);
-        let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).min(whole_after);
-        let refresh_after = refresh_after.clamp(COOL_DOWN, MAX_REFRESH_AFTER);
+        let refresh_after = sooner(refresh_after, jitter).min(whole_after).max(COOL_DOWN);
         state.due_at = began_at.saturating_add(refresh_after);
         let is_modified = before.is_none_or(|before| !Arc::ptr_eq(&before, &set));
         Outcome::Succeeded { set, is_modified, reports_skips }
@@ -316,6 +316,12 @@ impl State {
         }
         is_due
     }
+}
+
+/// By up to a tenth, so that what was fetched at once, by the processes of a service as by one of them, does
+/// not come back as one.
+fn sooner(refresh_after: Duration, jitter: f64) -> Duration {
+    refresh_after.mul_f64(1.0 - 0.1 * jitter.clamp(0.0, 1.0))
 }
 
 /// 30 s, twice as long after each failure, at most 5 min; up to a quarter more, so that the processes
@@ -471,6 +477,25 @@ mod tests {
                 Outcome::Failed(error) => panic!("{error}"),
             };
             assert_eq!(is_reported, is_due, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_comes_up_to_a_tenth_sooner_but_not_within_the_cool_down() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        for (fresh_for, jitter, due) in [
+            (None, 0.0, 300),
+            (None, 1.0, 270),
+            (Some(1), 1.0, 30),
+            (Some(33), 1.0, 30),
+            (Some(40), 1.0, 36),
+            (Some(2000), 0.5, 1710),
+        ] {
+            let (set, fresh_for) = (Some(JwkSet::of_keys([])), fresh_for.map(Duration::from_secs));
+            let response = JwksResponse { set, validators: Validators::default(), fresh_for };
+            endpoint.end(Ok(response), Duration::ZERO, jitter, |_| {});
+            let found = endpoint.snapshot(Duration::ZERO).next_refresh;
+            assert_eq!(found, Duration::from_secs(due), "{fresh_for:?} {jitter}");
         }
     }
 

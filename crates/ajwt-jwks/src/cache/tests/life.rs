@@ -48,7 +48,7 @@ async fn a_set_is_not_dropped_while_it_is_fetched() {
     fixture.script.delay(600);
     pass(500).await;
     assert_eq!(fixture.cache.snapshot().len(), 1);
-    pass(300).await;
+    pass(500).await;
     assert!(fixture.cache.snapshot().is_empty());
 }
 
@@ -176,7 +176,7 @@ async fn a_snapshot_tells_each_sets_state() {
     let told: BTreeMap<&str, _> = sets.iter().map(|set| (&*set.url, set)).collect();
     let [good, bad] = [told[A], told[B]];
     assert_eq!((good.keys, good.age, good.is_trusted), (1, Some(Duration::from_secs(10)), true));
-    assert_eq!((good.next_refresh, good.failures), (Duration::from_secs(290), 0));
+    assert!((260.0..=290.0).contains(&good.next_refresh.as_secs_f64()) && good.failures == 0, "{good:?}");
     assert_eq!((bad.keys, bad.age, bad.is_trusted, bad.failures), (0, None, false, 1));
     assert!((20.0..=27.6).contains(&bad.next_refresh.as_secs_f64()), "{bad:?}");
     assert!(!format!("{sets:?} {:?}", fixture.cache).contains("secret"));
