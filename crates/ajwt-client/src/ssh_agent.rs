@@ -18,7 +18,7 @@ const AT_ONCE: usize = 16;
 
 /// A running ssh-agent: private keys stay in it, it signs for us.
 ///
-/// It is asked anew for each signature, so it may be restarted. A signature takes at most 30 s in all; a key
+/// It is asked anew for each signature, so it may be restarted. A signature takes at most 15 s in all; a key
 /// that was added with `ssh-add -c` asks its user each time.
 ///
 /// ```no_run
