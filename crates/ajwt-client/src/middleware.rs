@@ -110,8 +110,10 @@ impl Middleware for RetryMiddleware {
             };
             // Its connection is of no use any more, for its body is not read.
             drop(result);
+            // What is asked for is the same for all: without the random part they would come back as one.
+            let delay = asked.saturating_add(delay);
             tracing::debug!(?delay, "a request failed and is sent again");
-            tokio::time::sleep(delay.max(asked)).await;
+            tokio::time::sleep(delay).await;
         }
         next.run(request, extensions).await
     }

@@ -160,8 +160,10 @@ impl OriginSigner {
             known.prove(attempt);
             return None;
         }
-        let date = headers.get(DATE)?.to_str().ok()?;
-        let date = Timestamp::from(httpdate::parse_http_date(date).ok()?);
+        let Some(date) = date_of(headers) else {
+            known.doubt(attempt);
+            return None;
+        };
         let received = attempt.date.saturating_add(attempt.started.elapsed());
         let Distance { offset_ms, error_ms } = attempt.measure(date, received);
         let is_beyond = |allowed: Duration| u128::from(error_ms) > allowed.as_millis();
@@ -217,6 +219,12 @@ struct Distance {
     error_ms: u64,
 }
 
+/// The server's clock when it answered, if it says.
+fn date_of(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(date).ok().map(Timestamp::from)
+}
+
 /// 401, or in gRPC `UNAUTHENTICATED` in the headers of an answer that has nothing else.
 fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     let grpc_status = || headers.get("grpc-status").map(HeaderValue::as_bytes);
@@ -232,7 +240,8 @@ impl Known {
         }
     }
 
-    /// A token with this attempt's offset was refused, and by the answer's Date it was dated rightly.
+    /// A token with this attempt's offset was refused, and the answer's Date does not show that it was dated
+    /// wrongly, or there is none.
     fn doubt(&self, attempt: &Attempt) {
         // A proxy may have written the Date, by a clock that is not the one that judges. What proves that the
         // offset is right may have been an answer for which nobody looked at the token: so the proof holds

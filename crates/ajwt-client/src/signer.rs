@@ -3,7 +3,10 @@ use std::{fmt, time::Instant};
 use ajwt_core::{ClaimError, Claims, Nonce, NonceGenerationError, PublicKey, SignError, Timestamp, Username};
 use http::HeaderValue;
 use thiserror::Error;
-use tokio::{runtime::Handle, task};
+use tokio::{
+    runtime::Handle,
+    task::{self, JoinHandle},
+};
 use zeroize::Zeroizing;
 
 use crate::{KeyRing, SigningKey, clock};
@@ -93,7 +96,8 @@ impl RequestSigner {
 
     /// As [`authorization`](Self::authorization), for async code: keys whose signature takes long
     /// enough to hold other tasks up (RSA above 2048 bits, and those of an ssh-agent) sign on
-    /// tokio's blocking threads, where there is a tokio runtime.
+    /// tokio's blocking threads, where there is a tokio runtime. A signature that waits for such a thread is not
+    /// made if the future is dropped before.
     ///
     /// # Errors
     /// [`SigningError`].
@@ -119,7 +123,8 @@ impl RequestSigner {
             drop(turn);
             signed
         };
-        task::spawn_blocking(sign).await.map_err(|_| SigningError::Stopped)?
+        let mut signing = Signing(task::spawn_blocking(sign));
+        (&mut signing.0).await.map_err(|_| SigningError::Stopped)?
     }
 
     fn sign(&self, key: &SigningKey, now: Timestamp, asked: Instant) -> Result<HeaderValue, SigningError> {
@@ -144,6 +149,16 @@ impl fmt::Debug for RequestSigner {
             .field("keys", &self.keys)
             .field("audience", &self.audience)
             .finish_non_exhaustive()
+    }
+}
+
+/// A signature on a blocking thread, or in the queue for one. When nobody waits for it any more it leaves the
+/// queue: else those of callers that gave up would delay the others, until these give up as well.
+struct Signing(JoinHandle<Result<HeaderValue, SigningError>>);
+
+impl Drop for Signing {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 16;
 
 /// A running ssh-agent: private keys stay in it, it signs for us.
 ///
-/// It is asked anew for each signature, so it may be restarted. A signature takes at most 30 s in all; a key
+/// It is asked anew for each signature, so it may be restarted. A signature takes at most 15 s in all; a key
 /// that was added with `ssh-add -c` asks its user each time.
 ///
 /// ```no_run
@@ -179,19 +179,53 @@ pub enum AgentError {
 mod tests {
     use std::{
         os::unix::net::UnixListener,
+        path::Path,
         sync::{
             Mutex,
             atomic::{AtomicUsize, Ordering},
+            mpsc,
         },
         thread,
         time::Duration,
     };
 
     use ajwt_core::PrivateKey;
-    use tokio::time::sleep;
+    use futures_util::FutureExt as _;
+    use tokio::{runtime::Builder, task::spawn_blocking, time::sleep};
 
     use super::*;
     use crate::RequestSigner;
+
+    /// With a key whose private half an agent at this socket holds.
+    fn signer(socket: &Path) -> RequestSigner {
+        let public = PrivateKey::generate_ed25519().expect("a key").public_key().clone();
+        let line = public.to_openssh("");
+        let blob = STANDARD.decode(line.split(' ').nth(1).expect("base64")).expect("base64");
+        let identity = Identity { blob, comment: Vec::new() };
+        let key = AgentKey::new(&SshAgent::at(socket), identity).expect("a key");
+        RequestSigner::new("guido", key).expect("a signer")
+    }
+
+    #[test]
+    fn a_signature_that_nobody_waits_for_any_more_is_not_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let signer = signer(&socket);
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+        runtime.block_on(async {
+            let (free, taken) = mpsc::channel::<()>();
+            spawn_blocking(move || taken.recv());
+            // It stands in the queue for the thread, and is given up.
+            assert!(signer.authorization_async().now_or_never().is_none());
+            free.send(()).expect("it waits");
+            // What came after it has its turn.
+            spawn_blocking(|| ()).await.expect("no panic");
+        });
+        listener.set_nonblocking(true).expect("set");
+        let error = listener.accept().expect_err("the agent is not asked");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
 
     #[tokio::test]
     async fn an_agent_is_asked_for_few_signatures_at_once() {
@@ -209,12 +243,7 @@ mod tests {
                 count.fetch_add(1, Ordering::SeqCst);
             }
         });
-        let public = PrivateKey::generate_ed25519().expect("a key").public_key().clone();
-        let line = public.to_openssh("");
-        let blob = STANDARD.decode(line.split(' ').nth(1).expect("base64")).expect("base64");
-        let identity = Identity { blob, comment: Vec::new() };
-        let key = AgentKey::new(&SshAgent::at(&socket), identity).expect("a key");
-        let signer = RequestSigner::new("guido", key).expect("a signer");
+        let signer = signer(&socket);
         let requests: Vec<_> = (0..3 * AT_ONCE)
             .map(|_| {
                 let signer = signer.clone();

@@ -221,7 +221,8 @@ async fn a_server_says_how_long_to_wait() {
         let started = Instant::now();
         let response = client(signer(ed25519()), &[&origin]).get(&origin).send().await.expect("an answer");
         assert_eq!((response.status().as_u16(), tokens(&seen).len()), (status, attempts));
-        assert!(attempts == 1 || started.elapsed() >= Duration::from_secs(1));
+        // And a part of our own, which is not the same for all callers.
+        assert!(attempts == 1 || started.elapsed() >= Duration::from_millis(1100));
     }
 }
 

@@ -8,7 +8,7 @@ mod server;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -292,6 +292,31 @@ async fn an_offset_that_seemed_to_help_is_dropped() {
         }
         assert!(statuses[..3].contains(&StatusCode::OK), "{is_alternating} {statuses:?}");
         assert_eq!(statuses[3], StatusCode::OK, "{is_alternating} {statuses:?}");
+    }
+}
+
+/// What was right no longer is, and nothing shows by how much.
+#[tokio::test]
+async fn an_offset_is_dropped_by_refusals_without_a_date_too() {
+    let (signer, seen, clock) = (signer(ed25519()), Seen::default(), Arc::new(SkewedClock(120.into())));
+    let is_dated = Arc::new(AtomicBool::new(true));
+    let shows = Arc::clone(&is_dated);
+    let app = on_clock(&signer, Arc::clone(&clock), &seen);
+    let app = app.layer(map_response(move |mut response: Response| {
+        if !shows.load(Ordering::SeqCst) {
+            response.headers_mut().insert(DATE, HeaderValue::from_static("yesterday"));
+        }
+        async move { response }
+    }));
+    let (origin, certificate) = serve_tls(app).await;
+    let corrected = OriginSigner::new(signer, [&origin]).expect("an origin").with_clock_correction();
+    let client = client(corrected, Some(certificate));
+    assert_eq!(client.get(&origin).send().await.expect("an answer").status(), StatusCode::OK);
+    clock.0.store(0, Ordering::SeqCst);
+    is_dated.store(false, Ordering::SeqCst);
+    // The first refusal may be for another reason, for the offset has helped.
+    for due in [StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED, StatusCode::OK, StatusCode::OK] {
+        assert_eq!(client.get(&origin).send().await.expect("an answer").status(), due);
     }
 }
 

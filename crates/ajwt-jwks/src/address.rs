@@ -11,8 +11,8 @@ use crate::NetworkError;
 /// # fn main() -> Result<(), ajwt_jwks::NetworkError> {
 /// use ajwt_jwks::AddressPolicy;
 ///
-/// // Public addresses, and the services of a cluster.
-/// let policy = AddressPolicy::public().allow_network("10.96.0.0/12")?;
+/// // Public addresses, and one service of a cluster.
+/// let policy = AddressPolicy::public().allow_network("10.96.0.10/32")?;
 /// assert!(policy.allows("10.96.0.10".parse().expect("an address")));
 /// assert!(!policy.allows("169.254.169.254".parse().expect("an address")));
 /// # Ok(())
@@ -34,6 +34,12 @@ impl AddressPolicy {
 
     /// The addresses of this network too, as in `10.96.0.0/12` or `fd00::/8`. An IPv4 address written
     /// in IPv6 (`::ffff:10.96.0.1`) counts as the IPv4 address.
+    ///
+    /// **Any trusted URL then reaches any port there**: its host's DNS may lead to each of these addresses, and the
+    /// policy knows no ports. What arrives are not only requests for key sets over TLS: the first message of TLS
+    /// holds up to some 64 KB of bytes that whoever runs the host has chosen, for a session ticket of theirs is sent
+    /// again to the same name, at whatever address and port it is by then. So allow single addresses, as in
+    /// `10.96.0.10/32`, and only those on none of whose ports anything acts without authentication.
     ///
     /// # Errors
     /// [`NetworkError`] if it is no network.

@@ -29,7 +29,7 @@ use crate::{
     report::Report,
     sync::{
         Arc, Mutex, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         lock, read, write,
     },
 };
@@ -44,21 +44,24 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 /// The key sets of trusted URLs, in memory.
 ///
 /// Requests read memory: a set is refreshed in the background after 5 minutes, or after what its
-/// `Cache-Control` says, within 30 s and 30 min. It is not used once its last success is an hour ago,
-/// so that a key that was taken out of it ends within the hour, whatever happens to the endpoint. A
-/// failed fetch changes nothing else, and is tried again after 30 s, then twice as long, up to 5 min.
+/// `Cache-Control` says, within 30 s and 30 min; up to a tenth sooner, by chance. It is not used once its
+/// last success is an hour ago, so that a key that was taken out of it ends within the hour, though the
+/// endpoint is not reached any more. An answer that it has not changed (304) is a success, but is asked for
+/// no longer than an hour after the set was last sent: then it is sent anew, whatever validators the endpoint
+/// has. A failed fetch changes nothing else, and is tried again after 30 s, then twice as long, up to 5 min.
 /// An answer without keys removes them all at once.
 ///
 /// A URL is fetched at most every 30 s, and once at a time. A token whose `kid` none of the user's
-/// keys has lets its URLs be fetched as soon as that allows, in the background too. Only where a
-/// URL's set was never there does the request wait for it, no longer than the client's deadline, and
-/// then not again within the 30 s, even if its first fetch stands behind those of many others for longer.
-/// [`warm_up`](Self::warm_up) fetches all of them beforehand.
+/// keys has lets its URLs be fetched, whole, as soon as that allows, in the background too. Only where a
+/// URL's set was never there, or is not used any more, does the request wait for it, no longer than the client's
+/// deadline, and then not again within the 30 s, even if its first fetch stands behind those of many others for
+/// longer. [`warm_up`](Self::warm_up) fetches all of them beforehand.
 ///
 /// A set that neither a request nor a warm-up has asked for in a day is dropped: it counts as one that was
 /// never there. Memory is bounded by the trusted URLs of the store: up to 100 keys each.
 ///
-/// Dropping the cache, or [closing](Self::close) it, ends its background work.
+/// Dropping the cache, or [closing](Self::close) it, ends its background work. The last
+/// [`JwksKeyRepository`](crate::JwksKeyRepository) on it that is closed closes it.
 pub struct JwksCache {
     shared: Arc<Shared>,
     sweeper: JoinHandle<()>,
@@ -98,6 +101,10 @@ struct Shared {
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
     is_closed: AtomicBool,
+    /// Whether it was said that it is asked though it is closed.
+    has_warned: AtomicBool,
+    /// Repositories on it that are open.
+    repositories: AtomicUsize,
     report: Report,
 }
 
@@ -114,7 +121,7 @@ enum Asker {
 pub struct WarmUp {
     /// URLs that the store trusts.
     pub trusted: usize,
-    /// Those whose set is there.
+    /// Those whose set is there, and used.
     pub fetched: usize,
     /// Those whose fetch failed: they are tried again in the background.
     pub failed: usize,
@@ -142,6 +149,7 @@ impl JwksCache {
     pub async fn warm_up(&self, urls: &dyn TrustedUrls) -> Result<WarmUp, RepositoryError> {
         let urls = urls.all().await?;
         let shared = &self.shared;
+        shared.warn_if_closed();
         let endpoints: Vec<_> = urls.iter().map(|url| shared.endpoint(url)).collect();
         let demand = |endpoint| shared.demand(endpoint, Asker::WarmUp);
         let mut waiting: FuturesUnordered<_> = endpoints.iter().filter_map(demand).map(done).collect();
@@ -149,9 +157,10 @@ impl JwksCache {
         let all_done = async { while waiting.next().await.is_some() {} };
         let _ = tokio::time::timeout(shared.warm_up_limit, all_done).await;
 
+        let now = shared.clock.monotonic();
         let mut warm = WarmUp { trusted: endpoints.len(), fetched: 0, failed: 0, pending: 0 };
         for endpoint in endpoints {
-            let count = match endpoint.has_set() {
+            let count = match endpoint.has_set(now) {
                 Some(true) => &mut warm.fetched,
                 Some(false) => &mut warm.failed,
                 None => &mut warm.pending,
@@ -181,10 +190,21 @@ impl JwksCache {
         tasks.shutdown().await;
     }
 
+    /// From now on a repository is on it.
+    pub(crate) fn join(&self) {
+        self.shared.repositories.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A repository is on it no longer. Returns whether that was the last one.
+    pub(crate) fn leave(&self) -> bool {
+        self.shared.repositories.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
     /// The keys of this id in the sets of these URLs, each with the trust it came by; `is_known` where
-    /// the user has another key of that id. Waits where a set was never there.
+    /// the user has another key of that id. Waits where no set is there that is trusted.
     pub(crate) async fn keys(&self, urls: &[TrustedUrl], key_id: &str, is_known: bool) -> Vec<StoredKey> {
         let shared = &self.shared;
+        shared.warn_if_closed();
         let find = || shared.find(urls, key_id);
         let is_enough = |found: &Vec<StoredKey>| is_known || !found.is_empty();
         if let Some(found) = find().filter(is_enough) {
@@ -217,6 +237,15 @@ async fn done(mut attempts: watch::Receiver<u64>) {
 }
 
 impl Shared {
+    /// Somebody asks: once it is said if that is too late, for then all keys end within the hour.
+    fn warn_if_closed(&self) {
+        if self.is_closed.load(Ordering::Relaxed) && !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a closed cache of key sets is asked: it fetches nothing, and its keys end within the hour"
+            );
+        }
+    }
+
     /// The keys of this id in the sets of these URLs. `None`: one of the URLs was not asked for before.
     fn find(&self, urls: &[TrustedUrl], key_id: &str) -> Option<Vec<StoredKey>> {
         let now = self.clock.monotonic();
@@ -269,8 +298,8 @@ impl Shared {
     }
 
     /// A request, or the warm-up, needs what the endpoint has now: a fetch begins, at once or when it
-    /// may. Tells when it has ended, if that is to be waited for: no set was ever there, and the fetch is the
-    /// first or has begun.
+    /// may. Tells when it has ended, if that is to be waited for: no set is there that is trusted, and the fetch
+    /// is the first or has begun.
     ///
     /// For the first, requests wait as [`Endpoint::lets_wait`] says; the warm-up, which ends at a limit of its
     /// own, always does. Who does not wait has the keys that are there, as after a fetch that failed.
@@ -280,13 +309,13 @@ impl Shared {
         }
         let attempts = endpoint.attempts();
         let now = self.clock.monotonic();
-        let has_begun = match endpoint.demand(now) {
+        let has_begun = match endpoint.demand(now, asker) {
             Demand::Begin => self.begin(Arc::clone(endpoint)),
             Demand::UnderWay => true,
             Demand::Waiting => false,
             Demand::Later => return None,
         };
-        let waits = match (endpoint.has_set(), asker) {
+        let waits = match (endpoint.has_set(now), asker) {
             // A retry may stand behind others that fail for minutes, in which each request would wait anew.
             (Some(has_set), _) => has_begun && !has_set,
             (None, Asker::Request) => endpoint.lets_wait(now, self.source.deadline()),
@@ -353,6 +382,8 @@ impl JwksCacheBuilder {
             runtime: Handle::current(),
             tasks: Mutex::default(),
             is_closed: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
+            repositories: AtomicUsize::new(0),
             report: Report::default(),
         });
         let sweeper = tokio::spawn(Arc::clone(&shared).sweep_on_time());

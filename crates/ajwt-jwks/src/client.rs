@@ -27,7 +27,8 @@ const USER_AGENT: &str = concat!("ajwt-jwks/", env!("CARGO_PKG_VERSION"));
 /// was not asked for. Cheap to clone.
 ///
 /// No redirects, proxies, cookies, decompression or retries; each fetch has a connection of its own.
-/// One deadline covers name, connection, TLS, headers and body; the body has at most 1 MiB.
+/// One deadline covers name, connection, TLS, headers and body; the body has at most 1 MiB. Of several
+/// addresses of a host each is waited for in its part of the deadline, and then the next is tried.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -135,7 +136,7 @@ impl JwksClient {
 
     async fn fetch_in_time(&self, url: Url, known: &Validators) -> Result<JwksResponse, FetchError> {
         let request = self.client.get(url).headers(known.to_headers());
-        let response = request.send().await.map_err(not_sent)?;
+        let response = request.send().await.map_err(|error| not_sent(error, self.deadline))?;
         let validators = Validators::of_response(response.headers());
         let fresh_for = fresh_for(response.headers());
         match response.status() {
@@ -191,7 +192,7 @@ fn announced_len(headers: &HeaderMap) -> Option<usize> {
 }
 
 /// No answer came: the resolver's own errors are among the sources.
-fn not_sent(error: reqwest::Error) -> FetchError {
+fn not_sent(error: reqwest::Error, deadline: Duration) -> FetchError {
     if let Some(Refused { host, address }) = cause(&error) {
         return FetchError::Address { host: host.clone(), address: *address };
     }
@@ -199,6 +200,10 @@ fn not_sent(error: reqwest::Error) -> FetchError {
         // The error belongs to the client's: its text is kept.
         let source = source.as_ref().map(|source| source.to_string().into());
         return FetchError::Resolve { host: host.clone(), source };
+    }
+    // The limit of connecting, which may be noticed before the one over all.
+    if error.is_timeout() {
+        return FetchError::Timeout { deadline };
     }
     let is_connect = error.is_connect();
     let source = error.without_url().into();
@@ -277,7 +282,12 @@ impl JwksClientBuilder {
         }
         let policy = Arc::new(self.policy);
         let resolver = CheckedResolver { resolver: self.resolver, policy: Arc::clone(&policy) };
-        let builder = bare(Client::builder()).dns_resolver(resolver).https_only(!self.allow_http);
+        // As the limit of connecting it bounds nothing more, but is divided among the addresses of a host: else
+        // one that drops what it is sent would leave no time for the next.
+        let builder = bare(Client::builder())
+            .dns_resolver(resolver)
+            .https_only(!self.allow_http)
+            .connect_timeout(self.deadline);
         #[cfg(feature = "rustls")]
         let builder = builder
             .tls_backend_rustls()

@@ -3,7 +3,10 @@ use std::{borrow::Cow, sync::Arc};
 use ajwt_server::{KeyedUser, PublicKeyRepository, RepositoryError, StoredKey};
 use async_trait::async_trait;
 
-use crate::JwksCache;
+use crate::{
+    JwksCache,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// Hands the engine the keys of a user's trusted URLs. Selection always goes from the user to its
 /// URLs, to their sets, to the `kid`: a set of another user is never looked at.
@@ -24,17 +27,25 @@ use crate::JwksCache;
 /// }
 /// ```
 ///
-/// A token without `kid` never meets a key of a set. Closing the authenticator closes the cache.
+/// A token without `kid` never meets a key of a set. Closing the authenticator closes the cache, unless another
+/// repository on it is open still: one that was neither closed nor dropped.
 #[derive(Debug)]
 pub struct JwksKeyRepository {
     cache: Arc<JwksCache>,
+    is_open: AtomicBool,
 }
 
 impl JwksKeyRepository {
     /// Over a cache, which other repositories may share.
     #[must_use]
-    pub const fn new(cache: Arc<JwksCache>) -> Self {
-        Self { cache }
+    pub fn new(cache: Arc<JwksCache>) -> Self {
+        cache.join();
+        Self { cache, is_open: AtomicBool::new(true) }
+    }
+
+    /// Returns whether it was the last one on the cache that was open.
+    fn leave(&self) -> bool {
+        self.is_open.swap(false, Ordering::SeqCst) && self.cache.leave()
     }
 }
 
@@ -55,6 +66,14 @@ impl<U: KeyedUser> PublicKeyRepository<U> for JwksKeyRepository {
     }
 
     async fn close(&self) {
-        self.cache.close().await;
+        if self.leave() {
+            self.cache.close().await;
+        }
+    }
+}
+
+impl Drop for JwksKeyRepository {
+    fn drop(&mut self) {
+        self.leave();
     }
 }

@@ -24,7 +24,9 @@ const RSA_SHA2_512: u32 = 4;
 /// Bytes of a message: what OpenSSH's agent allows.
 const MAX_MESSAGE_LEN: usize = 256 * 1024;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// A token is dated before the agent is asked, and servers accept it for 20 s: later than this it would be signed
+/// for nothing.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Between two looks at whether an agent whose queue is full has room in it.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
@@ -216,6 +218,7 @@ fn push_string(message: &mut Vec<u8>, string: &[u8]) -> Option<()> {
 mod tests {
     use std::{os::unix::net::UnixListener, path::PathBuf, sync::mpsc};
 
+    use ajwt_core::Validation;
     use tempfile::TempDir;
 
     use super::*;
@@ -282,6 +285,13 @@ mod tests {
         let error = refused(&path, LONG);
         assert!(matches!(error, AgentError::Refused { .. }), "{error:?}");
         serving.join().expect("served");
+    }
+
+    #[test]
+    fn an_agent_is_given_up_while_its_signature_would_be_accepted() {
+        let left = Limit::since(clock::instant()).left().expect("a limit");
+        let tolerance = Validation::default().tolerance();
+        assert!(left <= tolerance * 3 / 4, "{left:?} of {tolerance:?}");
     }
 
     #[test]

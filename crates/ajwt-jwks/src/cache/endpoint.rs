@@ -3,7 +3,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{
-    key_set::{KeySet, TrustedKeys, is_trusted},
+    Asker,
+    key_set::{KeySet, MAX_AGE, TrustedKeys, is_trusted},
     snapshot::SetSnapshot,
 };
 use crate::{
@@ -43,12 +44,16 @@ struct Current {
     set: Arc<KeySet>,
     /// When the last fetch that succeeded began.
     succeeded_at: Duration,
+    /// When the last one began that the set was sent to. Others were told that it is the same.
+    sent_at: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
     progress: Progress,
+    /// Whether the set is asked for whole, as somebody needs what may have been added to it.
+    is_asked_for_whole: bool,
     /// When the last fetch began.
     began_at: Option<Duration>,
     /// When the next is due by the timer.
@@ -87,11 +92,12 @@ pub(super) enum Demand {
     Later,
 }
 
-/// How the last fetch went.
+/// How the last fetches went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// There was none.
     New,
+    /// The last one succeeded, or the one before it, whose set is trusted still: one failure says little.
     Well,
     Failing,
 }
@@ -126,10 +132,10 @@ impl Endpoint {
         self.state.try_lock().map_or(true, |state| state.progress != Progress::None)
     }
 
-    /// Whether a set was ever there. `None`: no fetch has ended yet.
-    pub(super) fn has_set(&self) -> Option<bool> {
+    /// Whether there is a set that is trusted. `None`: no fetch has ended yet.
+    pub(super) fn has_set(&self, now: Duration) -> Option<bool> {
         let ended = *self.attempts.borrow() > 0;
-        ended.then(|| lock(&self.state).current.is_some())
+        ended.then(|| lock(&self.state).has_set(now))
     }
 
     /// Changes with each fetch that ends from now on.
@@ -138,12 +144,15 @@ impl Endpoint {
     }
 
     /// Somebody needs the set as it is now.
-    pub(super) fn demand(&self, now: Duration) -> Demand {
+    pub(super) fn demand(&self, now: Duration, asker: Asker) -> Demand {
         let mut state = lock(&self.state);
-        match state.progress {
-            Progress::None => {}
-            Progress::Waiting => return Demand::Waiting,
-            Progress::Begun => return Demand::UnderWay,
+        if state.progress == Progress::Begun {
+            return Demand::UnderWay;
+        }
+        // A request misses a key: who answers that nothing has changed may not know of it.
+        state.is_asked_for_whole |= matches!(asker, Asker::Request);
+        if state.progress == Progress::Waiting {
+            return Demand::Waiting;
         }
         let allowed_at = state.began_at.map(|began_at| began_at.saturating_add(COOL_DOWN));
         match allowed_at.filter(|allowed_at| now < *allowed_at) {
@@ -188,22 +197,26 @@ impl Endpoint {
         lock(&self.state).progress = Progress::Begun;
     }
 
-    pub(super) fn health(&self) -> Health {
-        if lock(&self.state).failures > 0 {
-            Health::Failing
-        } else if self.has_set() == Some(true) {
-            Health::Well
-        } else {
-            Health::New
+    pub(super) fn health(&self, now: Duration) -> Health {
+        let state = lock(&self.state);
+        match state.failures {
+            0 if state.current.is_none() => Health::New,
+            0 => Health::Well,
+            1 if state.has_set(now) => Health::Well,
+            _ => Health::Failing,
         }
     }
 
-    /// The fetch begins: what to ask with.
+    /// The fetch begins: what to ask with. By no validators the set is sent whole, as it is to be where a key is
+    /// missed, and once an hour. For a server's validators may not change with the set, as those of files of equal
+    /// length whose times are fixed: by them a key that was removed would be trusted for ever.
     pub(super) fn begin(&self, now: Duration) -> Validators {
         let mut state = lock(&self.state);
         state.progress = Progress::Begun;
         state.began_at = Some(now);
-        state.current.as_ref().map(|current| current.set.validators.clone()).unwrap_or_default()
+        let is_recent = |current: &&Current| now.saturating_sub(current.sent_at) < MAX_AGE;
+        let known = state.current.as_ref().filter(is_recent).filter(|_| !state.is_asked_for_whole);
+        known.map(|current| current.set.validators.clone()).unwrap_or_default()
     }
 
     /// The fetch has ended. `jitter` is within 0 and 1; `publish` shows requests what they may use now.
@@ -229,18 +242,18 @@ impl Endpoint {
         let mut state = lock(&self.state);
         state.progress = Progress::None;
         let began_at = state.began_at.unwrap_or(now);
-        let before = state.current.as_ref().map(|current| Arc::clone(&current.set));
+        let before = state.current.as_ref().map(|current| (Arc::clone(&current.set), current.sent_at));
         let fetched = match (result, &before) {
             (Ok(JwksResponse { set: Some(set), validators, fresh_for }), _) => {
-                Ok((Arc::new(KeySet::new(&set, validators)), fresh_for))
+                Ok((Arc::new(KeySet::new(&set, validators)), began_at, fresh_for))
             }
-            (Ok(JwksResponse { set: None, fresh_for, .. }), Some(before)) => {
-                Ok((Arc::clone(before), fresh_for))
+            (Ok(JwksResponse { set: None, fresh_for, .. }), Some((before, sent_at))) => {
+                Ok((Arc::clone(before), *sent_at, fresh_for))
             }
             (Ok(JwksResponse { set: None, .. }), None) => Err(FetchError::NotModified),
             (Err(error), _) => Err(error),
         };
-        let (set, fresh_for) = match fetched {
+        let (set, sent_at, fresh_for) = match fetched {
             Ok(fetched) => fetched,
             Err(error) => {
                 let error = Arc::new(error);
@@ -250,13 +263,18 @@ impl Endpoint {
                 return Outcome::Failed(error);
             }
         };
+        let before = before.map(|(before, _)| before);
         let reports_skips = state.report_skips(before.as_deref(), &set, now);
         // While the state is held: nobody may find a fetch ended whose keys are not there.
         publish(TrustedKeys::of(&set, began_at));
-        state.current = Some(Current { set: Arc::clone(&set), succeeded_at: began_at });
+        state.current = Some(Current { set: Arc::clone(&set), succeeded_at: began_at, sent_at });
+        state.is_asked_for_whole = false;
         state.failures = 0;
         state.last_error = None;
         let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
+        // No later than when the set is asked for whole.
+        let whole_after = sent_at.saturating_add(MAX_AGE).saturating_sub(began_at);
+        let refresh_after = sooner(refresh_after, jitter).min(whole_after).max(COOL_DOWN);
         state.due_at = began_at.saturating_add(refresh_after);
         let is_modified = before.is_none_or(|before| !Arc::ptr_eq(&before, &set));
         Outcome::Succeeded { set, is_modified, reports_skips }
@@ -270,7 +288,7 @@ impl Endpoint {
             keys: current.map_or(0, |current| current.set.keys.len()),
             skipped: current.map_or(0, |current| current.set.skipped.len()),
             age: current.map(|current| now.saturating_sub(current.succeeded_at)),
-            is_trusted: current.is_some_and(|current| is_trusted(current.succeeded_at, now)),
+            is_trusted: state.has_set(now),
             next_refresh: state.due_at.saturating_sub(now),
             failures: state.failures,
             last_error: state.last_error.clone(),
@@ -279,6 +297,11 @@ impl Endpoint {
 }
 
 impl State {
+    /// Whether there is a set that is trusted.
+    fn has_set(&self, now: Duration) -> bool {
+        self.current.as_ref().is_some_and(|current| is_trusted(current.succeeded_at, now))
+    }
+
     /// Whether the entries of a set that are not used are to be reported, and if so, that they are.
     fn report_skips(&mut self, before: Option<&KeySet>, set: &KeySet, now: Duration) -> bool {
         let skipped_before = before.map(|before| before.skipped.as_slice()).unwrap_or_default();
@@ -295,6 +318,12 @@ impl State {
     }
 }
 
+/// By up to a tenth, so that what was fetched at once, by the processes of a service as by one of them, does
+/// not come back as one.
+fn sooner(refresh_after: Duration, jitter: f64) -> Duration {
+    refresh_after.mul_f64(1.0 - 0.1 * jitter.clamp(0.0, 1.0))
+}
+
 /// 30 s, twice as long after each failure, at most 5 min; up to a quarter more, so that the processes
 /// of a service do not come back as one.
 fn back_off(failures: u32, jitter: f64) -> Duration {
@@ -306,17 +335,61 @@ fn back_off(failures: u32, jitter: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use ajwt_core::JwkSet;
+    use http::{HeaderMap, HeaderValue, header::ETAG};
 
     use super::*;
 
     #[test]
     fn a_url_is_fetched_again_after_thirty_seconds_and_no_sooner() {
         let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
-        assert_eq!(endpoint.demand(Duration::ZERO), Demand::Begin);
+        let demand = |at| endpoint.demand(Duration::from_millis(at), Asker::Request);
+        assert_eq!(demand(0), Demand::Begin);
         endpoint.begin(Duration::ZERO);
         endpoint.end(Err(FetchError::NotModified), Duration::ZERO, 0.0, |_| {});
-        assert_eq!(endpoint.demand(Duration::from_millis(29_999)), Demand::Later);
-        assert_eq!(endpoint.demand(Duration::from_secs(30)), Demand::Begin);
+        assert_eq!(demand(29_999), Demand::Later);
+        assert_eq!(demand(30_000), Demand::Begin);
+    }
+
+    #[test]
+    fn a_set_is_asked_for_whole_once_an_hour_and_where_a_key_is_missed() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        let etag = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("\"1\""))]);
+        let validators = Validators::of_response(&etag);
+        // Wherever it can, the endpoint says that nothing has changed.
+        let is_whole = |at| {
+            let now = Duration::from_secs(at);
+            let is_whole = endpoint.begin(now).is_empty();
+            let set = is_whole.then(|| JwkSet::of_keys([]));
+            let response = JwksResponse { set, validators: validators.clone(), fresh_for: None };
+            endpoint.end(Ok(response), now, 0.0, |_| {});
+            is_whole
+        };
+        let next_refresh = |at| endpoint.snapshot(Duration::from_secs(at)).next_refresh.as_secs();
+        for (at, due, next) in [
+            (0, true, 300),
+            (300, false, 300),
+            (3400, false, 200),
+            (3599, false, 30),
+            (3629, true, 300),
+            (7228, false, 30),
+            (7229, true, 300),
+        ] {
+            assert_eq!((is_whole(at), next_refresh(at)), (due, next), "{at}");
+        }
+
+        let demand = |at, asker| endpoint.demand(Duration::from_secs(at), asker);
+        assert_eq!(demand(7300, Asker::WarmUp), Demand::Begin);
+        assert_eq!(demand(7300, Asker::WarmUp), Demand::Waiting);
+        assert!(!is_whole(7300));
+        assert_eq!(demand(7310, Asker::Request), Demand::Later);
+        assert!(is_whole(7330));
+        assert_eq!(demand(7400, Asker::WarmUp), Demand::Begin);
+        assert_eq!(demand(7400, Asker::Request), Demand::Waiting);
+        // Until it is there.
+        assert!(endpoint.begin(Duration::from_secs(7400)).is_empty());
+        let error = Err(FetchError::Status { found: 500 });
+        endpoint.end(error, Duration::from_secs(7400), 0.0, |_| {});
+        assert!(is_whole(7430) && !is_whole(7460));
     }
 
     #[test]
@@ -343,17 +416,26 @@ mod tests {
 
     /// By it a fetch waits for those of its kind only.
     #[test]
-    fn health_is_that_of_the_last_fetch() {
+    fn health_is_that_of_the_last_fetches() {
         let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
-        assert_eq!(endpoint.health(), Health::New);
+        let health = |at| endpoint.health(Duration::from_secs(at));
+        assert_eq!(health(0), Health::New);
         let end = |result| drop(endpoint.end(result, Duration::ZERO, 0.0, |_| {}));
         end(Err(FetchError::NotModified));
-        assert_eq!(endpoint.health(), Health::Failing);
-        let set = Some(JwkSet::of_keys([]));
-        end(Ok(JwksResponse { set, validators: Validators::default(), fresh_for: None }));
-        assert_eq!(endpoint.health(), Health::Well);
+        assert_eq!(health(0), Health::Failing);
+        let succeed = || {
+            let set = Some(JwkSet::of_keys([]));
+            end(Ok(JwksResponse { set, validators: Validators::default(), fresh_for: None }));
+        };
+        succeed();
+        assert_eq!((health(0), health(3600)), (Health::Well, Health::Well));
+        // One failure counts where nothing else is there.
         end(Err(FetchError::NotModified));
-        assert_eq!(endpoint.health(), Health::Failing);
+        assert_eq!((health(3599), health(3600)), (Health::Well, Health::Failing));
+        end(Err(FetchError::NotModified));
+        assert_eq!(health(0), Health::Failing);
+        succeed();
+        assert_eq!(health(0), Health::Well);
     }
 
     #[test]
@@ -395,6 +477,25 @@ mod tests {
                 Outcome::Failed(error) => panic!("{error}"),
             };
             assert_eq!(is_reported, is_due, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_comes_up_to_a_tenth_sooner_but_not_within_the_cool_down() {
+        let endpoint = Endpoint::new("https://a.example", Duration::ZERO);
+        for (fresh_for, jitter, due) in [
+            (None, 0.0, 300),
+            (None, 1.0, 270),
+            (Some(1), 1.0, 30),
+            (Some(33), 1.0, 30),
+            (Some(40), 1.0, 36),
+            (Some(2000), 0.5, 1710),
+        ] {
+            let (set, fresh_for) = (Some(JwkSet::of_keys([])), fresh_for.map(Duration::from_secs));
+            let response = JwksResponse { set, validators: Validators::default(), fresh_for };
+            endpoint.end(Ok(response), Duration::ZERO, jitter, |_| {});
+            let found = endpoint.snapshot(Duration::ZERO).next_refresh;
+            assert_eq!(found, Duration::from_secs(due), "{fresh_for:?} {jitter}");
         }
     }
 

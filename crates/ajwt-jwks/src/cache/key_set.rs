@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::Validators;
 
 /// How long after its last success a set is used.
-const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// A set as it was fetched.
 #[derive(Debug)]

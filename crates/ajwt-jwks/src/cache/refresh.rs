@@ -43,7 +43,7 @@ impl Shared {
 
     /// Where a fetch waits for others of its kind.
     fn lane(&self, endpoint: &Endpoint) -> &Arc<Semaphore> {
-        match endpoint.health() {
+        match endpoint.health(self.clock.monotonic()) {
             Health::New => &self.first_fetches,
             Health::Well => &self.refreshes,
             Health::Failing => &self.retries,
@@ -118,7 +118,7 @@ impl Drop for UnderWay {
 /// Within 0 and 1.
 fn jitter() -> f64 {
     let mut random = [0];
-    // Without it the pause is a little shorter, no more.
+    // Without it the pause is a little shorter or longer, no more.
     let _ = getrandom::fill(&mut random);
     f64::from(random[0]) / 255.0
 }

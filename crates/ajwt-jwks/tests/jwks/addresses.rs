@@ -8,10 +8,14 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+#[cfg(target_os = "linux")]
+use std::{net::SocketAddr, time::Duration};
 
 use ajwt_jwks::{AddressPolicy, FetchError, HostResolver, JwksClient, JwksClientBuilder};
 use async_trait::async_trait;
 use tokio::net::TcpListener;
+#[cfg(target_os = "linux")]
+use tokio::time::timeout;
 
 use crate::{
     PATIENT, fetch, key, keys, refused,
@@ -191,6 +195,44 @@ async fn what_dns_answers_is_what_is_connected_to() {
         refused(fetch(&client, &url).await, &answer.join(" and "), "address");
     }
     assert_eq!((allowed.connections(), other.connections()), (2, 0));
+}
+
+/// A server, and at another address a listener on the same port that drops what comes: its queue is full, and
+/// nobody accepts. Elsewhere than on Linux a full queue may refuse.
+#[cfg(target_os = "linux")]
+async fn listening_and_dropping(hosts: [&str; 2]) -> (Server, TcpListener, Vec<tokio::net::TcpStream>) {
+    const SHORT: Duration = Duration::from_millis(500);
+
+    for _ in 0..100 {
+        let listener = TcpListener::bind((hosts[0], 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let address = SocketAddr::new(hosts[1].parse().expect("an address"), port);
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        // There it may be somebody else's.
+        if socket.bind(address).is_err() {
+            continue;
+        }
+        let dropping = socket.listen(0).expect("it listens");
+        let mut queue = Vec::new();
+        while let Ok(connected) = timeout(SHORT, tokio::net::TcpStream::connect(address)).await {
+            queue.push(connected.expect("a connection"));
+        }
+        return (listening_on(listener), dropping, queue);
+    }
+    panic!("no port is free on both of {hosts:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_address_that_drops_what_comes_leaves_time_for_the_next() {
+    let (server, _dropping, _queue) = listening_and_dropping(["127.0.0.1", "127.0.0.2"]).await;
+    let policy = AddressPolicy::public().allow_network("127.0.0.0/8").expect("a network");
+    let dns = Dns::new(&[&["127.0.0.2", "127.0.0.1"]]);
+    let client = strict().address_policy(policy).resolver(dns).deadline(Duration::from_secs(10));
+    let client = client.build().expect("a client");
+    let url = format!("http://keys.example:{}/jwks.json", server.address.port());
+    assert_eq!(keys(fetch(&client, &url).await).len(), 1);
+    assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
