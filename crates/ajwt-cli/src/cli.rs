@@ -83,8 +83,14 @@ pub(crate) fn parse() -> Result<Command, Failure> {
 pub(crate) fn command() -> clap::Command {
     fn with_variables(argument: Arg) -> Arg {
         let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        // What was to have an audience must not go on without.
+        let may_be_empty = |name: &&OsStr| *name != "AJWT_AUDIENCE";
         let argument = argument.hide_env_values(true);
-        if argument.get_env().is_some_and(is_empty) { argument.env(None::<&'static str>) } else { argument }
+        if argument.get_env().filter(may_be_empty).is_some_and(is_empty) {
+            argument.env(None::<&'static str>)
+        } else {
+            argument
+        }
     }
     fn adjusted(command: clap::Command) -> clap::Command {
         command.mut_args(with_variables).mut_subcommands(adjusted)

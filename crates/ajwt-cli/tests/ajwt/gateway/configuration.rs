@@ -174,7 +174,6 @@ async fn an_empty_variable_is_as_one_that_is_not_set() {
     command.args(["gateway", "--listen", "127.0.0.1:0", "--config", "gateway.toml"]).args(SQL.split(' '));
     for variable in [
         "AJWT_ALLOW_MISSING_AUDIENCE",
-        "AJWT_AUDIENCE",
         "AJWT_CONFIG",
         "AJWT_IDLE_TIMEOUT",
         "AJWT_JWKS_ALLOW_NETWORK",
@@ -194,6 +193,12 @@ async fn an_empty_variable_is_as_one_that_is_not_set() {
     let gateway = Gateway::of(&mut command, &folder);
     assert_eq!(gateway.status(&folder.authorization()).await, 200);
     assert!(gateway.log().contains("DEBUG"), "the file's level counts: {}", gateway.log());
+
+    let mut command = folder.command(crate::support::AJWT);
+    let refused =
+        command.args(["gateway"]).args(SQL.split(' ')).env("AJWT_AUDIENCE", "").output().expect("run");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("an audience must not be empty"), "{told}");
 }
 
 /// It is told once, and starts all the same: a folder may hide the file.
