@@ -365,10 +365,10 @@ pub enum AdminError {
     },
     /// Not the URL of a JWK Set.
     #[error(
-        "{url:?} is not usable as the URL of a key set: it must begin with https://, without spaces, and have at most {max} characters"
+        "{url:?} is not usable as the URL of a key set: it must begin with https://, name no user, have no spaces, and have at most {max} characters"
     )]
     InvalidUrl {
-        /// The URL, cut to 200 characters.
+        /// The URL, cut to 200 characters, without user, query and fragment: they may hold secrets.
         url: String,
         /// Characters allowed.
         max: usize,
@@ -409,12 +409,30 @@ impl AdminError {
     pub fn check_trust_url(url: &str) -> Result<(), Self> {
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
         let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+        let names_user = rest.is_some_and(|rest| authority(rest).contains('@'));
         let is_clean = !url.chars().any(|c| c.is_whitespace() || c.is_control());
-        if has_host && is_clean && url.chars().count() <= MAX_URL_CHARS {
+        if has_host && !names_user && is_clean && url.chars().count() <= MAX_URL_CHARS {
             return Ok(());
         }
-        Err(Self::InvalidUrl { url: url.chars().take(200).collect(), max: MAX_URL_CHARS })
+        Err(Self::InvalidUrl { url: shown_url(url), max: MAX_URL_CHARS })
     }
+}
+
+/// Where a URL without its scheme says who and where (RFC 3986 section 3.2). A backslash ends it, as parsers of URLs
+/// have it.
+fn authority(rest: &str) -> &str {
+    rest.split(['/', '\\', '?', '#']).next().unwrap_or_default()
+}
+
+/// What is no URL has no authority for sure, so all before an @ may be one.
+fn shown_url(url: &str) -> String {
+    let shown = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = match shown.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), shown),
+    };
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    scheme.chars().chain(rest.chars()).take(200).collect()
 }
 
 #[cfg(test)]
@@ -433,6 +451,24 @@ mod tests {
         let key = NewKey::from_text(format!("of guido\n{pem}-- \n")).expect("a key");
         let key = key.with_comment("billing").expect("a comment");
         assert_eq!((key.text(), key.comment()), (pem.as_str(), "billing"));
+    }
+
+    #[test]
+    fn a_url_that_is_refused_is_told_without_what_may_be_secret() {
+        for (url, shown) in [
+            ("https://svc:pa55@idp.example/jwks?token=pa55 # prod", "https://idp.example/jwks"),
+            ("https://svc:pa55@idp.example", "https://idp.example"),
+            ("https://svc@idp.example/a@b", "https://b"),
+            ("https://idp.example/jwks#pa55 ", "https://idp.example/jwks"),
+            ("svc:pa55@idp.example", "idp.example"),
+            ("ftp://idp.example/jwks", "ftp://idp.example/jwks"),
+        ] {
+            let error = AdminError::check_trust_url(url).expect_err(url);
+            assert!(matches!(&error, AdminError::InvalidUrl { url: told, .. } if told == shown), "{error:?}");
+        }
+        for url in ["https://idp.example/@svc", "http://idp.example?a=b@c", "https://idp.example\\@svc"] {
+            AdminError::check_trust_url(url).expect(url);
+        }
     }
 
     #[test]

@@ -400,9 +400,17 @@ async fn trusts(admin: &dyn KeyAdmin, findings: &mut Findings) {
         );
     }
     let too_long = format!("{longest}a");
-    for url in
-        ["", "suite.example", "ftp://suite.example/", "https://", "https:///a", "https://a b/", &too_long]
-    {
+    let with_user = "https://user@suite.example/";
+    for url in [
+        "",
+        "suite.example",
+        "ftp://suite.example/",
+        "https://",
+        "https:///a",
+        "https://a b/",
+        with_user,
+        &too_long,
+    ] {
         expect_error!(
             findings,
             format!("trusting {url:?}"),
