@@ -293,7 +293,7 @@ pub(crate) async fn of_keys_that_plain_sql_adds_the_newest_that_live_count<S: St
     }
     assert_eq!(authenticate(&authenticator, &sign("guido", &oldest)).await.as_deref(), Ok("guido"));
     add(None).await;
-    assert_eq!(authenticate(&authenticator, &sign("guido", &oldest)).await, Err(Reason::NoCandidateKey));
+    assert_eq!(authenticate(&authenticator, &sign("guido", &oldest)).await, Err(Reason::BadSignature));
 
     let found = store.find_by_username("guido", Freshness::Current).await.expect("read").expect("a user");
     let found: Vec<_> =
