@@ -46,10 +46,9 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 /// Requests read memory: a set is refreshed in the background after 5 minutes, or after what its
 /// `Cache-Control` says, within 30 s and 30 min; up to a tenth sooner, by chance. It is not used once its
 /// last success is an hour ago, so that a key that was taken out of it ends within the hour, though the
-/// endpoint is not reached any more. An answer that it has not changed (304) is a success, but is asked for
-/// no longer than an hour after the set was last sent: then it is sent anew, whatever validators the endpoint
-/// has. A failed fetch changes nothing else, and is tried again after 30 s, then twice as long, up to 5 min.
-/// An answer without keys removes them all at once.
+/// endpoint is not reached any more. An answer that it has not changed (304) is a success, but within an hour
+/// the set is asked for whole, whatever validators the endpoint has. A failed fetch changes nothing else, and is
+/// tried again after 30 s, then twice as long, up to 5 min. An answer without keys removes them all at once.
 ///
 /// A URL is fetched at most every 30 s, and once at a time. A token whose `kid` none of the user's
 /// keys has lets its URLs be fetched, whole, as soon as that allows, in the background too. Only where a

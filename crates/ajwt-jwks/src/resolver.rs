@@ -51,6 +51,9 @@ impl HostResolver for SystemResolver {
     }
 }
 
+/// Addresses of a family that are tried, the first ones.
+const MAX_ADDRESSES: usize = 4;
+
 /// What the HTTP client resolves hosts by: there is no look-up between the check and the connection.
 pub(crate) struct CheckedResolver {
     pub(crate) resolver: Arc<dyn HostResolver>,
@@ -63,7 +66,7 @@ impl Resolve for CheckedResolver {
         Box::pin(async move {
             let host = name.as_str();
             let unresolved = |source| Unresolved { host: host.into(), source };
-            let found = resolver.addresses(host).await.map_err(|error| unresolved(Some(error)))?;
+            let mut found = resolver.addresses(host).await.map_err(|error| unresolved(Some(error)))?;
             if found.is_empty() {
                 return Err(unresolved(None).into());
             }
@@ -72,6 +75,13 @@ impl Resolve for CheckedResolver {
             if let Some(refused) = found.iter().find(|address| !policy.allows(**address)) {
                 return Err(Refused { host: host.into(), address: *refused }.into());
             }
+            // The time for connecting is divided among those of a family: to many it would be too short for each.
+            let (mut v4, mut v6) = (0, 0);
+            found.retain(|address| {
+                let count = if address.is_ipv6() { &mut v6 } else { &mut v4 };
+                *count += 1;
+                *count <= MAX_ADDRESSES
+            });
             // The port is the URL's.
             Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })

@@ -22,6 +22,10 @@ const REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
 /// The longest that an endpoint may say.
 const MAX_REFRESH_AFTER: Duration = Duration::from_secs(30 * 60);
 
+/// So long after a set was sent the next fetch asks for it whole. It comes within the hour, as one that is due
+/// then, but not for all in the same second.
+const SENT_AGAIN_AFTER: Duration = Duration::from_secs(54 * 60);
+
 /// The longest pause after failures.
 const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 
@@ -146,13 +150,12 @@ impl Endpoint {
     /// Somebody needs the set as it is now.
     pub(super) fn demand(&self, now: Duration, asker: Asker) -> Demand {
         let mut state = lock(&self.state);
-        if state.progress == Progress::Begun {
-            return Demand::UnderWay;
-        }
         // A request misses a key: who answers that nothing has changed may not know of it.
         state.is_asked_for_whole |= matches!(asker, Asker::Request);
-        if state.progress == Progress::Waiting {
-            return Demand::Waiting;
+        match state.progress {
+            Progress::None => {}
+            Progress::Waiting => return Demand::Waiting,
+            Progress::Begun => return Demand::UnderWay,
         }
         let allowed_at = state.began_at.map(|began_at| began_at.saturating_add(COOL_DOWN));
         match allowed_at.filter(|allowed_at| now < *allowed_at) {
@@ -214,7 +217,7 @@ impl Endpoint {
         let mut state = lock(&self.state);
         state.progress = Progress::Begun;
         state.began_at = Some(now);
-        let is_recent = |current: &&Current| now.saturating_sub(current.sent_at) < MAX_AGE;
+        let is_recent = |current: &&Current| now.saturating_sub(current.sent_at) < SENT_AGAIN_AFTER;
         let known = state.current.as_ref().filter(is_recent).filter(|_| !state.is_asked_for_whole);
         known.map(|current| current.set.validators.clone()).unwrap_or_default()
     }
@@ -268,15 +271,19 @@ impl Endpoint {
         // While the state is held: nobody may find a fetch ended whose keys are not there.
         publish(TrustedKeys::of(&set, began_at));
         state.current = Some(Current { set: Arc::clone(&set), succeeded_at: began_at, sent_at });
-        state.is_asked_for_whole = false;
+        let is_modified = before.is_none_or(|before| !Arc::ptr_eq(&before, &set));
+        // Somebody may have missed a key while it was asked whether anything has changed.
+        state.is_asked_for_whole &= !is_modified;
         state.failures = 0;
         state.last_error = None;
         let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
-        // No later than when the set is asked for whole.
-        let whole_after = sent_at.saturating_add(MAX_AGE).saturating_sub(began_at);
-        let refresh_after = sooner(refresh_after, jitter).min(whole_after).max(COOL_DOWN);
+        // No later than when the set is to be sent anew.
+        let rest = sent_at.saturating_add(MAX_AGE).saturating_sub(began_at);
+        let refresh_after = match state.is_asked_for_whole {
+            true => COOL_DOWN,
+            false => sooner(refresh_after.min(rest), jitter).max(COOL_DOWN),
+        };
         state.due_at = began_at.saturating_add(refresh_after);
-        let is_modified = before.is_none_or(|before| !Arc::ptr_eq(&before, &set));
         Outcome::Succeeded { set, is_modified, reports_skips }
     }
 
@@ -360,19 +367,20 @@ mod tests {
             let now = Duration::from_secs(at);
             let is_whole = endpoint.begin(now).is_empty();
             let set = is_whole.then(|| JwkSet::of_keys([]));
-            let response = JwksResponse { set, validators: validators.clone(), fresh_for: None };
+            let fresh_for = Some(MAX_REFRESH_AFTER);
+            let response = JwksResponse { set, validators: validators.clone(), fresh_for };
             endpoint.end(Ok(response), now, 0.0, |_| {});
             is_whole
         };
         let next_refresh = |at| endpoint.snapshot(Duration::from_secs(at)).next_refresh.as_secs();
         for (at, due, next) in [
-            (0, true, 300),
-            (300, false, 300),
-            (3400, false, 200),
-            (3599, false, 30),
-            (3629, true, 300),
-            (7228, false, 30),
-            (7229, true, 300),
+            (0, true, 1800),
+            (1800, false, 1800),
+            (3000, false, 600),
+            (3239, false, 361),
+            (3240, true, 1800),
+            (6479, false, 361),
+            (6480, true, 1800),
         ] {
             assert_eq!((is_whole(at), next_refresh(at)), (due, next), "{at}");
         }
@@ -390,6 +398,13 @@ mod tests {
         let error = Err(FetchError::Status { found: 500 });
         endpoint.end(error, Duration::from_secs(7400), 0.0, |_| {});
         assert!(is_whole(7430) && !is_whole(7460));
+        // One that is missed while it is asked whether anything has changed.
+        assert!(!endpoint.begin(Duration::from_secs(7500)).is_empty());
+        assert_eq!(demand(7500, Asker::Request), Demand::UnderWay);
+        let response = JwksResponse { set: None, validators: validators.clone(), fresh_for: None };
+        endpoint.end(Ok(response), Duration::from_secs(7500), 0.0, |_| {});
+        assert_eq!(next_refresh(7500), 30);
+        assert!(is_whole(7530) && !is_whole(7560));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, subscriber::DefaultGuard};
 
 use super::*;
 
@@ -127,11 +127,13 @@ async fn a_dropped_cache_ends_its_work() {
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// For this thread, until the guard is dropped.
-    fn listen(&self) -> DefaultGuard {
+    /// For this thread, until the guard is dropped. The other dispatcher is there so that tracing asks each whether a
+    /// message counts, and not the thread that happens to come to it first, which may be another test's.
+    fn listen(&self) -> (DefaultGuard, Dispatch) {
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
-        tracing::subscriber::set_default(subscriber)
+        let other = Dispatch::new(tracing_subscriber::registry());
+        (tracing::subscriber::set_default(subscriber), other)
     }
 
     fn warnings(&self) -> Vec<String> {
