@@ -112,7 +112,6 @@ impl Link {
             }
         };
         let run_id = connected.run_id.as_deref();
-        let sent = Instant::now();
         let answer = ask(&mut connected.connection, deadline, commands(run_id)).await;
         if answer.is_ok() {
             connected.hear();
@@ -129,10 +128,9 @@ impl Link {
             Ok(_) => false,
         };
         if is_over {
-            // If something came on another link while this one was silent, that one was not lost with it.
-            let lost = if matches!(read, Err(RedisFault::TimedOut)) { sent } else { Instant::now() };
-            if self.replace(number) {
-                self.losses.add(lost);
+            // A server that is silent for a while has lost no connection: the others may be as good as before.
+            if self.replace(number) && !matches!(read, Err(RedisFault::TimedOut)) {
+                self.losses.add(Instant::now());
             }
         }
         read

@@ -140,50 +140,35 @@ async fn a_primary_that_became_a_replica_is_left_with_wait_too() {
 async fn a_failover_is_found_out_once_and_not_by_each_connection() {
     const CLAIMS: usize = 10;
 
-    for is_silent in [false, true] {
-        let pair = Pair::start().await;
-        // It follows the replica, for which it stands in later.
-        let port = pair.replica.port().to_string();
-        let next = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
-        let is_up = |server: &RedisServer| server.info("replication", "master_link_status") == "up";
-        until("it is in step", || is_up(&next));
-        let backend = pair.connect(builder().timeout(Duration::from_secs(6)).wait_for_replicas(1)).await;
-        let backend = Arc::new(backend);
-        fresh(&backend, &use_now(&format!("before {is_silent}"))).await;
-        pair.replica.ask::<()>("REPLICAOF NO ONE");
-        if is_silent {
-            pair.primary.pause();
-        } else {
-            pair.primary.ask::<()>(&format!("REPLICAOF 127.0.0.1 {port}"));
-        }
-        pair.address.lead_to(pair.replica.port());
-        until("it has a replica", || {
-            pair.replica.info("replication", "connected_slaves") != "0" && is_up(&next)
-        });
-        let first = fault(&backend, &use_now(&format!("first {is_silent}"))).await;
-        if is_silent {
-            assert!(first.is_none(), "a timeout has no source: {first:?}");
-        } else {
-            assert!(
-                matches!(&first, Some(RedisFault::Refused { code, .. }) if code == "READONLY"),
-                "{first:?}"
-            );
-        }
-        pair.address.claims();
-        // So that each takes another connection, while those before it are under way.
-        pair.address.delay(Duration::from_millis(300));
-        let mut claims = tokio::task::JoinSet::new();
-        for number in 0..CLAIMS {
-            let (backend, nonce) = (Arc::clone(&backend), use_now(&format!("{number} {is_silent}")));
-            claims.spawn(async move { backend.consume(&nonce).await });
-            // Not all at once, or they would wait together.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        for answer in claims.join_all().await {
-            assert!(!matches!(answer, Err(ajwt_server::NonceError::Store(_))), "{is_silent}: {answer:?}");
-        }
-        assert!(pair.address.claims().len() <= CLAIMS, "a claim was sent again");
+    let pair = Pair::start().await;
+    // It follows the replica, for which it stands in later.
+    let port = pair.replica.port().to_string();
+    let next = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
+    let is_up = |server: &RedisServer| server.info("replication", "master_link_status") == "up";
+    until("it is in step", || is_up(&next));
+    let backend = pair.connect(builder().timeout(Duration::from_secs(6)).wait_for_replicas(1)).await;
+    let backend = Arc::new(backend);
+    fresh(&backend, &use_now("before")).await;
+    pair.replica.ask::<()>("REPLICAOF NO ONE");
+    pair.primary.ask::<()>(&format!("REPLICAOF 127.0.0.1 {port}"));
+    pair.address.lead_to(pair.replica.port());
+    until("it has a replica", || pair.replica.info("replication", "connected_slaves") != "0" && is_up(&next));
+    let first = fault(&backend, &use_now("first")).await;
+    assert!(matches!(&first, Some(RedisFault::Refused { code, .. }) if code == "READONLY"), "{first:?}");
+    pair.address.claims();
+    // So that each takes another connection, while those before it are under way.
+    pair.address.delay(Duration::from_millis(300));
+    let mut claims = tokio::task::JoinSet::new();
+    for number in 0..CLAIMS {
+        let (backend, nonce) = (Arc::clone(&backend), use_now(&number.to_string()));
+        claims.spawn(async move { backend.consume(&nonce).await });
+        // Not all at once, or they would wait together.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    for answer in claims.join_all().await {
+        assert!(!matches!(answer, Err(ajwt_server::NonceError::Store(_))), "{answer:?}");
+    }
+    assert!(pair.address.claims().len() <= CLAIMS, "a claim was sent again");
 }
 
 /// What `trust_persistence` without `wait_for_replicas` leaves open: the replica has the mark and
