@@ -42,7 +42,7 @@ fn read_members_into<'de, T: Deserialize<'de>>(
     if has_duplicates(&mut others) { Err(Invalid) } else { Ok(()) }
 }
 
-/// Reads a text that is exactly one JSON value, within the bounds of [`read_object`].
+/// Reads a text that is exactly one JSON value, within the bounds of [`read_members`].
 pub(crate) fn read_any<'de, T: FromAny<'de> + Deserialize<'de>>(text: &'de [u8]) -> Result<T, Invalid> {
     let text = std::str::from_utf8(text).map_err(|_| Invalid)?;
     serde_json::from_str(text).map_err(|_| Invalid)

@@ -41,7 +41,7 @@ pub trait KeyAdmin: Debug + Send + Sync + 'static {
     /// [`AdminError::Repository`].
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError>;
 
-    /// Adds a key. At most [`MAX_KEYS`](crate::MAX_KEYS) of a user count that are neither revoked nor expired, so
+    /// Adds a key. At most [`MAX_KEYS`](crate::MAX_KEYS) of a user count that are not revoked, expired or not, so
     /// one more is refused: it would take the place of the oldest without a word.
     ///
     /// # Errors
@@ -245,13 +245,6 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
-    /// Whether it takes one of the [`MAX_KEYS`](crate::MAX_KEYS) places of its user: it is neither revoked nor expired
-    /// by now.
-    #[must_use]
-    pub fn counts(&self, now: Timestamp) -> bool {
-        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| now < expires_at)
-    }
-
     /// A record of a key that was just added.
     #[must_use]
     pub fn new(id: i64, key: &NewKey, created_at: Timestamp) -> Self {
@@ -336,10 +329,10 @@ pub enum AdminError {
     },
     /// The user has as many keys as count, or, where others wrote to the store, more.
     #[error(
-        "the user has {keys} keys that are neither revoked nor expired, and at most {max} of a user count; revoke or remove keys until fewer than {max} are left"
+        "the user has {keys} keys that are not revoked, and at most {max} of a user count; revoke or remove keys, such as have expired, until fewer than {max} are left"
     )]
     TooManyKeys {
-        /// Keys that the user has, without those that are revoked or expired.
+        /// Keys that the user has, without those that are revoked.
         keys: usize,
         /// Keys that count.
         max: usize,
@@ -426,12 +419,12 @@ fn authority(rest: &str) -> &str {
 
 /// What is no URL has no authority for sure, so all before an @ may be one.
 fn shown_url(url: &str) -> String {
-    let shown = url.split(['?', '#']).next().unwrap_or_default();
-    let (scheme, rest) = match shown.split_once("://") {
+    let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), shown),
+        None => (String::new(), url),
     };
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
     scheme.chars().chain(rest.chars()).take(200).collect()
 }
 
@@ -461,6 +454,7 @@ mod tests {
             ("https://svc@idp.example/a@b", "https://b"),
             ("https://idp.example/jwks#pa55 ", "https://idp.example/jwks"),
             ("svc:pa55@idp.example", "idp.example"),
+            ("ftp://svc:pa?5#5@idp.example", "ftp://idp.example"),
             ("ftp://idp.example/jwks", "ftp://idp.example/jwks"),
         ] {
             let error = AdminError::check_trust_url(url).expect_err(url);

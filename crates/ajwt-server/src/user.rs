@@ -187,8 +187,7 @@ pub trait KeyedUser: Debug + Send + Sync + 'static {
     /// Whether the user may authenticate at all.
     fn is_active(&self) -> bool;
 
-    /// The user's own keys, newest first, the revoked left out, and perhaps the expired; at most the
-    /// [`MAX_KEYS`] newest.
+    /// The user's own keys, newest first, the revoked left out; at most the [`MAX_KEYS`] newest.
     fn keys(&self) -> &[StoredKey];
 
     /// The JWKS URLs that are trusted to name this user's keys, newest first. A store that

@@ -260,7 +260,6 @@ mod unix {
         assert!(has(&directory, "guido", &[&key]).await);
     }
 
-    /// As Kubernetes puts a ConfigMap into a folder.
     #[tokio::test]
     async fn a_folder_that_everybody_may_add_to_is_told() {
         for (mode, is_told) in [(0o777, true), (0o1777, true), (0o775, false)] {
@@ -276,6 +275,7 @@ mod unix {
         }
     }
 
+    /// As Kubernetes puts a ConfigMap into a folder.
     #[tokio::test]
     async fn files_may_be_links_that_are_swapped() {
         let (folder, first, second) = (folder(), key(), key());

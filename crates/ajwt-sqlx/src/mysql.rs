@@ -110,7 +110,7 @@ impl MySqlRepository {
         self
     }
 
-    /// On this clock, which dates changes and says which keys have expired: the engine's.
+    /// On this clock, which dates changes.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -287,14 +287,10 @@ impl UserRepository for MySqlRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let now = self.clock.now().as_millis();
         let read = async |connection: &mut MySqlConnection| {
             let mut find = sqlx::query(self.sql.find_user.clone());
             for _ in 0..3 {
                 find = self.bind_name(find, username);
-            }
-            if !self.schema.is_django() {
-                find = find.bind(now);
             }
             if_storable(find.fetch_all(connection).await)
         };
@@ -438,7 +434,7 @@ impl KeyAdmin for MySqlRepository {
             }
             let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
             let keys = self.list_keys(connection, username).await.map_err(&failed)?;
-            schema::check_keys(&keys, id, now)?;
+            schema::check_keys(&keys, id)?;
             let entry = Entry::added_key(id, fingerprint);
             self.note(connection, username, now, &entry).await.map_err(&failed)?;
             let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };

@@ -13,13 +13,19 @@ pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long a connection may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The same where a request waits, which has another connection to make then.
+const IDLE_PING_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// After so long without use a connection is asked whether it is there before it is handed out: a firewall may have
 /// forgotten it. Under load none is idle for so long.
 const ASKED_AFTER: Duration = Duration::from_secs(30);
 
-/// How long a connection is kept out of the pool before another takes its place. After a switch by DNS the old server
-/// may go on answering over it, and knows nothing of what changes on the new one.
+/// How long a connection is kept out of the pool before another one of the pool takes its place, so that it leads nowhere
+/// where those of requests do not: after a switch by DNS the old server may go on answering over it.
 const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// How long a look waits for that other one, before it goes on with the one it has.
+const REPLACED_WITHIN: Duration = Duration::from_millis(250);
 
 /// A connection that goes back to the pool only when its statement came to an end.
 ///
@@ -90,30 +96,37 @@ impl<DB: Database> Reserved<DB> {
         &self,
         pool: &Pool<DB>,
         now: Duration,
-        leave: impl AsyncFnOnce(&mut DB::Connection) -> Result<(), sqlx::Error>,
+        leave: impl AsyncFn(&mut DB::Connection) -> Result<(), sqlx::Error>,
         read: impl AsyncFn(&mut DB::Connection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
         let mut slot = self.0.lock().await;
+        let anew = async || {
+            let mut connection = pool.acquire().await?.detach();
+            leave(&mut connection).await?;
+            Ok::<_, sqlx::Error>(Kept { connection, since: now })
+        };
         // Taken out: a read that is given up leaves no connection behind that has not answered.
         if let Some(mut kept) = slot.take() {
-            // One that is old is not asked first: there is one wait. Nor is it given up for a place in a line.
-            if now.saturating_sub(kept.since) < KEPT_FOR || has_none_to_give(pool) {
-                let result = read(&mut kept.connection).await;
-                if !is_unusable(&result) {
-                    *slot = Some(kept);
-                    return result;
-                }
-                drop_broken(pool).await;
-            } else {
+            // Not given up for a place in a line, nor before there is another.
+            if now.saturating_sub(kept.since) >= KEPT_FOR
+                && !has_none_to_give(pool)
+                && let Ok(Ok(other)) = tokio::time::timeout(REPLACED_WITHIN, anew()).await
+            {
+                let old = std::mem::replace(&mut kept, other);
                 // Servers complain of those that end without a word.
-                tokio::spawn(tokio::time::timeout(PING_TIMEOUT, kept.connection.close()));
+                tokio::spawn(tokio::time::timeout(PING_TIMEOUT, old.connection.close()));
             }
+            let result = read(&mut kept.connection).await;
+            if !is_unusable(&result) {
+                *slot = Some(kept);
+                return result;
+            }
+            drop_broken(pool).await;
         }
-        let mut connection = pool.acquire().await?.detach();
-        leave(&mut connection).await?;
-        let result = read(&mut connection).await;
+        let mut kept = anew().await?;
+        let result = read(&mut kept.connection).await;
         if !is_unusable(&result) {
-            *slot = Some(Kept { connection, since: now });
+            *slot = Some(kept);
         }
         result
     }
@@ -213,7 +226,7 @@ pub(crate) async fn drop_broken<DB: Database>(pool: &Pool<DB>) {
         // If whoever asked for this is given up meanwhile, it is closed like one that does not answer.
         let mut lease = Lease(Some(connection));
         let Some(connection) = &mut lease.0 else { return };
-        if answers(&mut **connection).await {
+        if answers(&mut **connection, PING_TIMEOUT).await {
             lease.end();
         }
     }
@@ -224,11 +237,11 @@ pub(crate) async fn may_be_used<C: Connection>(
     connection: &mut C,
     idle_for: Duration,
 ) -> Result<bool, sqlx::Error> {
-    Ok(idle_for < ASKED_AFTER || answers(connection).await)
+    Ok(idle_for < ASKED_AFTER || answers(connection, IDLE_PING_TIMEOUT).await)
 }
 
-async fn answers<C: Connection>(connection: &mut C) -> bool {
-    matches!(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())))
+async fn answers<C: Connection>(connection: &mut C, within: Duration) -> bool {
+    matches!(tokio::time::timeout(within, connection.ping()).await, Ok(Ok(())))
 }
 
 /// Back to the pool, which takes no broken one: it waits for an answer first, and by itself does so without
@@ -249,7 +262,7 @@ mod tests {
         let url = format!("{}/postgres", sql::shared("AJWT_TEST_POSTGRES"));
         let mut connection = PgConnection::connect(&url).await.expect("connected");
         let mut other = PgConnection::connect(&url).await.expect("connected");
-        // It waits for an answer half a second: a machine that stalls gets more attempts.
+        // It waits for an answer a quarter of a second: a machine that stalls gets more attempts.
         let mut answered = false;
         for _ in 0..20 {
             answered |= may_be_used(&mut other, ASKED_AFTER).await.expect("told");

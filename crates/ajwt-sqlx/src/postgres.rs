@@ -126,7 +126,7 @@ impl PostgresRepository {
         self
     }
 
-    /// On this clock, which dates changes and says which keys have expired: the engine's.
+    /// On this clock, which dates changes.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -299,13 +299,8 @@ impl UserRepository for PostgresRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let now = self.clock.now().as_millis();
         let read = async |connection: &mut PgConnection| {
-            let mut find = sqlx::query(self.sql.find_user.clone()).bind(username);
-            if !self.schema.is_django() {
-                find = find.bind(now);
-            }
-            if_storable(find.fetch_all(connection).await)
+            if_storable(sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await)
         };
         let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
@@ -467,7 +462,7 @@ impl KeyAdmin for PostgresRepository {
             let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
             let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
             let keys = self.list_keys(connection, username).await.map_err(&failed)?;
-            schema::check_keys(&keys, id, now)?;
+            schema::check_keys(&keys, id)?;
             let entry = Entry::added_key(id, fingerprint);
             self.note(connection, username, now, &entry).await.map_err(&failed)?;
             let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };

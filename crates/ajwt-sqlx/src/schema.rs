@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use ajwt_core::Timestamp;
 use ajwt_server::{AdminError, KeyRecord, MAX_KEYS, MAX_TRUSTS, NewKey, RepositoryError, TrustRecord};
 use sqlx::SqlStr;
 use thiserror::Error;
@@ -192,8 +191,8 @@ impl Schema {
 
 /// Refuses a key that was just added where the user, which is locked, has as many others as count. `keys` are all of
 /// the user's.
-pub(crate) fn check_keys(keys: &[KeyRecord], added: i64, now: Timestamp) -> Result<(), AdminError> {
-    let others = keys.iter().filter(|key| key.id != added && key.counts(now)).count();
+pub(crate) fn check_keys(keys: &[KeyRecord], added: i64) -> Result<(), AdminError> {
+    let others = keys.iter().filter(|key| key.id != added && key.revoked_at.is_none()).count();
     if others >= MAX_KEYS {
         return Err(AdminError::TooManyKeys { keys: others, max: MAX_KEYS });
     }
@@ -233,7 +232,6 @@ pub(crate) enum Owner {
 /// trusts have a column for come last.
 #[derive(Debug)]
 pub(crate) struct Statements<T = SqlStr> {
-    /// The argument besides the name, where keys may expire: the time.
     pub(crate) find_user: T,
     pub(crate) user_exists: T,
     /// As `user_exists`, so that nothing that was read in the transaction can change under it.

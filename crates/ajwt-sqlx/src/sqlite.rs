@@ -110,7 +110,7 @@ impl SqliteRepository {
         self
     }
 
-    /// On this clock, which dates changes and says which keys have expired: the engine's.
+    /// On this clock, which dates changes.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -260,11 +260,11 @@ impl UserRepository for SqliteRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let mut find = sqlx::query(self.sql.find_user.clone()).bind(username);
-        if !self.schema.is_django() {
-            find = find.bind(self.clock.now().as_millis());
-        }
-        let rows = find.fetch_all(&self.pool).await.map_err(&failed)?;
+        let rows = sqlx::query(self.sql.find_user.clone())
+            .bind(username)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }
@@ -386,7 +386,7 @@ impl KeyAdmin for SqliteRepository {
             let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
             let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
             let keys = self.list_keys(connection, username).await.map_err(&failed)?;
-            schema::check_keys(&keys, id, now)?;
+            schema::check_keys(&keys, id)?;
             let entry = Entry::added_key(id, fingerprint);
             self.note(connection, username, now, &entry).await.map_err(&failed)?;
             let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };

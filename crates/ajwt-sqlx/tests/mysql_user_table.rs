@@ -75,6 +75,6 @@ impl user_table::Application for MySqlRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        mysql_plan::plan_of_finding(self.pool(), find_user, |explain| explain.bind(0_i64)).await
+        mysql_plan::plan_of_finding(self.pool(), find_user).await
     }
 }

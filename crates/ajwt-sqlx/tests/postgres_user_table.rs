@@ -39,6 +39,6 @@ impl user_table::Application for PostgresRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        postgres_plan::plan(self.pool(), find_user, |explain| explain.bind("user777").bind(0_i64)).await
+        postgres_plan::plan(self.pool(), find_user, |explain| explain.bind("user777")).await
     }
 }

@@ -82,7 +82,7 @@ impl MemoryRepository {
             trusts: trusts.collect(),
             user: Arc::new(User::new(user.username())),
         };
-        account.rebuild(user.username(), now);
+        account.rebuild(user.username());
         self.write().insert(user.username().into(), account);
     }
 
@@ -108,12 +108,11 @@ impl MemoryRepository {
         username: &Username,
         change: impl FnOnce(&mut Account) -> Result<T, AdminError>,
     ) -> Result<T, AdminError> {
-        let now = self.clock.now();
         let mut accounts = self.write();
         let account =
             accounts.get_mut(username.as_str()).ok_or_else(|| AdminError::unknown_user(username))?;
         let result = change(account)?;
-        account.rebuild(username.as_str(), now);
+        account.rebuild(username.as_str());
         Ok(result)
     }
 
@@ -123,17 +122,10 @@ impl MemoryRepository {
 }
 
 impl Account {
-    /// Makes the engine's view anew: the newest first, and no more than count; revoked keys left out. Expired ones take
-    /// no place of others.
-    fn rebuild(&mut self, username: &str, now: Timestamp) {
-        let live = |record: &KeyRecord| record.revoked_at.is_none();
-        let are_too_many = self.keys.iter().filter(|(_, record)| live(record)).count() > MAX_KEYS;
-        let keys = self
-            .keys
-            .iter()
-            .rev()
-            // Where there is room they stay: whether one has expired is for the engine's clock to say.
-            .filter(|(_, record)| if are_too_many { record.counts(now) } else { live(record) })
+    /// Makes the engine's view anew: the newest first, and no more than count; revoked keys left out.
+    fn rebuild(&mut self, username: &str) {
+        let live = self.keys.iter().rev().filter(|(_, record)| record.revoked_at.is_none());
+        let keys = live
             .take(MAX_KEYS)
             .map(|(key, record)| key.clone().with_validity(record.not_before, record.expires_at))
             .collect();
@@ -221,13 +213,12 @@ impl KeyAdmin for MemoryRepository {
     }
 
     async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
-        let now = self.clock.now();
-        let record = KeyRecord::new(self.next_id(), key, now);
+        let record = KeyRecord::new(self.next_id(), key, self.clock.now());
         self.change(username, |account| {
             if account.keys.iter().any(|(_, known)| known.fingerprint == record.fingerprint) {
                 return Err(AdminError::DuplicateKey { fingerprint: record.fingerprint.clone() });
             }
-            let keys = account.keys.iter().filter(|(_, known)| known.counts(now)).count();
+            let keys = account.keys.iter().filter(|(_, known)| known.revoked_at.is_none()).count();
             if keys >= MAX_KEYS {
                 return Err(AdminError::TooManyKeys { keys, max: MAX_KEYS });
             }

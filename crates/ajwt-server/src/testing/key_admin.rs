@@ -338,7 +338,7 @@ async fn too_many_keys(admin: &dyn KeyAdmin, findings: &mut Findings) {
         format!("after a refusal the keys are {listed:?}, not, the newest first, {added:?}")
     });
 
-    // Neither the revoked nor the expired count.
+    // The revoked do not count, but the expired do.
     findings.ok("revoking a key", admin.revoke_key(&user, oldest.id).await);
     findings.ok("adding a key in place of a revoked one", admin.add_key(&user, &more).await);
     let more = NewKey::of_key(new_key());
@@ -350,7 +350,14 @@ async fn too_many_keys(admin: &dyn KeyAdmin, findings: &mut Findings) {
     );
     let past = Timestamp::from_millis(1_000);
     findings.ok("ending a key", admin.set_key_expiry(&user, second.id, Some(past)).await);
-    findings.ok("adding a key in place of an expired one", admin.add_key(&user, &more).await);
+    expect_error!(
+        findings,
+        "adding one key more than count, besides an expired one",
+        admin.add_key(&user, &more).await,
+        AdminError::TooManyKeys { keys: MAX_KEYS, max: MAX_KEYS }
+    );
+    findings.ok("removing a key", admin.remove_key(&user, second.id).await);
+    findings.ok("adding a key in place of a removed one", admin.add_key(&user, &more).await);
     remove_if_there(admin, &user).await;
     remove_if_there(admin, &other).await;
 }

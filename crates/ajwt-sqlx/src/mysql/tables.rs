@@ -26,7 +26,7 @@ pub(super) const STATEMENTS: Statements<&'static str> = Statements {
 };
 
 /// User, keys and trusts in one statement. The first column tells the kinds of row apart. Of a key
-/// that is longer than any may be, no more is read than shows it. Those that have expired take no places.
+/// that is longer than any may be, no more is read than shows it.
 ///
 /// Who is active: a number of any type, BIT and UNSIGNED among them, is made one of a type that can be read. A
 /// text is no, and so is ENUM, whose number is never 0 whatever its text says: HEX tells the two apart.
@@ -36,12 +36,12 @@ SELECT 'user' AS kind, 0 AS id, CAST(CONVERT({name} USING utf8mb4) AS BINARY) AS
     ({revision}) AS revision
 FROM {users} WHERE {is_named}
 UNION ALL
-(SELECT 'trust', id, jwks_url, NULL, NULL, NULL, NULL FROM ajwt_jwks_endpoint_trust
-    WHERE user_id = {user} ORDER BY id DESC LIMIT 32)
-UNION ALL
 (SELECT 'key', id, LEFT(`key`, 16385), NULL, not_before, expires_at, NULL FROM ajwt_public_key
-    WHERE user_id = {user} AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)
-    ORDER BY id DESC LIMIT 32)";
+    WHERE user_id = {user} AND revoked_at IS NULL
+    ORDER BY id DESC LIMIT 32)
+UNION ALL
+(SELECT 'trust', id, jwks_url, NULL, NULL, NULL, NULL FROM ajwt_jwks_endpoint_trust
+    WHERE user_id = {user} ORDER BY id DESC LIMIT 32)";
 
 const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 /// Nothing that was read in the transaction can change under it.

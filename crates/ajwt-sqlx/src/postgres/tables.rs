@@ -26,7 +26,7 @@ pub(super) const STATEMENTS: Statements<&'static str> = Statements {
 };
 
 /// User, keys and trusts in one statement. The first column tells the kinds of row apart. Of a key
-/// that is longer than any may be, no more is read than shows it. Those that have expired take no places.
+/// that is longer than any may be, no more is read than shows it.
 const FIND_USER: &str = "
 WITH found AS (
     SELECT {id} AS id, {name}::TEXT AS username, {active} AS active FROM {users} WHERE {is_named})
@@ -35,8 +35,7 @@ SELECT 'user' AS kind, 0::BIGINT AS id, username AS text, active, NULL::BIGINT A
 FROM found
 UNION ALL
 (SELECT 'key', id, left(key, 16385), NULL, not_before, expires_at, NULL FROM ajwt_public_key
-    WHERE user_id = (SELECT id FROM found) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
-    ORDER BY id DESC LIMIT 32)
+    WHERE user_id = (SELECT id FROM found) AND revoked_at IS NULL ORDER BY id DESC LIMIT 32)
 UNION ALL
 (SELECT 'trust', id, jwks_url, NULL, NULL, NULL, NULL FROM ajwt_jwks_endpoint_trust
     WHERE user_id = (SELECT id FROM found) ORDER BY id DESC LIMIT 32)";

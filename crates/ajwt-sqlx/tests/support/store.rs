@@ -502,7 +502,7 @@ macro_rules! store_tests {
             a_change_that_cannot_be_noted_is_not_made
             no_more_trusts_are_added_than_count
             no_more_keys_are_added_than_count
-            of_keys_that_plain_sql_adds_the_newest_that_live_count
+            of_keys_that_plain_sql_adds_the_newest_count
         }
     };
 }

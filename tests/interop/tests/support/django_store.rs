@@ -267,7 +267,7 @@ impl Store for MySqlRepository {
     }
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
-        mysql_plan::plan_of_finding(self.pool(), find_user, |explain| explain).await
+        mysql_plan::plan_of_finding(self.pool(), find_user).await
     }
 
     fn case_blind() -> Vec<Vec<&'static str>> {
