@@ -5,7 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource,
+};
 
 use crate::{
     audit::Audit,
@@ -74,23 +76,39 @@ pub(crate) fn parse() -> Result<Command, Failure> {
         matches =
             command().get_matches_from(names.iter().cloned().chain(configured).chain(rest.iter().cloned()));
     }
+    if let Some(variable) = empty_variable(&Cli::command(), &matches) {
+        return Err(Failure::new(format!("{variable} is empty: give it a value, or unset it")));
+    }
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Ok(cli.command)
 }
 
-/// The command line, whose help shows no values of variables: some hold passwords. One that is empty is as one that is
-/// not set: `${NAME:-}` of a compose file makes it so.
+/// The name of a variable that is empty, as `${NAME:-}` of a compose file makes it, in which nothing else was given. What
+/// was to have an audience, or a file of settings, must not go on without.
+fn empty_variable(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
+    let is_given =
+        |argument: &Arg| matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let variable = |argument: &Arg| argument.get_env().filter(|name| is_empty(name)).map(OsStr::to_owned);
+    let found = command.get_arguments().filter(|argument| !is_given(argument)).find_map(variable);
+    match found {
+        Some(variable) => Some(variable.to_string_lossy().into_owned()),
+        None => {
+            let (name, matches) = matches.subcommand()?;
+            empty_variable(command.find_subcommand(name)?, matches)
+        }
+    }
+}
+
+fn is_empty(variable: &OsStr) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value.is_empty())
+}
+
+/// The command line, whose help shows no values of variables: some hold passwords. Those that are empty are left out: see
+/// [`empty_variable`].
 pub(crate) fn command() -> clap::Command {
     fn with_variables(argument: Arg) -> Arg {
-        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-        // What was to have an audience must not go on without.
-        let may_be_empty = |name: &&OsStr| *name != "AJWT_AUDIENCE";
         let argument = argument.hide_env_values(true);
-        if argument.get_env().filter(may_be_empty).is_some_and(is_empty) {
-            argument.env(None::<&'static str>)
-        } else {
-            argument
-        }
+        if argument.get_env().is_some_and(is_empty) { argument.env(None::<&'static str>) } else { argument }
     }
     fn adjusted(command: clap::Command) -> clap::Command {
         command.mut_args(with_variables).mut_subcommands(adjusted)

@@ -94,17 +94,18 @@ impl NonceOptions {
             }
             Some("memory") => Store::Memory,
             Some("sql") => Store::Sql,
-            Some(url) if url.starts_with("redis://") || url.starts_with("rediss://") => {
-                return Ok(Store::Redis(url));
-            }
+            Some(url) if url.starts_with("redis://") || url.starts_with("rediss://") => Store::Redis(url),
             // Not shown: it may hold a password.
             Some(_) => {
                 return Err(Failure::new("--nonce is none of memory, sql, redis://HOST and rediss://HOST"));
             }
         };
-        // Whoever gives them believes that nonces are kept in Redis.
+        // Whoever gives options of another store believes that nonces are kept there.
+        if !matches!(store, Store::Memory) && (self.memory_capacity.is_some() || self.memory_strict_start) {
+            return Err(Failure::new("--memory-capacity and --memory-strict-start are for --nonce memory"));
+        }
         let useless = self.of_redis();
-        if useless.is_empty() {
+        if matches!(store, Store::Redis(_)) || useless.is_empty() {
             return Ok(store);
         }
         let variable = |option: &&str| format!("AJWT_{}", option.to_uppercase().replace('-', "_"));
@@ -135,11 +136,7 @@ impl NonceOptions {
 
     /// Opens the store for a service.
     pub(crate) async fn open(&self, database: Option<&Database>) -> Result<Arc<dyn NonceBackend>, Failure> {
-        let store = self.store()?;
-        if !matches!(store, Store::Memory) && (self.memory_capacity.is_some() || self.memory_strict_start) {
-            return Err(Failure::new("--memory-capacity and --memory-strict-start are for --nonce memory"));
-        }
-        match (store, database) {
+        match (self.store()?, database) {
             (Store::Memory, _) => {
                 tracing::warn!(
                     "--nonce memory serves one process only: a second one would accept each token once more"

@@ -23,8 +23,9 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Before the next connection is taken where there is no room for one: no file, or no memory.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Files that connections leave to everything else: the stores, the folder of keys, key sets.
-const OTHER_FILES: u64 = 64;
+/// Files that connections leave to everything else: key sets, of which 144 may be fetched at once, the connections to the
+/// stores (of Redis, 32 to each of a few primaries), the folder of keys.
+const OTHER_FILES: u64 = 256;
 
 /// More than any proxy keeps open, whatever the process may open.
 const MAX_CONNECTIONS: usize = 10_000;
@@ -173,9 +174,9 @@ mod tests {
         for (files, connections) in [
             (Some(0), 1),
             (Some(64), 32),
-            (Some(100), 50),
-            (Some(256), 192),
-            (Some(1024), 960),
+            (Some(511), 255),
+            (Some(600), 344),
+            (Some(1024), 768),
             (Some(1_048_576), MAX_CONNECTIONS),
             (None, MAX_CONNECTIONS),
         ] {

@@ -145,6 +145,45 @@ async fn names_that_a_client_sends_are_no_parameters() {
     assert!(!seen.contains("admin") && !seen.contains("HTTP_AUTHORIZATION"), "{seen}");
 }
 
+/// By gRPC the names are headers, which `proxy_set_header` does not set.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_a_client_sends_are_stripped_from_grpc() {
+    let (folder, gateway) = gateway();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let service = listener.local_addr().expect("an address");
+    let (sender, requests) = mpsc::channel();
+    let answering = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("nginx");
+        let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let _ = sender.send(request.headers().clone());
+            let _ = respond.send_response(axum::http::Response::new(()), true);
+        }
+    });
+    let set = documented("nginx-grpc", []);
+    let nginx = Proxy::start(&folder, |port| {
+        let server = documented(
+            "nginx",
+            [
+                ("listen 80;", format!("listen 127.0.0.1:{port};")),
+                ("server 127.0.0.1:8000;", format!("server {service};")),
+                ("server 127.0.0.1:4180;", format!("server {};", gateway.address())),
+                ("proxy_pass http://app;", format!("{set}grpc_pass grpc://app;")),
+            ],
+        );
+        command(&folder, &server)
+    });
+    let request = nginx.get("/", &folder.authorization()).header("X-Ajwt-Username", "admin");
+    let request = request.header("X_Ajwt_Username", "admin").header("X.Ajwt.Username", "admin");
+    let answer = send(request.header("X-Ajwt-Key-Id", "admin")).await;
+    assert_eq!(answer.status(), 200);
+    let seen = requests.recv().expect("a request");
+    assert_eq!(seen.get_all("x-ajwt-username").iter().collect::<Vec<_>>(), ["billing"]);
+    assert_eq!(seen.get_all("x-ajwt-key-id").iter().count(), 1);
+    assert!(!seen.values().any(|value| value == "admin") && !seen.contains_key("authorization"), "{seen:?}");
+    answering.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_down_is_no_access() {
     let Service { folder, gateway, nginx } = service().await;
