@@ -120,3 +120,36 @@ impl fmt::Display for Unresolved {
 }
 
 impl Error for Unresolved {}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    /// A host with more addresses than there is time to try.
+    #[derive(Debug)]
+    struct Many;
+
+    #[async_trait]
+    impl HostResolver for Many {
+        async fn addresses(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+            let of = |number| [IpAddr::V4(Ipv4Addr::new(8, 8, 8, number)), v6(number)];
+            Ok((1..9).flat_map(of).collect())
+        }
+    }
+
+    fn v6(number: u8) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0, 0, 0, 0, 0, number.into()))
+    }
+
+    #[tokio::test]
+    async fn the_first_four_addresses_of_each_family_are_tried() {
+        let checked = CheckedResolver { resolver: Arc::new(Many), policy: Arc::default() };
+        let found = checked.resolve("many.example".parse().expect("a name")).await.expect("found");
+        let found: Vec<_> = found.map(|address| address.ip()).collect();
+        let (v6s, v4s): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv6);
+        assert_eq!(v4s, [1, 2, 3, 4].map(|number| IpAddr::V4(Ipv4Addr::new(8, 8, 8, number))));
+        assert_eq!(v6s, [1, 2, 3, 4].map(v6));
+    }
+}

@@ -21,8 +21,8 @@ mod store;
 use std::{fs::Permissions, io::Write as _, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use ajwt_server::{
-    AdminError, Authenticator, Clock as _, KeyAdmin as _, NewKey, NonceBackend as _, NonceError, Reason,
-    RevisionSource as _, SystemClock, UserRepository as _,
+    AdminError, Authenticator, Clock as _, KeyAdmin as _, MockClock, NewKey, NonceBackend as _, NonceError,
+    Reason, RevisionSource as _, SystemClock, UserRepository as _,
 };
 use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
@@ -300,6 +300,28 @@ async fn a_look_at_the_revision_goes_over_no_connection_of_long_ago() {
         Arc::new(PostgresRepository::new(pool).with_clock(clock))
     })
     .await;
+}
+
+/// As where its server is full, and takes no new connections.
+#[tokio::test]
+async fn a_look_at_the_revision_gives_up_no_connection_before_there_is_another() {
+    let (_database, store) = database::<PostgresRepository>().await;
+    let connect = store.pool().connect_options();
+    let pool = store.pool().options().clone().connect_with((*connect).clone()).await.expect("connected");
+    let clock = MockClock::new(SystemClock::new().now());
+    let looking = PostgresRepository::new(pool).with_clock(Arc::new(clock.clone()));
+    let revision = looking.revision().await.expect("read");
+
+    let name = connect.get_database().expect("a name").to_owned();
+    let other = format!("{}/postgres", sql::shared(SERVER));
+    let mut other = PgConnection::connect(&other).await.expect("connected");
+    let refuse = format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS false");
+    sqlx::raw_sql(AssertSqlSafe(refuse)).execute(&mut other).await.expect("done");
+    PgConnection::connect_with(&connect).await.expect_err("no new connection");
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(looking.revision().await.expect("by the one that it has"), revision);
+    }
 }
 
 /// The engine gives up on them, and they must not pile up on the server.
