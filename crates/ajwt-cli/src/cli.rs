@@ -68,6 +68,10 @@ pub(crate) enum Command {
 pub(crate) fn parse() -> Result<Command, Failure> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let mut matches = command().get_matches_from(&arguments);
+    // Before the file is read, which does not speak for an empty variable.
+    if let Some(variable) = empty_variable(&Cli::command(), &matches) {
+        return Err(Failure::new(format!("{variable} is empty: give it a value, or unset it")));
+    }
     if let Some((gateway::COMMAND, given)) = matches.subcommand()
         && let Some(configured) = gateway::configured_arguments(given, &command())?
     {
@@ -75,9 +79,6 @@ pub(crate) fn parse() -> Result<Command, Failure> {
         let (names, rest) = arguments.split_at_checked(2).unwrap_or((&arguments, &[]));
         matches =
             command().get_matches_from(names.iter().cloned().chain(configured).chain(rest.iter().cloned()));
-    }
-    if let Some(variable) = empty_variable(&Cli::command(), &matches) {
-        return Err(Failure::new(format!("{variable} is empty: give it a value, or unset it")));
     }
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Ok(cli.command)

@@ -27,8 +27,8 @@ const USER_AGENT: &str = concat!("ajwt-jwks/", env!("CARGO_PKG_VERSION"));
 /// was not asked for. Cheap to clone.
 ///
 /// No redirects, proxies, cookies, decompression or retries; each fetch has a connection of its own.
-/// One deadline covers name, connection, TLS, headers and body; the body has at most 1 MiB. Of several
-/// addresses of a host each is waited for in its part of the deadline, and then the next is tried.
+/// One deadline covers name, connection, TLS, headers and body; the body has at most 1 MiB. Of the
+/// first four addresses of a family each is waited for in its part of the deadline, and then the next is tried.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

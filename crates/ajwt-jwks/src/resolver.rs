@@ -32,8 +32,8 @@ use crate::AddressPolicy;
 /// ```
 #[async_trait]
 pub trait HostResolver: Debug + Send + Sync + 'static {
-    /// The addresses of a host, at best in the order in which they shall be tried. None: there is no
-    /// such host.
+    /// The addresses of a host, at best in the order in which they shall be tried: of each family the first four are.
+    /// None: there is no such host.
     ///
     /// # Errors
     /// Whatever kept it from finding out.

@@ -417,15 +417,19 @@ fn authority(rest: &str) -> &str {
     rest.split(['/', '\\', '?', '#']).next().unwrap_or_default()
 }
 
-/// What is no URL has no authority for sure, so all before an @ may be one.
+/// What is refused may be no URL, so all that stands before an @, and after what may begin a query, may be secret.
 fn shown_url(url: &str) -> String {
+    let is_scheme = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), url),
+        Some((scheme, rest)) if is_scheme(scheme) => (format!("{scheme}://"), rest),
+        _ => (String::new(), url),
     };
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    scheme.chars().chain(rest.chars()).take(200).collect()
+    let (user, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let shown = match user.contains(['?', '#']) {
+        true => "",
+        false => rest.split(['?', '#']).next().unwrap_or_default(),
+    };
+    scheme.chars().chain(shown.chars()).take(200).collect()
 }
 
 #[cfg(test)]
@@ -454,7 +458,11 @@ mod tests {
             ("https://svc@idp.example/a@b", "https://b"),
             ("https://idp.example/jwks#pa55 ", "https://idp.example/jwks"),
             ("svc:pa55@idp.example", "idp.example"),
-            ("ftp://svc:pa?5#5@idp.example", "ftp://idp.example"),
+            ("ftp://svc:pa?5#5@idp.example", "ftp://"),
+            ("https://svc:pa55@idp.example/jwks?token=ab@pa55", "https://"),
+            ("idp.example/jwks?token=pa55&next=https://x", "idp.example/jwks"),
+            ("svc:pa55@idp.example/jwks?next=https://x", "idp.example/jwks"),
+            ("svc:pa55@idp.example/https://x", "idp.example/https://x"),
             ("ftp://idp.example/jwks", "ftp://idp.example/jwks"),
         ] {
             let error = AdminError::check_trust_url(url).expect_err(url);

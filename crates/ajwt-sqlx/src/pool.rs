@@ -25,7 +25,10 @@ const ASKED_AFTER: Duration = Duration::from_secs(30);
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// How long a look waits for that other one, before it goes on with the one it has.
-const REPLACED_WITHIN: Duration = Duration::from_millis(250);
+const REPLACED_WITHIN: Duration = Duration::from_millis(500);
+
+/// After so long without success it is tried again: each attempt may be a login that is given up.
+const REPLACED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// A connection that goes back to the pool only when its statement came to an end.
 ///
@@ -108,13 +111,15 @@ impl<DB: Database> Reserved<DB> {
         // Taken out: a read that is given up leaves no connection behind that has not answered.
         if let Some(mut kept) = slot.take() {
             // Not given up for a place in a line, nor before there is another.
-            if now.saturating_sub(kept.since) >= KEPT_FOR
-                && !has_none_to_give(pool)
-                && let Ok(Ok(other)) = tokio::time::timeout(REPLACED_WITHIN, anew()).await
-            {
-                let old = std::mem::replace(&mut kept, other);
-                // Servers complain of those that end without a word.
-                tokio::spawn(tokio::time::timeout(PING_TIMEOUT, old.connection.close()));
+            if now.saturating_sub(kept.since) >= KEPT_FOR && !has_none_to_give(pool) {
+                match tokio::time::timeout(REPLACED_WITHIN, anew()).await {
+                    Ok(Ok(other)) => {
+                        let old = std::mem::replace(&mut kept, other);
+                        // Servers complain of those that end without a word.
+                        tokio::spawn(tokio::time::timeout(PING_TIMEOUT, old.connection.close()));
+                    }
+                    _ => kept.since = now.saturating_add(REPLACED_AGAIN_AFTER).saturating_sub(KEPT_FOR),
+                }
             }
             let result = read(&mut kept.connection).await;
             if !is_unusable(&result) {

@@ -156,19 +156,45 @@ async fn a_failover_is_found_out_once_and_not_by_each_connection() {
     let first = fault(&backend, &use_now("first")).await;
     assert!(matches!(&first, Some(RedisFault::Refused { code, .. }) if code == "READONLY"), "{first:?}");
     pair.address.claims();
-    // So that each takes another connection, while those before it are under way.
+    each_on_its_own_connection(&pair, &backend, "after", CLAIMS).await;
+    assert!(pair.address.claims().len() <= CLAIMS, "a claim was sent again");
+}
+
+/// As it may be for a moment, in which it has lost no connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_was_silent_costs_the_connection_that_waited_and_no_other() {
+    let pair = Pair::start().await;
+    let backend = pair.connect(builder().timeout(Duration::from_secs(3)).wait_for_replicas(1)).await;
+    let backend = Arc::new(backend);
+    each_on_its_own_connection(&pair, &backend, "before", 8).await;
+    pair.primary.pause();
+    backend.consume(&use_now("silent")).await.expect_err("no answer");
+    pair.primary.resume();
+    recovers(&backend, "after a silence").await;
+    let connected = pair.address.connections();
+    each_on_its_own_connection(&pair, &backend, "after", 4).await;
+    assert_eq!(pair.address.connections(), connected);
+}
+
+/// Claims of which each takes another connection, since those before it are under way.
+async fn each_on_its_own_connection(
+    pair: &Pair,
+    backend: &Arc<RedisNonceBackend>,
+    what: &str,
+    claims: usize,
+) {
     pair.address.delay(Duration::from_millis(300));
-    let mut claims = tokio::task::JoinSet::new();
-    for number in 0..CLAIMS {
-        let (backend, nonce) = (Arc::clone(&backend), use_now(&number.to_string()));
-        claims.spawn(async move { backend.consume(&nonce).await });
+    let mut claiming = tokio::task::JoinSet::new();
+    for number in 0..claims {
+        let (backend, nonce) = (Arc::clone(backend), use_now(&format!("{what} {number}")));
+        claiming.spawn(async move { backend.consume(&nonce).await });
         // Not all at once, or they would wait together.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    for answer in claims.join_all().await {
-        assert!(!matches!(answer, Err(ajwt_server::NonceError::Store(_))), "{answer:?}");
+    for answer in claiming.join_all().await {
+        assert!(!matches!(answer, Err(ajwt_server::NonceError::Store(_))), "{what}: {answer:?}");
     }
-    assert!(pair.address.claims().len() <= CLAIMS, "a claim was sent again");
+    pair.address.delay(Duration::ZERO);
 }
 
 /// What `trust_persistence` without `wait_for_replicas` leaves open: the replica has the mark and

@@ -193,8 +193,10 @@ async fn an_empty_variable_is_told_by_its_name() {
         let told = format!("ajwt: {variable} is empty: give it a value, or unset it\n");
         assert_eq!(gateway(&[variable], "--log-level info"), told);
     }
-    // What is given elsewhere needs no variable, and what others read is nothing to this command.
-    let told = gateway(&["AJWT_AUDIENCE", "AJWT_CONFIG", "AJWT_KEY"], "--config gateway.toml");
+    let told = gateway(&["AJWT_AUDIENCE"], "--config gateway.toml");
+    assert!(told.contains("AJWT_AUDIENCE is empty"), "the file does not speak for it: {told}");
+    // What the command line says needs no variable, and what others read is nothing to this command.
+    let told = gateway(&["AJWT_CONFIG", "AJWT_KEY"], "--config gateway.toml");
     assert!(told.contains("cannot listen on 192.0.2.1:1"), "{told}");
 }
 
