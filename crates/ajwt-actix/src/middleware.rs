@@ -60,6 +60,9 @@ impl<U: KeyedUser> AuthMiddleware<U> {
 
     /// The `AuthMiddleware<U>` in the `app_data` of the app, or of a scope within, with its
     /// options. Where there is none, each request is answered with 500 and the log says so.
+    ///
+    /// **What a module gives to `ServiceConfig::app_data` is the whole app's, and takes the place of what was given
+    /// before**: give the options of one module to its scope, `web::scope(..).app_data(..)`.
     #[must_use]
     pub const fn from_app_data() -> AppDataAuthMiddleware<U> {
         AppDataAuthMiddleware(PhantomData)

@@ -31,7 +31,8 @@ use crate::response;
 /// On a `Router`, `layer` answers 401 on unknown paths, and `route_layer` leaves them 404 for everybody.
 ///
 /// **What is added to a `Router` after the layer is open to everybody, and under `route_layer` its fallback
-/// is too.** So put the layer last, and use `layer` where there is a fallback.
+/// is too.** So put the layer last, and use `layer` where there is a fallback. On a `MethodRouter` likewise:
+/// `get(list).layer(auth).post(create)` leaves `POST` open to everybody.
 ///
 /// It is always ready, and waits for the service within once a token is accepted: a limit of concurrent requests, and
 /// what sheds load, stand within it.

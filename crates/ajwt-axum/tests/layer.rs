@@ -188,6 +188,12 @@ async fn a_fallback_and_later_routes_are_open_under_route_layer() {
     }
     assert_eq!(get_text(&app, "/required", &[]).await.0, StatusCode::UNAUTHORIZED);
 
+    let methods = get(anybody).layer(layer.clone()).post(anybody);
+    let post = Request::post("/").body(Body::empty()).expect("a request");
+    let app = Router::new().route("/", methods);
+    assert_eq!(get_text(&app, "/", &[]).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(app.oneshot(post).await.expect("infallible").status(), StatusCode::OK);
+
     let app = routes().fallback(anybody).route("/later", get(anybody)).layer(layer);
     for path in ["/nowhere", "/later", "/required"] {
         assert_eq!(get_text(&app, path, &[]).await.0, StatusCode::UNAUTHORIZED, "{path}");
@@ -207,6 +213,23 @@ async fn a_token_is_used_up_once_under_two_layers_of_one_authenticator() {
     let nobody = with_nonces(&self::signer(), Arc::new(InsecureNoReplayProtection));
     let app = routes().route_layer(AuthLayer::new(nobody)).layer(AuthLayer::new(one));
     assert_eq!(get_text(&app, "/required", &[fresh(&signer)]).await.0, StatusCode::UNAUTHORIZED);
+}
+
+/// Which nobody finds by `replayed` alone.
+#[tokio::test]
+async fn a_layer_within_that_of_another_authenticator_is_told_of_in_the_log() {
+    let (signer, nonces) = (signer(), Arc::new(MemoryNonceBackend::default()));
+    let another = || AuthLayer::new(with_nonces(&signer, nonces.clone()));
+    let (log, _guard) = Log::start();
+    let app = routes().route_layer(another());
+    let header = fresh(&signer);
+    for status in [StatusCode::OK, StatusCode::UNAUTHORIZED] {
+        assert_eq!(get_text(&app, "/required", std::slice::from_ref(&header)).await.0, status);
+    }
+    assert!(!log.text().contains("another authenticator"), "a replay is none of it: {}", log.text());
+    let app = app.layer(another().optional());
+    assert_eq!(get_text(&app, "/required", &[fresh(&signer)]).await.0, StatusCode::UNAUTHORIZED);
+    assert!(log.text().contains("used up by a layer of another authenticator"), "{}", log.text());
 }
 
 #[tokio::test]
@@ -357,6 +380,21 @@ async fn an_application_brings_its_own_user_type() {
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
+impl Log {
+    /// What this thread logs until the guard is dropped.
+    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("lock").clone()).expect("text")
+    }
+}
+
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("lock").extend_from_slice(bytes);
@@ -370,10 +408,7 @@ impl io::Write for Log {
 
 #[tokio::test]
 async fn a_missing_layer_is_500_and_the_log_names_it() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::start();
     let app = routes();
     for path in ["/required", "/optional"] {
         assert_eq!(get_text(&app, path, &[]).await.0, StatusCode::INTERNAL_SERVER_ERROR);
@@ -383,7 +418,7 @@ async fn a_missing_layer_is_500_and_the_log_names_it() {
     let handler = |_: Authenticated<Account>| async {};
     let app = Router::new().route("/", get(handler)).layer(AuthLayer::new(authenticator(&signer)));
     assert_eq!(get_text(&app, "/", &[fresh(&signer)]).await.0, StatusCode::INTERNAL_SERVER_ERROR);
-    let log = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
+    let log = log.text();
     assert!(log.contains("AuthLayer<ajwt_server::user::User>"), "{log}");
     assert!(log.contains("Account>"), "{log}");
     assert_eq!(log.lines().count(), 3, "{log}");

@@ -101,6 +101,11 @@ impl<U: KeyedUser> Authenticator<U> {
         &self.inner.scheme
     }
 
+    /// A token was used up by a guard of another authenticator further out.
+    pub(crate) fn tell_of_guard_within_another(&self) {
+        self.inner.report.guard_within_another(&*self.inner.clock);
+    }
+
     pub(crate) fn is_clone_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }

@@ -119,7 +119,9 @@ impl<U: KeyedUser> Guard<U> {
     /// Checks a request by the values of all its `Authorization` headers, in order, as they came.
     ///
     /// `earlier` is what a guard further out has left with the request: where that is of the same
-    /// authenticator and has a caller, the token is used up and the caller stays the same.
+    /// authenticator and has a caller, the token is used up and the caller stays the same. **One of another
+    /// authenticator has used it up for this one too**, where both have one nonce store: guards of different
+    /// authenticators stand side by side, around routes of their own, and not within one another.
     ///
     /// # Errors
     /// The answer for the peer. The service must not see the request.
@@ -130,14 +132,20 @@ impl<U: KeyedUser> Guard<U> {
         earlier: Option<Checked<U>>,
     ) -> Result<Checked<U>, Answer> {
         let settings = &*self.0;
-        if let Some(earlier) = earlier
-            && earlier.caller.is_some()
-            && earlier.guard.0.authenticator.is_clone_of(&settings.authenticator)
-        {
-            return Ok(earlier);
-        }
+        let another_has_accepted = match earlier.filter(|earlier| earlier.caller.is_some()) {
+            Some(earlier) if earlier.guard.0.authenticator.is_clone_of(&settings.authenticator) => {
+                return Ok(earlier);
+            }
+            another => another.is_some(),
+        };
         let format = if settings.http_only { AnswerFormat::Http } else { format };
-        let caller = match settings.authenticator.authenticate(authorization).await {
+        let authenticated = settings.authenticator.authenticate(authorization).await;
+        if another_has_accepted
+            && matches!(&authenticated, Err(rejection) if rejection.reason() == Reason::Replayed)
+        {
+            settings.authenticator.tell_of_guard_within_another();
+        }
+        let caller = match authenticated {
             Ok(authentication) => Some(Arc::new(authentication)),
             Err(rejection) if self.is_anonymous(rejection.kind()) => None,
             Err(rejection) => return Err(self.answer(rejection.reason(), format)),

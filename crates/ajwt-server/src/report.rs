@@ -26,6 +26,7 @@ pub(crate) struct Report {
     outside_window: AtomicU64,
     counted_minute: AtomicU64,
     window_hint: LogLimit,
+    guards_within_others: LogLimit,
 }
 
 impl Report {
@@ -80,6 +81,16 @@ impl Report {
     pub(crate) fn nonce_store_starting(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
         if let Some(unlogged) = self.nonce_starts.pass(clock) {
             tracing::warn!(error, unlogged, "the nonce store was just started; until then the answer is 503");
+        }
+    }
+
+    /// A token was used up on its way to the guard that refused it: no request can pass both.
+    pub(crate) fn guard_within_another(&self, clock: &dyn Clock) {
+        if self.guards_within_others.pass(clock).is_some() {
+            tracing::error!(
+                "a token was used up by a layer of another authenticator around this one: put layers of different \
+                 authenticators around routes of their own, not around one another"
+            );
         }
     }
 
