@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ajwt_server::NonceUse;
+use ajwt_server::{GoesOn, NonceUse};
 use futures_util::future;
 use redis::{Pipeline, Value};
 use tokio::{
@@ -18,7 +18,6 @@ use tokio::{
 
 use crate::{
     RedisFault,
-    goes_on::GoesOn,
     keyspace::Keyspace,
     mark::{self, Memory},
     server::{Server, Turn},

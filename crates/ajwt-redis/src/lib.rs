@@ -24,7 +24,6 @@ mod claims;
 mod cluster;
 mod demands;
 mod error;
-mod goes_on;
 mod keyspace;
 mod link;
 mod mark;

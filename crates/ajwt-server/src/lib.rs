@@ -48,6 +48,7 @@ mod authorized_keys;
 mod clock;
 mod decoy;
 mod error;
+mod goes_on;
 mod guard;
 mod hot_keys;
 mod jwks_document;
@@ -72,6 +73,7 @@ pub use authenticator::{Authentication, Authenticator, AuthenticatorBuilder, Bui
 pub use authorized_keys::AuthorizedKeysError;
 pub use clock::{Clock, MockClock, SystemClock};
 pub use error::RepositoryError;
+pub use goes_on::GoesOn;
 pub use guard::{Checked, Guard};
 pub use jwks_document::{JwksDocument, PublishedKeys};
 pub use key_directory::{KeyDirectory, KeyDirectoryError};

@@ -57,6 +57,8 @@ mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod unanswered;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod user_rows;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod user_table;

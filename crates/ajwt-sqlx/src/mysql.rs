@@ -29,6 +29,7 @@ use crate::{
     key_cache::KeyCache,
     pool::{self, ACQUIRE_TIMEOUT, Reserved},
     schema::{self, Owner, REVISION, Schema, Statements},
+    unanswered::Unanswered,
     user_rows,
 };
 
@@ -54,6 +55,7 @@ pub struct MySqlRepository {
     schema: Schema,
     sql: Arc<Statements>,
     polling: Arc<Reserved<MySql>>,
+    reads: Arc<Unanswered>,
 }
 
 impl MySqlRepository {
@@ -99,6 +101,7 @@ impl MySqlRepository {
             sql: statements(&schema),
             schema,
             polling: Arc::default(),
+            reads: Arc::default(),
         }
     }
 
@@ -287,14 +290,19 @@ impl UserRepository for MySqlRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let read = async |connection: &mut MySqlConnection| {
-            let mut find = sqlx::query(self.sql.find_user.clone());
-            for _ in 0..3 {
-                find = self.bind_name(find, username);
-            }
-            if_storable(find.fetch_all(connection).await)
+        let (store, username) = (self.clone(), username.to_owned());
+        let reading = async move {
+            let read = async |connection: &mut MySqlConnection| {
+                let mut find = sqlx::query(store.sql.find_user.clone());
+                for _ in 0..3 {
+                    find = store.bind_name(find, &username);
+                }
+                if_storable(find.fetch_all(connection).await)
+            };
+            pool::read(&store.pool, read).await
         };
-        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
+        let places = self.pool.options().get_max_connections();
+        let rows = self.reads.run(places, reading).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }

@@ -12,7 +12,7 @@ use ajwt_server::{Clock, NonceError, NonceOutcome, NonceUse, RepositoryError, St
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
-use crate::failure::failed;
+use crate::{failure::failed, unanswered::Unanswered};
 
 /// Between two removals of expired rows.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -38,6 +38,9 @@ const UNKNOWN: i64 = i64::MIN;
 /// The statements of one database. One row of the table, the mark, says since when it is whole.
 #[async_trait]
 pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
+    /// Connections that the pool may have.
+    fn places(&self) -> u32;
+
     /// Adds a nonce while the mark stands as it was read, in one statement, and commits it.
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error>;
 
@@ -83,6 +86,7 @@ struct Shared<T> {
     since: AtomicI64,
     /// When that was read last, in milliseconds of the monotonic clock.
     looked_at: AtomicU64,
+    unanswered: Arc<Unanswered>,
 }
 
 impl<T: NonceTable> Nonces<T> {
@@ -143,11 +147,16 @@ impl<T> Drop for Nonces<T> {
 }
 
 impl<T: NonceTable> Shared<T> {
-    const fn new(table: T, clock: Arc<dyn Clock>) -> Self {
-        Self { table, clock, since: AtomicI64::new(UNKNOWN), looked_at: AtomicU64::new(0) }
+    fn new(table: T, clock: Arc<dyn Clock>) -> Self {
+        let (since, looked_at) = (AtomicI64::new(UNKNOWN), AtomicU64::new(0));
+        Self { table, clock, since, looked_at, unanswered: Arc::default() }
     }
 
-    async fn consume(&self, nonce: &NonceUse, start_rule: StartRule) -> Result<NonceOutcome, NonceError> {
+    async fn consume(
+        self: &Arc<Self>,
+        nonce: &NonceUse,
+        start_rule: StartRule,
+    ) -> Result<NonceOutcome, NonceError> {
         let mut since = self.since().await?;
         if let Err(refused) = start_rule.check(nonce, since) {
             // It may have been put right since it was read. What is refused never gets to the statement that would
@@ -159,7 +168,9 @@ impl<T: NonceTable> Shared<T> {
             start_rule.check(nonce, since)?;
         }
         let expires_at = nonce.now().saturating_add(nonce.lifetime()).as_millis();
-        let added = self.table.add(nonce.key().as_bytes(), expires_at, since.as_millis()).await;
+        let (shared, key) = (Arc::clone(self), *nonce.key().as_bytes());
+        let add = async move { shared.table.add(&key, expires_at, since.as_millis()).await };
+        let added = self.unanswered.run(self.table.places(), add).await;
         match added.map_err(failed("consuming a nonce"))? {
             Added::Yes => return Ok(NonceOutcome::Fresh),
             #[cfg(feature = "mysql")]
@@ -250,6 +261,10 @@ mod tests {
 
     #[async_trait]
     impl NonceTable for Table {
+        fn places(&self) -> u32 {
+            1
+        }
+
         async fn add(&self, _: &[u8; 32], _: i64, since: i64) -> Result<Added, sqlx::Error> {
             let is_whole = since == self.since.load(Ordering::Relaxed);
             Ok(if is_whole { Added::Yes } else { Added::WasThereOrEmptied })
@@ -275,7 +290,7 @@ mod tests {
         let clock = MockClock::new(now);
         let ahead = now.saturating_add(Duration::from_secs(86_400)).as_millis();
         let table = Table { since: AtomicI64::new(ahead), reads: AtomicUsize::new(0) };
-        let shared = Shared::new(table, Arc::new(clock.clone()));
+        let shared = Arc::new(Shared::new(table, Arc::new(clock.clone())));
         let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
         let consume = async || {
             let now = clock.now();

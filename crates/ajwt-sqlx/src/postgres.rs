@@ -29,6 +29,7 @@ use crate::{
     migrations,
     pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved},
     schema::{self, REVISION, Schema, Statements},
+    unanswered::Unanswered,
     user_rows,
 };
 
@@ -73,6 +74,7 @@ pub struct PostgresRepository {
     schema: Schema,
     sql: Arc<Statements>,
     polling: Arc<Reserved<Postgres>>,
+    reads: Arc<Unanswered>,
     listener: Listener,
 }
 
@@ -114,6 +116,7 @@ impl PostgresRepository {
             sql: statements(&schema),
             schema,
             polling: Arc::default(),
+            reads: Arc::default(),
             listener: Listener::default(),
         }
     }
@@ -299,10 +302,15 @@ impl UserRepository for PostgresRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let read = async |connection: &mut PgConnection| {
-            if_storable(sqlx::query(self.sql.find_user.clone()).bind(username).fetch_all(connection).await)
+        let (pool, sql, username) = (self.pool.clone(), self.sql.find_user.clone(), username.to_owned());
+        let reading = async move {
+            let read = async |connection: &mut PgConnection| {
+                if_storable(sqlx::query(sql.clone()).bind(&*username).fetch_all(connection).await)
+            };
+            pool::read(&pool, read).await
         };
-        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
+        let places = self.pool.options().get_max_connections();
+        let rows = self.reads.run(places, reading).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }

@@ -24,6 +24,16 @@ impl Served for MySqlRepository {
     const ITS_CONNECTIONS: &'static str =
         "SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = 'ajwt'";
 
+    const SLOW_NONCES: &'static [&'static str] =
+        &["CREATE TRIGGER slow BEFORE INSERT ON ajwt_nonce FOR EACH ROW SET @slept = SLEEP(0.2)"];
+
+    const FOR_STANDBYS: &'static [&'static str] = &["--log-bin", "--server-id=1"];
+    const STANDBY_IS_GONE: &'static [&'static str] = &[
+        "SET GLOBAL rpl_semi_sync_master_timeout = 1000000",
+        "SET GLOBAL rpl_semi_sync_master_enabled = ON",
+    ];
+    const NO_STANDBY_IS_NEEDED: &'static [&'static str] = &["SET GLOBAL rpl_semi_sync_master_enabled = OFF"];
+
     fn cut_off(id: &str) -> String {
         format!("KILL {id}")
     }

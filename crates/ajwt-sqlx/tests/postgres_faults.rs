@@ -28,6 +28,18 @@ impl Served for PostgresRepository {
     const MAINTENANCE: &'static str = "postgres";
     const ITS_CONNECTIONS: &'static str = "SELECT pid::TEXT FROM pg_stat_activity WHERE datname = 'ajwt'";
 
+    const SLOW_NONCES: &'static [&'static str] = &[
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END'",
+        "CREATE TRIGGER slow BEFORE INSERT ON ajwt_nonce FOR EACH ROW EXECUTE FUNCTION slow()",
+    ];
+
+    const FOR_STANDBYS: &'static [&'static str] = &[];
+    const STANDBY_IS_GONE: &'static [&'static str] =
+        &["ALTER SYSTEM SET synchronous_standby_names = 'gone'", "SELECT pg_reload_conf()"];
+    const NO_STANDBY_IS_NEEDED: &'static [&'static str] =
+        &["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"];
+
     fn cut_off(id: &str) -> String {
         format!("SELECT pg_terminate_backend({id})")
     }

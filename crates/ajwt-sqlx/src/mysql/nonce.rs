@@ -125,6 +125,10 @@ impl NonceBackend for MySqlNonceBackend {
 
 #[async_trait]
 impl NonceTable for MySqlPool {
+    fn places(&self) -> u32 {
+        self.options().get_max_connections()
+    }
+
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let add = async |connection: &mut MySqlConnection| {
             connection.execute(NOT_IN_TRANSACTION).await?;

@@ -124,6 +124,10 @@ impl NonceBackend for PostgresNonceBackend {
 
 #[async_trait]
 impl NonceTable for PgPool {
+    fn places(&self) -> u32 {
+        self.options().get_max_connections()
+    }
+
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let hex = key.iter().fold(String::with_capacity(64), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");

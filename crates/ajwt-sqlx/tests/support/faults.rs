@@ -37,6 +37,13 @@ pub(crate) trait Served: Store {
     const MAINTENANCE: &'static str;
     /// SQL that lists the connections of the tested service.
     const ITS_CONNECTIONS: &'static str;
+    /// SQL by which each nonce takes a fifth of a second.
+    const SLOW_NONCES: &'static [&'static str];
+    /// Arguments of a server that can wait for a standby.
+    const FOR_STANDBYS: &'static [&'static str];
+    /// SQL by which each commit waits for a standby, and there is none.
+    const STANDBY_IS_GONE: &'static [&'static str];
+    const NO_STANDBY_IS_NEEDED: &'static [&'static str];
 
     /// SQL that ends a connection.
     fn cut_off(id: &str) -> String;
@@ -541,6 +548,73 @@ pub(crate) async fn exhausted_connections_are_503<S: Served>() {
     service.resumes().await;
 }
 
+/// Nor does it cost the others theirs: a new connection is dearer than any statement.
+pub(crate) async fn a_caller_that_hangs_up_costs_no_connection<S: Served>() {
+    let service = service::<S>(&[]).await;
+    let other = S::open(&service.server.url(S::MAINTENANCE)).await;
+    let owner = S::open(&service.server.url("ajwt")).await;
+    for sql in S::SLOW_NONCES {
+        owner.execute(sql).await;
+    }
+    let before = other.texts(S::ITS_CONNECTIONS).await;
+    let (mut hung_up, mut answered) = (0, 0);
+    while hung_up < 20 {
+        let token = service.token();
+        match tokio::time::timeout(Duration::from_millis(50), service.request(&token)).await {
+            Ok(outcome) => {
+                assert!(outcome.is_ok() || is_unavailable(&outcome), "{outcome:?}");
+                answered += 1;
+                assert!(answered < 200, "no nonce takes its time");
+            }
+            Err(_) => hung_up += 1,
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let after = other.texts(S::ITS_CONNECTIONS).await;
+    let kept = before.iter().filter(|id| after.contains(id)).count();
+    // A machine that stalled may have cost some.
+    assert!(kept * 2 >= before.len(), "{kept} of {} are left", before.len());
+    assert_eq!(service.request(&service.token()).await.as_deref(), Ok("guido"));
+}
+
+/// A server that goes on taking connections does not notice that those which wait for a commit were closed.
+pub(crate) async fn a_server_that_commits_nothing_keeps_few_connections<S: Served>() {
+    let service = Arc::new(service::<S>(S::FOR_STANDBYS).await);
+    let other = S::open(&service.server.url(S::MAINTENANCE)).await;
+    for sql in S::STANDBY_IS_GONE {
+        other.execute(sql).await;
+    }
+    let mut load = JoinSet::new();
+    for _ in 0..12 {
+        let service = Arc::clone(&service);
+        load.spawn(async move {
+            loop {
+                let outcome = service.request(&service.token()).await;
+                assert!(outcome.is_ok() || is_unavailable(&outcome), "{outcome:?}");
+            }
+        });
+    }
+    let mut most = 0;
+    for _ in 0..24 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        most = most.max(other.texts(S::ITS_CONNECTIONS).await.len());
+    }
+    load.shutdown().await;
+    // The pool's ten, as many that were closed, and that of the test's own.
+    assert!((15..=24).contains(&most), "{most} connections");
+    for sql in S::NO_STANDBY_IS_NEEDED {
+        other.execute(sql).await;
+    }
+    service.resumes().await;
+    for _ in 0..100 {
+        if other.texts(S::ITS_CONNECTIONS).await.len() <= 11 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the server has {} connections", other.texts(S::ITS_CONNECTIONS).await.len());
+}
+
 /// The tests of one store, by name.
 #[macro_export]
 macro_rules! fault_tests {
@@ -562,6 +636,8 @@ macro_rules! fault_tests {
             connections_left_within_transactions_lose_no_nonce
             a_claim_whose_answer_is_lost_is_not_repeated
             exhausted_connections_are_503
+            a_caller_that_hangs_up_costs_no_connection
+            a_server_that_commits_nothing_keeps_few_connections
         }
     };
 }
