@@ -51,6 +51,10 @@ impl ClientBuilder {
 
     /// Changes how reqwest connects: timeouts, certificates, a proxy, the pool. Redirects and its
     /// own retries stay off whatever is set here.
+    ///
+    /// A proxy reads the tokens of plain http. It reads those of https too where reqwest has no TLS at all,
+    /// that is, where neither the feature `rustls` of this crate (a default one) nor a TLS feature of reqwest
+    /// is on: reqwest then opens no tunnel, and sends the proxy the whole request in the clear.
     pub fn transport(
         mut self,
         change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,

@@ -393,6 +393,26 @@ async fn a_redirect_to_another_origin_carries_no_token() {
     assert_eq!((tokens(&here).len(), elsewhere.all()), (2, vec![None]));
 }
 
+/// Without TLS, reqwest would send the proxy the request itself, token and all, in the place of CONNECT.
+#[tokio::test]
+async fn a_proxy_sees_no_token_of_https() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let proxy = server::origin(listener.local_addr().expect("an address"));
+    let seeing = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        read_head(&mut stream).await
+    });
+    let signer = OriginSigner::new(signer(ed25519()), ["https://orders.example"]).expect("an origin");
+    let client = ClientBuilder::new(signer)
+        .retries(0)
+        .transport(|reqwest| reqwest.proxy(reqwest::Proxy::all(&proxy).expect("a proxy")));
+    let client = client.build().expect("a client");
+    client.get("https://orders.example/hello").send().await.expect_err("no tunnel");
+    let head = seeing.await.expect("a request");
+    assert_eq!(head.lines().next(), Some("CONNECT orders.example:443 HTTP/1.1"));
+    assert!(!head.to_ascii_lowercase().contains("authorization"), "{head}");
+}
+
 #[tokio::test]
 async fn a_redirect_on_the_same_origin_is_not_followed_with_a_used_token() {
     let seen = Seen::default();
