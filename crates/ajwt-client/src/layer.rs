@@ -21,7 +21,11 @@ use crate::{OriginSigner, origin::Target};
 /// the next request is dated by that clock, for this one's body is gone. Both are found by
 /// `downcast_ref`.
 ///
-/// A client of tonic is given the origin that the channel leads to: `GreeterClient::with_origin`.
+/// The origin that is checked is the one that the request's URI states, and not where the channel within leads:
+/// tonic's puts the scheme and authority of its `Endpoint` in their place once the request is signed. A token for
+/// `https://orders.example` would go to another host, or plainly, if the endpoint says so. Hence make the
+/// `Endpoint` and the origin of the client (`GreeterClient::with_origin`) of one value, the one that the
+/// [`OriginSigner`] has. hyper's client goes where the URI says.
 ///
 /// ```
 /// use ajwt_client::{OriginSigner, RequestSigner, SigningLayer};
