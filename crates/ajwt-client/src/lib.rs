@@ -33,7 +33,7 @@
 //!
 //! # let key = PrivateKey::generate_ed25519()?;
 //! let signer = RequestSigner::new("billing", key)?;
-//! let client = reqwest::Client::builder();
+//! let client = reqwest::Client::builder().no_proxy();
 //! let client = client.redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never()).build()?;
 //! let response = client.get("https://orders.example/hello").sign_with(&signer)?.send().await?;
 //! # Ok(())
@@ -42,7 +42,8 @@
 //!
 //! A token works once. Sign each attempt anew, never a request that is cloned to be retried; and
 //! switch off redirects, for reqwest sends the same token again where a redirect stays on the host, and
-//! reqwest's own retries, for they send it again too.
+//! reqwest's own retries, for they send it again too. Switch off the proxies that the environment names as
+//! well (`no_proxy`): where `HTTP_PROXY` is set, a token for `http://127.0.0.1` would leave the host, in the clear.
 
 #![cfg_attr(
     not(test),

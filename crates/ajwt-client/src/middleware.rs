@@ -17,7 +17,9 @@ use crate::{ClockSkewError, OriginSigner, clock, origin::Target, origin_signer::
 /// Attach it after a retry middleware, that is, within it: then each attempt has a token of its own.
 /// Build the client with `redirect::Policy::none()` and `retry(reqwest::retry::never())`, for reqwest
 /// follows redirects, and repeats what a server refused by the protocol's own means (`REFUSED_STREAM` of
-/// HTTP/2), beneath the middleware: it sends the same token again.
+/// HTTP/2), beneath the middleware: it sends the same token again. And with `no_proxy()`, for a proxy that the
+/// environment names (`HTTP_PROXY`) reads the tokens of plain http, also those for `http://127.0.0.1`, which
+/// would else not leave the host. A proxy that you trust with them is named after that call.
 /// [`ClientBuilder`](crate::ClientBuilder) does all of this.
 ///
 /// A request that may not be signed is not sent: the error is a
