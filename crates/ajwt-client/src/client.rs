@@ -1,7 +1,7 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::redirect;
-use reqwest_middleware::ClientWithMiddleware;
+use reqwest_middleware::{ClientWithMiddleware, Middleware};
 use thiserror::Error;
 
 use crate::{OriginSigner, SigningMiddleware, middleware::RetryMiddleware};
@@ -39,6 +39,7 @@ pub struct ClientBuilder {
     signer: OriginSigner,
     transport: reqwest::ClientBuilder,
     retries: usize,
+    outermost: Vec<Arc<dyn Middleware>>,
 }
 
 impl ClientBuilder {
@@ -46,7 +47,7 @@ impl ClientBuilder {
     pub fn new(signer: OriginSigner) -> Self {
         let transport =
             reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT).no_proxy();
-        Self { signer, transport, retries: RETRIES }
+        Self { signer, transport, retries: RETRIES, outermost: Vec::new() }
     }
 
     /// Changes how reqwest connects: timeouts, certificates, a proxy, the pool. Redirects and its
@@ -69,14 +70,56 @@ impl ClientBuilder {
         self
     }
 
+    /// Adds a middleware around the signing and the retries, and within those that were added before: each time
+    /// that it sends a request on, it is signed anew.
+    ///
+    /// For retries of your own, set [`retries`](Self::retries) to 0, or they multiply.
+    ///
+    /// ```
+    /// use ajwt_client::{ClientBuilder, OriginSigner};
+    /// use async_trait::async_trait;
+    /// use http::{Extensions, HeaderValue};
+    /// use reqwest::{Request, Response};
+    /// use reqwest_middleware::{Middleware, Next};
+    ///
+    /// /// Says who calls, in each request.
+    /// struct Caller(HeaderValue);
+    ///
+    /// #[async_trait]
+    /// impl Middleware for Caller {
+    ///     async fn handle(
+    ///         &self,
+    ///         mut request: Request,
+    ///         extensions: &mut Extensions,
+    ///         next: Next<'_>,
+    ///     ) -> reqwest_middleware::Result<Response> {
+    ///         request.headers_mut().insert("from", self.0.clone());
+    ///         next.run(request, extensions).await
+    ///     }
+    /// }
+    ///
+    /// fn builder(signer: OriginSigner) -> ClientBuilder {
+    ///     ClientBuilder::new(signer).middleware(Caller(HeaderValue::from_static("billing@example.com")))
+    /// }
+    /// ```
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.outermost.push(Arc::new(middleware));
+        self
+    }
+
     /// The client.
+    ///
+    /// What `reqwest_middleware::ClientBuilder::from_client` adds to it stands within the signing: a retry
+    /// there sends the same token again, which is refused. [`middleware`](Self::middleware) adds around it.
     ///
     /// # Errors
     /// [`BuildError`] if the transport cannot be set up.
     pub fn build(self) -> Result<ClientWithMiddleware, BuildError> {
         let transport = self.transport.redirect(redirect::Policy::none()).retry(reqwest::retry::never());
         let client = transport.build().map_err(|source| BuildError::Transport(source.into()))?;
-        Ok(reqwest_middleware::ClientBuilder::new(client)
+        let client = reqwest_middleware::ClientBuilder::new(client);
+        let client = self.outermost.into_iter().fold(client, reqwest_middleware::ClientBuilder::with_arc);
+        Ok(client
             .with(RetryMiddleware { retries: self.retries })
             .with(SigningMiddleware::new(self.signer))
             .build())

@@ -15,6 +15,7 @@ use std::{
 
 use ajwt_client::{ClientBuilder, OriginError, OriginSigner, RequestSigner, SigningError, SigningMiddleware};
 use ajwt_core::UntrustedToken;
+use async_trait::async_trait;
 use axum::{
     Router,
     http::{
@@ -26,7 +27,7 @@ use axum::{
 };
 use h2::Reason;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest_middleware::{ClientWithMiddleware, Error};
+use reqwest_middleware::{ClientWithMiddleware, Error, Middleware, Next};
 use server::{Seen, authenticator, ed25519, serve, service, signer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -248,6 +249,42 @@ async fn a_failed_answer_is_let_go_of_before_the_wait() {
     let response = client(signer(ed25519()), &[&origin]).get(&origin).send().await.expect("an answer");
     assert_eq!(response.status(), StatusCode::OK);
     assert!(serving.await.expect("served"), "the connection stayed open");
+}
+
+/// Sends each request twice.
+struct Twice;
+
+#[async_trait]
+impl Middleware for Twice {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        extensions: &mut http::Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        let copy = request.try_clone().expect("no stream");
+        next.clone().run(copy, extensions).await?;
+        next.run(request, extensions).await
+    }
+}
+
+#[tokio::test]
+async fn a_middleware_stands_around_the_signing_or_within_as_it_was_added() {
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let origin = serve(seen.layer(service(authenticator(signer.public_key())))).await;
+    let builder = || ClientBuilder::new(OriginSigner::new(signer.clone(), [&origin]).expect("an origin"));
+
+    let around = builder().middleware(Twice).build().expect("a client");
+    let response = around.post(&origin).body("a body").send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(tokens(&seen).len(), 2);
+
+    let within = builder().build().expect("a client");
+    let within = reqwest_middleware::ClientBuilder::from_client(within).with(Twice).build();
+    let response = within.post(&origin).body("a body").send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let seen = seen.all();
+    assert_eq!((seen.len(), &seen[2]), (4, &seen[3]));
 }
 
 /// A resolver that is asked once for each connection, and counts.
