@@ -205,7 +205,9 @@ pub enum StartRule {
     /// possible while clocks are no further apart than that; for tolerance plus skew after a start,
     /// tokens are answered with 503.
     Strict {
-        /// How far other servers' clocks may be ahead.
+        /// How far other servers' clocks may be ahead. Where they may be further, tokens that those accepted before
+        /// work once more after a store forgot: the margin between clocks, which is longer by default (60 s), holds
+        /// only for what a store remembers. The outage after a start is longer by as much as this is.
         server_skew: Duration,
     },
     /// Only tokens dated before the second in which the memory began. A start costs no outage, and

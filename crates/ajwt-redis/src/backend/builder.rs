@@ -63,7 +63,8 @@ impl RedisNonceBackendBuilder {
     }
 
     /// How far other servers' clocks may be ahead of this one, for the strict [`StartRule`]. 5 s by
-    /// default.
+    /// default. Where they may be further, tokens that those accepted before a restart or failover work once more
+    /// after it; the outage that follows one is longer by as much as this is. All processes need the same.
     pub fn server_skew(mut self, server_skew: Duration) -> Self {
         self.server_skew = server_skew;
         self
