@@ -29,8 +29,8 @@ use ajwt_test_servers::sql::{self, Kind, Server};
 use hearing::PASSWORD;
 use mysql_plan::Explain;
 use mysql_store::SERVER;
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, mysql::MySqlPoolOptions};
-use store::{PATIENCE, Store, add_guido, database, name};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, mysql::MySqlPoolOptions};
+use store::{PATIENCE, Store, add_guido, authenticate, database, name, sign};
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -267,6 +267,64 @@ async fn of_those_in_a_deadlock_at_most_one_is_fresh() {
         "no deadlock: {answers:?}"
     );
     assert_eq!(backend.consume(&one).await.expect("an answer"), NonceOutcome::Replayed);
+}
+
+/// What such a connection adds ends with it, and the token would be good again.
+#[tokio::test]
+async fn a_connection_that_does_not_commit_by_itself_uses_no_nonce_up() {
+    let (database, store) = database::<MySqlRepository>().await;
+    let url = MySqlRepository::url(&database);
+    let (committing, one, _pool) = nonces(&url, "SET SESSION autocommit = 1").await;
+    let pool = MySqlPoolOptions::new()
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute("SET SESSION autocommit = 0").await?;
+                Ok(())
+            })
+        })
+        // Whatever is read there begins a transaction, in which a nonce is refused for another reason.
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                connection.execute("ROLLBACK").await?;
+                Ok(true)
+            })
+        });
+    let backend = MySqlNonceBackend::new(pool.connect(&url).await.expect("connected"));
+    let refused = async || {
+        let answer = backend.consume(&one).await;
+        let Err(NonceError::Store(error)) = answer else { panic!("{answer:?}") };
+        let told = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(told.contains("autocommit"), "{told}");
+    };
+    for _ in 0..2 {
+        refused().await;
+        let rows = store.number("SELECT count(*) FROM ajwt_nonce").await;
+        assert_eq!(rows, 1, "since when the table is whole, and no more");
+    }
+    assert_eq!(committing.consume(&one).await.expect("an answer"), NonceOutcome::Fresh);
+    refused().await;
+    assert_eq!(committing.consume(&one).await.expect("an answer"), NonceOutcome::Replayed);
+}
+
+/// Nor where the server would have it so for each connection that does not ask for the contrary.
+#[tokio::test]
+async fn connections_of_ours_commit_whatever_the_servers_default() {
+    let server = Server::start(Kind::MySql, &[]);
+    let mut admin = MySqlConnection::connect(&server.url("mysql")).await.expect("connected");
+    for sql in ["CREATE DATABASE ajwt", "SET GLOBAL autocommit = 0"] {
+        sqlx::query(sql).execute(&mut admin).await.expect("done");
+    }
+    let store = MySqlRepository::open(&server.url("ajwt")).await;
+    store::set_up(&store).await;
+    let key = add_guido(&store).await;
+    let token = sign("guido", &key);
+    let accepted = authenticate(&store::authenticator(&store), &token).await;
+    assert_eq!(accepted.as_deref(), Ok("guido"));
+
+    // As others see it, whose connections began with the server's default.
+    let other = MySqlRepository::open(&server.url("ajwt")).await;
+    assert_eq!(other.number("SELECT count(*) FROM ajwt_nonce").await, 2);
+    assert_eq!(authenticate(&store::authenticator(&other), &token).await, Err(Reason::Replayed));
 }
 
 #[tokio::test]
