@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use sqlx::{
     Connection as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 pub use self::nonce::SqliteNonceBackend;
@@ -67,9 +67,10 @@ pub struct SqliteRepository {
 
 impl SqliteRepository {
     /// Opens a database by its URL, as in `sqlite://ajwt.db`, with settings for a service: the
-    /// file is made if it is missing, and readers and the writer do not wait for one another (WAL). A file that
-    /// others have made is switched to WAL too, and stays so: `PRAGMA journal_mode = DELETE` switches it back,
-    /// once nobody else has it open. For another mode make a pool and use [`new`](Self::new).
+    /// file is made if it is missing, readers and the writer do not wait for one another (WAL), and what is
+    /// committed is on the disk (`synchronous = FULL`). A file that others have made is switched to WAL too, and
+    /// stays so: `PRAGMA journal_mode = DELETE` switches it back, once nobody else has it open. For another mode
+    /// make a pool and use [`new`](Self::new).
     ///
     /// # Errors
     /// [`ConnectError`] that says whether the URL or the file is at fault.
@@ -83,6 +84,9 @@ impl SqliteRepository {
             .map_err(|error| not_usable(error.into()))?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
+            // Below it, what was committed last goes with the power, and a used token is good again. The default is
+            // that of whoever compiled the SQLite that is linked.
+            .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
         let pool = open(options).await.map_err(|error| ConnectError::Open { source: error.into() })?;
         Ok(Self::new(pool))

@@ -114,6 +114,13 @@ async fn a_file_that_others_write_to_is_opened_when_they_have() {
     assert_eq!(modes, ["wal"]);
 }
 
+/// Whatever SQLite was compiled to do by itself: 2 is `FULL`.
+#[tokio::test]
+async fn what_was_committed_is_on_the_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(open(folder.path()).await.number("PRAGMA synchronous").await, 2);
+}
+
 #[tokio::test]
 async fn many_users_cost_no_more_than_few_and_statements_search() {
     let (_folder, repository) = scale::many_users_cost_no_more_than_few::<SqliteRepository>().await;
