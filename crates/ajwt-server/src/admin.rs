@@ -14,7 +14,9 @@ const MAX_URL_CHARS: usize = 2000;
 
 /// Writing: users, their keys, the URLs that are trusted for them. The authenticator never has it.
 ///
-/// Nothing is half written: an error leaves the store as it was.
+/// A change is made wholly or not at all. After an error other than [`AdminError::Repository`] it was not made. After
+/// that one it may have been, as where the connection broke before the store's word for its commit came: read again,
+/// and go on by what is there.
 #[async_trait]
 pub trait KeyAdmin: Debug + Send + Sync + 'static {
     /// Adds an active user.
@@ -299,7 +301,7 @@ impl TrustRecord {
     }
 }
 
-/// Why a change was not made.
+/// Why a change was not made, or is not known to have been.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AdminError {
@@ -382,7 +384,7 @@ pub enum AdminError {
         /// What to do instead.
         instead: &'static str,
     },
-    /// The store failed.
+    /// The store failed. A change that was asked for may have been made: read again.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
 }

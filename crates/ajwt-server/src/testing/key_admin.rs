@@ -12,7 +12,8 @@ const CLOCK_SLACK_MS: i64 = 60_000;
 /// An id that no row has.
 const NO_ID: i64 = i64::MAX;
 
-/// What every [`KeyAdmin`] must do: each method, each error, and that an error leaves all as it was.
+/// What every [`KeyAdmin`] must do: each method, each error but that of a store that failed, and that these leave all
+/// as it was.
 ///
 /// # Panics
 /// With what it did wrong.
