@@ -39,10 +39,11 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// The folder is looked at once a second. What cannot be used (a bad line, a file that cannot be
 /// read or that every account of the host may write to) leaves the file's last good content in
 /// force, also a key that the same change took out, with a warning in the log that says what is
-/// wrong; where there was none, the user has no keys. A file that is gone ends its keys at once. A
-/// folder that cannot be read leaves all as it was for a minute, after which requests are answered with 503:
-/// a key may have been taken out of it. Write a new file beside the old one and rename it, as to every
-/// file that is read while it changes.
+/// wrong; where there was none, the user has no keys. A file that is gone ends its keys at once. Where files
+/// are links, as Kubernetes mounts them, remove the link itself: one that leads to nothing any more is a file
+/// that cannot be read, and its last good content stays in force. A folder that cannot be read leaves all as
+/// it was for a minute, after which requests are answered with 503: a key may have been taken out of it. Write
+/// a new file beside the old one and rename it, as to every file that is read while it changes.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
