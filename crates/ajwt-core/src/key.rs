@@ -82,7 +82,8 @@ impl PublicMaterial {
 
 impl PublicKey {
     /// Loads a key from PEM or from one OpenSSH line, whichever the text is, and returns the
-    /// OpenSSH comment too. The text has at most 16 KiB and holds exactly one key.
+    /// OpenSSH comment too. The text has at most 16 KiB and holds exactly one key: it is refused if it
+    /// has one in each format.
     ///
     /// # Errors
     /// [`KeyError`] that says what was found.
@@ -109,18 +110,23 @@ impl PublicKey {
     }
 
     /// Loads a key from a PEM block labelled `PUBLIC KEY` (SPKI, RFC 5280) or `RSA PUBLIC KEY`
-    /// (PKCS#1, RFC 8017). Text around the block is allowed.
+    /// (PKCS#1, RFC 8017). Text around the block is allowed, but for lines that begin with the type of an
+    /// OpenSSH key: nothing says which of the keys is meant.
     ///
     /// # Errors
     /// [`KeyError`] that says what was found.
     pub fn from_pem(text: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let text = checked_text(text.as_ref(), MAX_PUBLIC_KEY_LEN)?;
         let block = pem::single_block(text, Half::Public)?;
-        match block.label.as_str() {
+        let key = match block.label.as_str() {
             "PUBLIC KEY" => der::public_from_spki(&block.body),
             "RSA PUBLIC KEY" => der::public_from_pkcs1(&block.body),
             label if label.ends_with("PRIVATE KEY") => Err(KeyError::PrivateKey),
             label => Err(pem::refuse_label(label)),
+        }?;
+        match openssh::count_lines(text) {
+            0 => Ok(key),
+            lines => Err(KeyError::SeveralKeys { count: lines.saturating_add(1) }),
         }
     }
 

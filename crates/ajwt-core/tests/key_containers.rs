@@ -279,6 +279,37 @@ fn a_squeezed_block_beside_a_whole_one() {
     assert_eq!(PublicKey::from_text(told), PublicKey::from_text(public));
 }
 
+/// Nor does anybody say that a key is meant and not the one beside it in another format.
+#[test]
+fn a_line_of_openssh_beside_a_block() {
+    let public = include_str!("fixtures/rsa.spki.public");
+    let line = include_str!("fixtures/ed25519-ssh.openssh.public").trim_end();
+    let several = |text: &str, count| {
+        assert_eq!(PublicKey::from_text(text), Err(KeyError::SeveralKeys { count }), "{text}");
+        assert_eq!(PublicKey::from_pem(text), Err(KeyError::SeveralKeys { count }), "{text}");
+    };
+    several(&format!("{line}\n{public}"), 2);
+    several(&format!("{public}{line}"), 2);
+    several(&format!("of billing\r\n\t{line} \r\n{public}"), 2);
+    several(&format!("{line}\n{public}{line}\n"), 3);
+    // Within it, where a line with a colon is a header of the block.
+    several(&public.replacen("-----\n", &format!("-----\n{line}:22\n"), 1), 2);
+    // Those that could not be used may be the ones that are meant, too.
+    let others =
+        ["ssh-dss", "ssh-rsa-cert-v01@openssh.com", "ecdsa-sha2-nistp256", "sk-ssh-ed25519@openssh.com"];
+    for other in others {
+        several(&format!("{public}{other} AAAA me@work\n"), 2);
+    }
+    for around in ["ssh-keygen -e -m PKCS8 -f id.pub", "made of the ssh-rsa key of billing", "sk-: none"] {
+        let text = format!("{around}\n{public}");
+        assert_eq!(PublicKey::from_text(&text), PublicKey::from_text(public), "{text}");
+    }
+
+    // A private key stays what it is, whatever stands beside it.
+    assert_eq!(PublicKey::from_text(format!("{line}\n{RSA}")), Err(KeyError::PrivateKey));
+    assert!(PrivateKey::from_pem(format!("{RSA}{line}\n"), None).is_ok());
+}
+
 /// The half that is not due is told to be that, and never how to make it readable.
 #[test]
 fn texts_of_other_tools() {

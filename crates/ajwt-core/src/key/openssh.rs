@@ -30,6 +30,19 @@ pub(super) fn looks_like_line(text: &[u8]) -> bool {
     !line.contains(&b'\n') && KEY_TYPES.iter().any(|prefix| line.starts_with(prefix.as_bytes()))
 }
 
+/// Lines of a text that begin with the type of a key, as this format does: a key each, whatever else is in the text.
+pub(super) fn count_lines(text: &[u8]) -> usize {
+    let lines = text.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
+    lines.filter(|line| names_key(first_word(line))).count()
+}
+
+/// Whether a word is a type by its whole name, where text may stand, too: `ssh-keygen` and the like are none.
+fn names_key(word: &str) -> bool {
+    let bare = word.split_once("-cert-v01@").map_or(word, |(bare, _)| bare);
+    ["ssh-rsa", "ssh-ed25519", "ssh-dss"].contains(&bare)
+        || ["ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| word.starts_with(prefix))
+}
+
 /// Loads `TYPE BASE64 [COMMENT]`, which must be the whole text.
 pub(super) fn public_from_line(text: &[u8]) -> Result<(PublicKey, Option<String>), KeyError> {
     // A comment may have any encoding.
