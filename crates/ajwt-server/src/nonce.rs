@@ -61,7 +61,9 @@ pub trait NonceBackend: fmt::Debug + Send + Sync + 'static {
     /// [`NonceError`] whenever the answer is not known for sure.
     async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError>;
 
-    /// Ends background work. Called once, when the authenticator is closed.
+    /// Ends background work. Called when an authenticator that has it is closed. Another one may share the backend
+    /// and go on: after this it must still do all that it promises, and begin its background work anew when it is
+    /// used again.
     async fn close(&self) {}
 }
 

@@ -131,6 +131,8 @@ enum Fault {
     ExpiresByDate,
     /// To whole seconds.
     RoundsDown,
+    /// As if no other authenticator had it.
+    ForgetsWhenClosed,
 }
 
 #[async_trait]
@@ -170,6 +172,12 @@ impl NonceBackend for Broken {
         let last = self.used.lock().expect("lock").insert(key, now);
         Ok(outcome(last.is_none_or(|at| now.duration_since(at) >= ttl)))
     }
+
+    async fn close(&self) {
+        if self.fault == Fault::ForgetsWhenClosed {
+            self.used.lock().expect("lock").clear();
+        }
+    }
 }
 
 fn outcome(is_fresh: bool) -> NonceOutcome {
@@ -186,6 +194,7 @@ async fn broken_backends_are_found_out() {
         (Fault::RoundsDown, "an entry is to live for 3.7s"),
         (Fault::ConfusesKeys, "nonce ..\"one\" is Replayed, not Fresh"),
         (Fault::FailsUnderLoad, "locking failed: it is busy"),
+        (Fault::ForgetsWhenClosed, "once closed, a second use is Fresh, not Replayed"),
     ];
     let mut suites = tokio::task::JoinSet::new();
     for (fault, finding) in cases {

@@ -2,7 +2,7 @@ use std::{
     fmt::Debug,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -86,6 +86,8 @@ struct Shared<T> {
     since: AtomicI64,
     /// When that was read last, in milliseconds of the monotonic clock.
     looked_at: AtomicU64,
+    /// Whether there is a task that removes expired rows.
+    is_swept: AtomicBool,
     unanswered: Arc<Unanswered>,
 }
 
@@ -93,14 +95,9 @@ impl<T: NonceTable> Nonces<T> {
     /// Panics outside of a tokio runtime with its timer enabled.
     pub(crate) fn new(table: T, clock: Arc<dyn Clock>) -> Self {
         let shared = Arc::new(Shared::new(table, clock));
-        let swept = Arc::clone(&shared);
-        let sweeper = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP_INTERVAL).await;
-                swept.sweep().await;
-            }
-        });
-        Self { shared, start_rule: StartRule::default(), sweeper: Mutex::new(Some(sweeper)) }
+        let nonces = Self { shared, start_rule: StartRule::default(), sweeper: Mutex::default() };
+        nonces.start();
+        nonces
     }
 
     pub(crate) fn with_start_rule(mut self, start_rule: StartRule) -> Self {
@@ -109,7 +106,20 @@ impl<T: NonceTable> Nonces<T> {
     }
 
     pub(crate) async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        if !self.shared.is_swept.load(Ordering::Relaxed) {
+            self.start();
+        }
         self.shared.consume(nonce, self.start_rule).await
+    }
+
+    /// Begins the background task, if there is none: one authenticator of several that share the backend may have been
+    /// closed, or the runtime that the task was on has ended, and rows would pile up from then on.
+    fn start(&self) {
+        let mut sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.shared.is_swept.swap(true, Ordering::Relaxed) {
+            let sweeping = Sweeping(Arc::clone(&self.shared));
+            *sweeper = Some(tokio::spawn(sweeping.run()));
+        }
     }
 
     /// Marks a table without a mark as whole since ever; whether it is so marked now.
@@ -131,7 +141,7 @@ impl<T: NonceTable> Nonces<T> {
 }
 
 impl<T> Nonces<T> {
-    /// Ends the background task.
+    /// Ends the background task, until a nonce is used again.
     pub(crate) fn stop(&self) {
         let sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sweeper) = sweeper {
@@ -146,10 +156,29 @@ impl<T> Drop for Nonces<T> {
     }
 }
 
+/// The background task. However it ends, the table is not swept any more.
+struct Sweeping<T>(Arc<Shared<T>>);
+
+impl<T: NonceTable> Sweeping<T> {
+    async fn run(self) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            self.0.sweep().await;
+        }
+    }
+}
+
+impl<T> Drop for Sweeping<T> {
+    fn drop(&mut self) {
+        self.0.is_swept.store(false, Ordering::Relaxed);
+    }
+}
+
 impl<T: NonceTable> Shared<T> {
     fn new(table: T, clock: Arc<dyn Clock>) -> Self {
         let (since, looked_at) = (AtomicI64::new(UNKNOWN), AtomicU64::new(0));
-        Self { table, clock, since, looked_at, unanswered: Arc::default() }
+        let is_swept = AtomicBool::new(false);
+        Self { table, clock, since, looked_at, is_swept, unanswered: Arc::default() }
     }
 
     async fn consume(
@@ -257,6 +286,13 @@ mod tests {
     struct Table {
         since: AtomicI64,
         reads: AtomicUsize,
+        removals: AtomicUsize,
+    }
+
+    impl Table {
+        fn new(since: i64) -> Self {
+            Self { since: AtomicI64::new(since), reads: AtomicUsize::new(0), removals: AtomicUsize::new(0) }
+        }
     }
 
     #[async_trait]
@@ -280,7 +316,37 @@ mod tests {
         }
 
         async fn remove_expired(&self, _: i64) -> Result<u64, sqlx::Error> {
+            self.removals.fetch_add(1, Ordering::Relaxed);
             Ok(0)
+        }
+    }
+
+    fn a_use(now: Timestamp) -> NonceUse {
+        let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+        testing::nonce_use("guido", now.as_secs(), "a nonce", now, tolerance, margin)
+    }
+
+    /// As where two authenticators share a backend, and one of them is closed.
+    #[tokio::test(start_paused = true)]
+    async fn a_use_after_the_end_has_expired_rows_removed_again() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let nonces = Nonces::new(Table::new(0), Arc::new(MockClock::new(now)));
+        let removals = || nonces.shared.table.removals.load(Ordering::Relaxed);
+        let a_while = async || tokio::time::sleep(SWEEP_INTERVAL * 3 / 2).await;
+        a_while().await;
+        assert_eq!(removals(), 1);
+        for before in 1..=2 {
+            nonces.stop();
+            nonces.stop();
+            a_while().await;
+            a_while().await;
+            assert_eq!(removals(), before, "it has ended");
+            for _ in 0..3 {
+                let answer = nonces.consume(&a_use(now)).await;
+                assert_eq!(answer.expect("an answer"), NonceOutcome::Fresh);
+            }
+            a_while().await;
+            assert_eq!(removals(), before + 1, "by one task");
         }
     }
 
@@ -289,14 +355,8 @@ mod tests {
         let now = Timestamp::from_secs(1_800_000_000);
         let clock = MockClock::new(now);
         let ahead = now.saturating_add(Duration::from_secs(86_400)).as_millis();
-        let table = Table { since: AtomicI64::new(ahead), reads: AtomicUsize::new(0) };
-        let shared = Arc::new(Shared::new(table, Arc::new(clock.clone())));
-        let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
-        let consume = async || {
-            let now = clock.now();
-            let nonce = testing::nonce_use("guido", now.as_secs(), "a nonce", now, tolerance, margin);
-            shared.consume(&nonce, StartRule::default()).await
-        };
+        let shared = Arc::new(Shared::new(Table::new(ahead), Arc::new(clock.clone())));
+        let consume = async || shared.consume(&a_use(clock.now()), StartRule::default()).await;
         for second in 1..=3 {
             for _ in 0..100 {
                 let answer = consume().await;

@@ -44,7 +44,8 @@ pub fn nonce_use(
 }
 
 /// What every [`NonceBackend`] must do: one use is `Fresh` and all others `Replayed`, whatever
-/// their number and however close; keys are independent; an entry lives its lifetime.
+/// their number and however close; keys are independent; an entry lives its lifetime; closing it ends
+/// none of that, since another authenticator may share it.
 ///
 /// The suite's tokens are dated ahead of the operating system's clock, so that a backend that was just
 /// started knows them under each [`StartRule`](crate::StartRule) with a server skew of at most 5 s. It takes
@@ -61,6 +62,7 @@ pub async fn nonce_backend(backend: Arc<dyn NonceBackend>) {
     keys_are_independent(&*backend, &run, &mut findings).await;
     one_of_many_tasks_is_fresh(&backend, &run, &mut findings).await;
     an_entry_lives_its_lifetime(&backend, &run, &mut findings).await;
+    closing_ends_nothing(&*backend, &run, &mut findings).await;
     findings.finish("nonce_backend");
 }
 
@@ -125,6 +127,18 @@ async fn first_use_is_fresh(backend: &dyn NonceBackend, run: &Run, findings: &mu
     expect(backend, &run.of("u", 0, "once"), NonceOutcome::Fresh, "a first use", findings).await;
     for what in ["a second use", "a third use"] {
         expect(backend, &run.of("u", 0, "once"), NonceOutcome::Replayed, what, findings).await;
+    }
+}
+
+async fn closing_ends_nothing(backend: &dyn NonceBackend, run: &Run, findings: &mut Findings) {
+    expect(backend, &run.of("u", 0, "before"), NonceOutcome::Fresh, "a first use", findings).await;
+    backend.close().await;
+    for (nonce, due, what) in [
+        ("before", NonceOutcome::Replayed, "once closed, a second use"),
+        ("after", NonceOutcome::Fresh, "once closed, a first use"),
+        ("after", NonceOutcome::Replayed, "once closed, a second use of a new one"),
+    ] {
+        expect(backend, &run.of("u", 0, nonce), due, what, findings).await;
     }
 }
 

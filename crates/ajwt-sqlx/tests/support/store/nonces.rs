@@ -183,8 +183,6 @@ pub(crate) async fn expired_rows_are_removed_in_batches_and_live_ones_stay<S: St
     let (_database, store) = database::<S>().await;
     let nonces = Nonces::new();
     let backend = nonces.backend(&store);
-    // Its own sweeps, every 10 s, would come between.
-    backend.close().await;
     // What the backend itself adds, as if long ago.
     let live = nonces.at("live", 0);
     let long_ago = Nonces::new();
@@ -192,8 +190,11 @@ pub(crate) async fn expired_rows_are_removed_in_batches_and_live_ones_stay<S: St
         let old = long_ago.at(&number.to_string(), 0);
         assert_eq!(backend.consume(&old).await.expect("an answer"), NonceOutcome::Fresh);
     }
+    // Its own sweeps, every 10 s until it is closed and from its next use on, would come between.
+    backend.close().await;
     store.execute("UPDATE ajwt_nonce SET expires_at = 1789999999999 WHERE expires_at <> 0").await;
     assert_eq!(backend.consume(&live).await.expect("an answer"), NonceOutcome::Fresh);
+    backend.close().await;
     let rows = async || store.number("SELECT count(*) FROM ajwt_nonce").await;
     assert_eq!(rows().await, 2502);
     S::sweep(&backend).await;
