@@ -28,7 +28,8 @@ use crate::{
 /// ```
 ///
 /// A token without `kid` never meets a key of a set. Closing the authenticator closes the cache, unless another
-/// repository on it is open still: one that was neither closed nor dropped.
+/// repository on it is open still: one that was neither closed nor dropped. So authenticators that share a cache have
+/// a repository each: one that two of them share is closed with the first, and the cache with it, for both.
 #[derive(Debug)]
 pub struct JwksKeyRepository {
     cache: Arc<JwksCache>,

@@ -45,7 +45,8 @@ pub trait PublicKeyRepository<U>: Debug + Send + Sync + 'static {
         key_id: Option<&str>,
     ) -> Result<Cow<'a, [StoredKey]>, RepositoryError>;
 
-    /// Ends background work. Called once, when the authenticator is closed.
+    /// Ends background work. Called when an authenticator that has it is closed: by each of them, where several share
+    /// one.
     async fn close(&self) {}
 }
 
