@@ -12,6 +12,10 @@ use crate::{BuildError, ClientBuilder};
 /// A client for programs without async: what [`ClientBuilder`] builds, on a runtime and a thread of its
 /// own.
 ///
+/// A program that has a runtime needs none: within `spawn_blocking`, actix-web's `web::block` and the like
+/// `tokio::runtime::Handle::current().block_on(..)` waits for the client of [`ClientBuilder::build`]. This one refuses
+/// all threads of a runtime, for tokio does not tell those that may block from others.
+///
 /// ```no_run
 /// use ajwt_client::{ClientBuilder, KeyFile, OriginSigner, RequestSigner};
 ///
@@ -34,7 +38,7 @@ impl ClientBuilder {
     /// The client, for programs without async.
     ///
     /// # Errors
-    /// [`BuildError`], also in async code, where blocking would hold other tasks up.
+    /// [`BuildError`], also on the threads of a runtime, where blocking would hold other tasks up.
     pub fn build_blocking(self) -> Result<BlockingClient, BuildError> {
         if Handle::try_current().is_ok() {
             return Err(BuildError::InAsyncCode);
@@ -110,7 +114,11 @@ pub enum BlockingError {
     /// reqwest's error.
     #[error("the request failed")]
     Request(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It was sent in async code, where blocking would hold other tasks up.
-    #[error("a blocking client is no use in async code: use ClientBuilder::build there")]
+    /// It was sent on a thread of a runtime: in async code, where blocking would hold other tasks up, or in
+    /// `spawn_blocking`.
+    #[error(
+        "a blocking client is no use on the threads of a runtime: use ClientBuilder::build there, on those that may \
+         block by Handle::block_on"
+    )]
     InAsyncCode,
 }

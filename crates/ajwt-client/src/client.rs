@@ -146,8 +146,11 @@ pub enum BuildError {
     #[cfg(feature = "blocking")]
     #[error("no runtime could be started")]
     Runtime(#[source] std::io::Error),
-    /// A blocking client was asked for in async code.
+    /// A blocking client was asked for on a thread of a runtime: in async code, or in `spawn_blocking`.
     #[cfg(feature = "blocking")]
-    #[error("a blocking client is no use in async code: use ClientBuilder::build there")]
+    #[error(
+        "a blocking client is no use on the threads of a runtime: use ClientBuilder::build there, on those that may \
+         block by Handle::block_on"
+    )]
     InAsyncCode,
 }

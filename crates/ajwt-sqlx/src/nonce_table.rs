@@ -350,6 +350,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_use_after_the_end_of_its_runtime_has_expired_rows_removed_again() {
+        let runtime = || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_time().start_paused(true).build().expect("a runtime")
+        };
+        let now = Timestamp::from_secs(1_800_000_000);
+        let nonces = runtime().block_on(async { Nonces::new(Table::new(0), Arc::new(MockClock::new(now))) });
+        runtime().block_on(async {
+            let answer = nonces.consume(&a_use(now)).await;
+            assert_eq!(answer.expect("an answer"), NonceOutcome::Fresh);
+            tokio::time::sleep(SWEEP_INTERVAL * 3 / 2).await;
+        });
+        assert_eq!(nonces.shared.table.removals.load(Ordering::Relaxed), 1);
+    }
+
     #[tokio::test]
     async fn what_is_refused_has_the_mark_read_once_a_second() {
         let now = Timestamp::from_secs(1_800_000_000);
