@@ -7,6 +7,8 @@ pub(crate) enum Failure {
     Told(String),
     /// Whoever read the output has closed it, as `head` does: nothing to tell, and nobody to tell it.
     OutputClosed,
+    /// Ctrl-C at a question on the terminal.
+    Interrupted,
 }
 
 impl Failure {
@@ -32,7 +34,7 @@ impl fmt::Display for Failure {
         match self {
             // One line, and nothing that steers a terminal, whatever a server has answered.
             Self::Told(message) => f.write_str(&message.replace(char::is_control, " ")),
-            Self::OutputClosed => Ok(()),
+            Self::OutputClosed | Self::Interrupted => Ok(()),
         }
     }
 }

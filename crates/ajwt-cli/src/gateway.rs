@@ -26,6 +26,7 @@ use crate::{
     nonce::NonceOptions,
     output,
     private_key::Access,
+    terminal,
 };
 
 /// The command's name.
@@ -300,11 +301,16 @@ impl Stop {
         #[cfg(unix)]
         use tokio::signal::unix::{SignalKind, signal};
 
+        terminal::leave_signals();
         Ok(Self {
             #[cfg(unix)]
             signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
             #[cfg(unix)]
-            hang_up: if outlives_terminal() { None } else { Some(signal(SignalKind::hangup())?) },
+            hang_up: match SignalKind::hangup() {
+                // It is to outlive its terminal.
+                kind if terminal::is_ignored(kind) => None,
+                kind => Some(signal(kind)?),
+            },
         })
     }
 
@@ -337,16 +343,6 @@ impl Stop {
         #[cfg(not(unix))]
         let _ = tokio::signal::ctrl_c().await;
     }
-}
-
-/// Whether whoever started this has SIGHUP ignored, as `nohup` does: to listen for it would undo that. Only Linux tells.
-#[cfg(unix)]
-fn outlives_terminal() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    // A bit for each signal, of which SIGHUP is the first.
-    let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    ignored.is_some_and(|bits| bits & 1 == 1)
 }
 
 #[cfg(test)]

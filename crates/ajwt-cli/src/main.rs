@@ -22,6 +22,7 @@ mod nonce;
 mod output;
 mod private_key;
 mod request;
+mod terminal;
 mod time;
 mod token;
 mod trust;
@@ -33,11 +34,15 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::{cli::Command, failure::Failure};
 
+/// The exit code of a program that SIGINT has ended, as a shell tells it.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
     let ended = cli::parse().and_then(run);
     match ended {
         Ok(code) => code,
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(failure) => {
             output::note(&failure.to_string());
             ExitCode::FAILURE
@@ -60,6 +65,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(command.run());
+    // What was stopped may still be asking for a passphrase.
+    terminal::restore();
     // A thread that waits for a passphrase or a disk must not keep the program.
     runtime.shutdown_background();
     ended

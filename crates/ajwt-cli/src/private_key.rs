@@ -10,7 +10,7 @@ use ajwt_core::{KeyError, MAX_PRIVATE_KEY_LEN, PrivateKey};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::{failure::Failure, input};
+use crate::{failure::Failure, input, terminal};
 
 /// Bytes that a passphrase may have.
 const MAX_PASSPHRASE_LEN: usize = 4096;
@@ -75,7 +75,7 @@ impl Access {
     fn passphrase_of(&self, key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         match self.passphrase()? {
             Some(passphrase) => Ok(passphrase),
-            None => ask(&format!("passphrase of {key}: ")),
+            None => terminal::ask(&format!("passphrase of {key}: ")),
         }
     }
 
@@ -113,11 +113,11 @@ impl Access {
         if !may_ask || !io::stdin().is_terminal() {
             return Ok(None);
         }
-        let passphrase = ask("passphrase of the new key (empty for none): ")?;
+        let passphrase = terminal::ask("passphrase of the new key (empty for none): ")?;
         if passphrase.is_empty() {
             return Ok(None);
         }
-        if ask("the same again: ")? != passphrase {
+        if terminal::ask("the same again: ")? != passphrase {
             return Err(Failure::new("the passphrases differ; no key was made"));
         }
         Ok(Some(passphrase))
@@ -134,12 +134,4 @@ fn told(read: Result<PrivateKey, KeyFileError>) -> Result<PrivateKey, Failure> {
         )),
         error => error.into(),
     })
-}
-
-fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let answered = rpassword::prompt_password(prompt);
-    let passphrase = answered.map_err(Failure::of(
-        "the key is encrypted, and there is no terminal to ask for its passphrase: give --passphrase-file",
-    ))?;
-    Ok(Zeroizing::new(passphrase.into_bytes()))
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{Read as _, Write as _},
     os::unix::ffi::OsStrExt as _,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -25,6 +25,8 @@ const TERM: &str = "xterm";
 /// The program on a terminal of its own.
 struct Terminal {
     keyboard: File,
+    /// Keeps its modes when the program has ended.
+    held: Option<File>,
     /// All that was shown.
     screen: Arc<Mutex<Vec<u8>>>,
     /// Up to where it was waited for.
@@ -39,13 +41,14 @@ impl Terminal {
         unlockpt(&ours).expect("unlocked");
         let name = ptsname(&ours, Vec::new()).expect("its name");
         let name = std::ffi::OsStr::from_bytes(name.as_bytes());
-        let theirs =
-            || -> Stdio { OpenOptions::new().read(true).write(true).open(name).expect("it opens").into() };
-        // In a session of its own, whose terminal it is.
+        let theirs = || OpenOptions::new().read(true).write(true).open(name).expect("it opens");
+        // In a session of its own, whose terminal it is, and where signals count that are ignored here.
         let mut command = folder.command("setsid");
-        command.args(["--ctty", AJWT]).args(words.split(' ')).env("TERM", TERM);
+        command.args(["--ctty", "env", "--default-signal=HUP,INT,TERM", AJWT]);
+        command.args(words.split(' ')).env("TERM", TERM);
         let program = command.stdin(theirs()).stdout(theirs()).stderr(theirs()).spawn().expect("it runs");
         drop(command);
+        let held = Some(theirs());
 
         let keyboard = File::from(ours);
         let mut shown = keyboard.try_clone().expect("a terminal");
@@ -58,7 +61,7 @@ impl Terminal {
                 copy.lock().expect("a lock").extend(&bytes[..count]);
             }
         });
-        Self { keyboard, screen, seen: 0, program }
+        Self { keyboard, held, screen, seen: 0, program }
     }
 
     fn screen(&self) -> String {
@@ -79,16 +82,47 @@ impl Terminal {
     /// Waits until this is asked and what is typed is not shown, and types the answer.
     #[track_caller]
     fn answer(&mut self, question: &str, answer: &str) {
+        self.wait_for(question);
+        self.enter(&format!("{answer}\n"));
+    }
+
+    /// Waits until this is asked and what is typed is not shown.
+    #[track_caller]
+    fn wait_for(&mut self, question: &str) {
         self.wait(question, || self.screen()[self.seen..].contains(question));
         self.seen = self.screen().len();
-        let echoes = || tcgetattr(&self.keyboard).expect("modes").local_modes.contains(LocalModes::ECHO);
-        self.wait("silence", || !echoes());
-        self.keyboard.write_all(format!("{answer}\n").as_bytes()).expect("typed");
+        self.wait("silence", || !self.modes().contains(LocalModes::ECHO));
+    }
+
+    fn enter(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("typed");
+    }
+
+    fn modes(&self) -> LocalModes {
+        tcgetattr(&self.keyboard).expect("modes").local_modes
+    }
+
+    /// Ends the program by a signal, or by Ctrl-C, and expects this exit code and the modes of a new terminal.
+    #[track_caller]
+    fn interrupt(&mut self, signal: Option<&str>, code: i32) {
+        match signal {
+            Some(name) => {
+                let id = self.program.id().to_string();
+                assert!(Command::new("kill").args([name, &id]).status().expect("kill runs").success());
+            }
+            None => self.enter("\u{3}"),
+        }
+        let status = self.program.wait().expect("its end");
+        assert_eq!(status.code(), Some(code), "{signal:?}: {:?}", self.screen());
+        let modes = self.modes();
+        let due = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+        assert!(modes.contains(due), "{signal:?}: {modes:?}");
     }
 
     /// Waits for the end; how it ended and what was shown in all.
     fn end(mut self) -> (ExitStatus, String) {
         let status = self.program.wait().expect("its end");
+        drop(self.held.take());
         // What was written last has then been read.
         let reader = Arc::clone(&self.screen);
         self.wait("end of the screen", || Arc::strong_count(&reader) == 2);
@@ -150,6 +184,19 @@ fn an_empty_passphrase_is_none() {
     assert!(status.success(), "{shown}");
     assert!(shown.contains("the private key new.key is not encrypted"), "{shown:?}");
     PrivateKey::from_pem(folder.read("new.key"), None).expect("a key");
+}
+
+/// Else nothing that is typed in the shell afterwards would be shown.
+#[test]
+fn a_signal_at_a_question_leaves_the_terminal_as_it_was() {
+    let folder = Folder::new();
+    folder.write_secret("passphrase", PASSPHRASE);
+    folder.good("keygen -o new.key --passphrase-file passphrase");
+    for (signal, code) in [(None, 130), (Some("-INT"), 130), (Some("-TERM"), 143), (Some("-HUP"), 129)] {
+        let mut terminal = Terminal::start(&folder, "token --username billing --key new.key");
+        terminal.wait_for("passphrase of new.key: ");
+        terminal.interrupt(signal, code);
+    }
 }
 
 #[test]

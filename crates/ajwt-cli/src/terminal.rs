@@ -1,0 +1,37 @@
+//! Questions on the terminal, which is as it was before however the program ends.
+
+#[cfg(unix)]
+mod modes;
+
+use std::io;
+
+use zeroize::Zeroizing;
+
+#[cfg(unix)]
+pub(crate) use self::modes::{is_ignored, leave_signals, restore};
+use crate::failure::Failure;
+
+/// What to do where there is none to ask on.
+const NO_TERMINAL: &str =
+    "the key is encrypted, and there is no terminal to ask for its passphrase: give --passphrase-file";
+
+/// Asks for what is not to be shown while it is typed.
+pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    #[cfg(unix)]
+    modes::keep()?;
+    let answered = rpassword::prompt_password(prompt);
+    restore();
+    match answered {
+        Ok(answer) => Ok(Zeroizing::new(answer.into_bytes())),
+        // Ctrl-C. It was read as a character, and the signal that it stands for was sent after it.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::Interrupted),
+        Err(error) => Err(Failure::of(NO_TERMINAL)(error)),
+    }
+}
+
+/// Elsewhere than on Unix the console is not that of the shell.
+#[cfg(not(unix))]
+pub(crate) fn restore() {}
+
+#[cfg(not(unix))]
+pub(crate) fn leave_signals() {}

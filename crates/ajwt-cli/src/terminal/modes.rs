@@ -1,0 +1,85 @@
+//! The modes of the terminal. A question changes them, so that nothing is shown and Ctrl-C is a character, and a
+//! signal would end the program before they are changed back.
+
+use std::{
+    fs::File,
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::NO_TERMINAL;
+use crate::failure::Failure;
+
+/// The terminal, and its modes before the question that is being asked.
+static BEFORE: Mutex<Option<(File, Termios)>> = Mutex::new(None);
+
+/// Whether somebody listens for the signals that end the program.
+static HEARD: AtomicBool = AtomicBool::new(false);
+
+/// Keeps the modes, for whatever ends the program during a question.
+pub(super) fn keep() -> Result<(), Failure> {
+    let terminal = File::options().read(true).write(true).open("/dev/tty");
+    let terminal = terminal.map_err(Failure::of(NO_TERMINAL))?;
+    let modes = tcgetattr(&terminal)?;
+    *before() = Some((terminal, modes));
+    hear_signals()?;
+    Ok(())
+}
+
+/// Sets the modes as they were before a question that is being asked, if there is one.
+pub(crate) fn restore() {
+    if let Some((terminal, modes)) = before().take() {
+        // A terminal that is gone has none.
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
+    }
+}
+
+/// Leaves the signals that end the program to the caller, who is to [`restore`] then.
+pub(crate) fn leave_signals() {
+    HEARD.store(true, Ordering::Relaxed);
+}
+
+/// Whether whoever started this has a signal ignored, as `nohup` has SIGHUP: to listen for it would undo that. Only
+/// Linux tells.
+pub(crate) fn is_ignored(signal: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    // A bit for each signal, the first of which is 1.
+    let number = signal.as_raw_value();
+    ignored.is_some_and(|bits| (1..=64).contains(&number) && (bits >> (number - 1)) & 1 == 1)
+}
+
+fn before() -> MutexGuard<'static, Option<(File, Termios)>> {
+    BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on they end the program here. Once it has listened for a signal, no handler of the system ends it.
+fn hear_signals() -> io::Result<()> {
+    if HEARD.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        if is_ignored(kind) {
+            continue;
+        }
+        let mut arrived = signal(kind)?;
+        tokio::spawn(async move {
+            arrived.recv().await;
+            end_by(kind);
+        });
+    }
+    Ok(())
+}
+
+/// With the code that a shell has for a program that a signal has ended.
+fn end_by(signal: SignalKind) {
+    restore();
+    std::process::exit(128 + signal.as_raw_value());
+}
