@@ -124,12 +124,17 @@ impl Gateway {
     pub(crate) async fn run(&self) -> Result<(), Failure> {
         // First of all: the process with number 1 of a container gets no signal that it does not ask for.
         let mut stop = Stop::listen()?;
-        let Ready { listener, router, authenticator, database, background } = tokio::select! {
-            ready = self.get_ready() => ready?,
-            () = stop.wait() => {
+        let ready = tokio::select! {
+            ready = self.get_ready() => ready,
+            () = stop.wait() => Err(Failure::Interrupted),
+        };
+        let Ready { listener, router, authenticator, database, background } = match ready {
+            // Ctrl-C at a question, too.
+            Err(Failure::Interrupted) => {
                 tracing::info!("stopped before it listened");
                 return Ok(());
             }
+            ready => ready?,
         };
         let told = output::line(&format!("listening on http://{}", listener.local_addr()?));
         output::unless_closed(told)?;
@@ -163,7 +168,7 @@ impl Gateway {
     }
 
     async fn get_ready(&self) -> Result<Ready, Failure> {
-        let published = self.published_keys()?;
+        let published = self.published_keys().await?;
         let metrics = metrics::install()?;
         let Sources { database, store, users, trusted } = self.sources().await?;
         let validation = self.validation()?;
@@ -195,9 +200,13 @@ impl Gateway {
         Ok(Ready { listener, router, authenticator, database, background })
     }
 
-    fn published_keys(&self) -> Result<Vec<PublicKey>, Failure> {
-        let read = self.publish_key.iter().map(|path| input::public_keys(path, &self.access));
-        Ok(read.collect::<Result<Vec<_>, _>>()?.concat())
+    async fn published_keys(&self) -> Result<Vec<PublicKey>, Failure> {
+        let (paths, access) = (self.publish_key.clone(), self.access.clone());
+        input::aside(move || {
+            let read = paths.iter().map(|path| input::public_keys(path, &access));
+            Ok(read.collect::<Result<Vec<_>, Failure>>()?.concat())
+        })
+        .await
     }
 
     fn validation(&self) -> Result<Validation, Failure> {
@@ -210,7 +219,8 @@ impl Gateway {
 
     /// The key sets of trusted URLs. `None`: none can be fetched here, nor is any URL trusted.
     async fn key_sets(&self, trusted: &dyn TrustedUrls) -> Result<Option<Arc<JwksCache>>, Failure> {
-        let error = match self.jwks.builder()?.build() {
+        let options = self.jwks.clone();
+        let error = match input::aside(move || Ok(options.builder()?.build())).await? {
             Ok(client) => {
                 return Ok(Some(Arc::new(JwksCache::builder(client).warm_up_limit(WARM_UP).build())));
             }

@@ -15,6 +15,14 @@ use crate::{failure::Failure, output, private_key::Access};
 /// Bytes that a file of certificates may have.
 pub(crate) const MAX_CERTIFICATES_LEN: usize = 4 * 1024 * 1024;
 
+/// Reads where it may have to wait, for a disk, the other end of a pipe or somebody at the terminal: on a thread that the
+/// end of the program does not wait for, while the caller hears what else there is.
+pub(crate) async fn aside<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(read).await?
+}
+
 /// Whether a path stands for standard input.
 pub(crate) fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"

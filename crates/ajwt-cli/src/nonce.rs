@@ -168,8 +168,9 @@ impl NonceOptions {
         if self.redis_trust_persistence {
             builder = builder.trust_persistence();
         }
-        if let Some(path) = &self.redis_ca {
-            builder = builder.root_certificates_pem(input::read(path, input::MAX_CERTIFICATES_LEN)?.to_vec());
+        if let Some(path) = self.redis_ca.clone() {
+            let pem = input::aside(move || input::read(&path, input::MAX_CERTIFICATES_LEN)).await?;
+            builder = builder.root_certificates_pem(pem.to_vec());
         }
         Ok(if self.redis_cluster {
             builder.connect_cluster(&url.split(',').collect::<Vec<_>>()).await?

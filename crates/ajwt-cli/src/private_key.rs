@@ -27,7 +27,7 @@ pub(crate) struct SigningKey {
 
 /// What reading a private key, or making one, may need. Never the passphrase itself: other accounts see arguments of
 /// programs.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Access {
     /// A file whose first line is the passphrase; without it the terminal is asked
     #[arg(long, env = "AJWT_PASSPHRASE_FILE", value_name = "FILE")]

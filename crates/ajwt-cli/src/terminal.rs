@@ -15,6 +15,14 @@ use crate::failure::Failure;
 const NO_TERMINAL: &str =
     "the key is encrypted, and there is no terminal to ask for its passphrase: give --passphrase-file";
 
+/// What is wrong where a question has no answer.
+#[cfg(unix)]
+const UNANSWERED: &str = "no passphrase was given on the terminal";
+
+/// Only the question itself tells there whether there is a terminal.
+#[cfg(not(unix))]
+const UNANSWERED: &str = NO_TERMINAL;
+
 /// Asks for what is not to be shown while it is typed.
 pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     #[cfg(unix)]
@@ -25,7 +33,7 @@ pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         Ok(answer) => Ok(Zeroizing::new(answer.into_bytes())),
         // Ctrl-C. It was read as a character, and the signal that it stands for was sent after it.
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(Failure::Interrupted),
-        Err(error) => Err(Failure::of(NO_TERMINAL)(error)),
+        Err(error) => Err(Failure::of(UNANSWERED)(error)),
     }
 }
 

@@ -14,7 +14,7 @@ use reqwest::Method;
 
 use crate::{
     support::{Folder, Gateway, client, eventually, project_file},
-    walkthrough::Shell,
+    walkthrough::{Server, Shell},
 };
 
 const SQL: &str = "--database-url sqlite://ajwt.db --nonce sql";
@@ -345,5 +345,42 @@ async fn it_ends_when_it_is_told_to_before_it_listens() {
         let log = folder.read("gateway.log");
         let is_before = log.contains("stopped before it listened") && !log.contains("not fetched");
         assert!(is_before, "{signal}: {log}");
+    }
+}
+
+/// Nor must a disk that does not answer. Here it is a pipe into which nobody writes.
+#[tokio::test]
+async fn it_ends_when_it_is_told_to_while_it_reads_a_file() {
+    let folder = service();
+    folder.write_secret("passphrase", "correct horse");
+    folder.good("keygen -o own.key --passphrase-file passphrase");
+    assert!(folder.command("mkfifo").arg("pipe").status().expect("mkfifo runs").success());
+    for options in [
+        "--nonce sql --publish-key pipe",
+        "--nonce sql --publish-key own.key --passphrase-file pipe",
+        "--nonce sql --jwks-ca pipe",
+        "--nonce rediss://127.0.0.1:1 --redis-ca pipe",
+    ] {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["gateway", "--listen", "127.0.0.1:0", "--database-url", "sqlite://ajwt.db"]);
+        let log = std::fs::File::create(folder.path("gateway.log")).expect("a log");
+        let mut gateway = Server(command.args(options.split(' ')).stderr(log).spawn().expect("it runs"));
+        let (send, opened) = std::sync::mpsc::channel();
+        let pipe = folder.path("pipe");
+        // This waits until the other end is opened, too.
+        std::thread::spawn(move || send.send(std::fs::File::options().write(true).open(pipe)));
+        let _writer = opened.recv_timeout(Duration::from_secs(60)).expect("it reads").expect("opened");
+
+        let id = gateway.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+        let mut status = None;
+        eventually("end", async || {
+            status = gateway.0.try_wait().expect("its state");
+            status.is_some()
+        })
+        .await;
+        let log = folder.read("gateway.log");
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{options}: {log}");
+        assert!(log.contains("stopped before it listened"), "{options}: {log}");
     }
 }

@@ -199,6 +199,35 @@ fn a_signal_at_a_question_leaves_the_terminal_as_it_was() {
     }
 }
 
+/// It is stopped as at any other time.
+#[test]
+fn a_gateway_that_asks_can_be_stopped() {
+    let folder = Folder::new();
+    folder.write_secret("passphrase", PASSPHRASE);
+    folder.good("keygen -o new.key --passphrase-file passphrase");
+    for signal in [None, Some("-INT"), Some("-TERM")] {
+        let gateway = "gateway --listen 127.0.0.1:0 --keys . --nonce memory --publish-key new.key";
+        let mut terminal = Terminal::start(&folder, gateway);
+        terminal.wait_for("passphrase of new.key: ");
+        terminal.interrupt(signal, 0);
+    }
+}
+
+#[test]
+fn no_answer_is_not_taken_for_no_terminal() {
+    let folder = Folder::new();
+    folder.write_secret("passphrase", PASSPHRASE);
+    folder.good("keygen -o new.key --passphrase-file passphrase");
+    let mut terminal = Terminal::start(&folder, "token --username billing --key new.key");
+    terminal.wait_for("passphrase of new.key: ");
+    // Ctrl-D.
+    terminal.enter("\u{4}");
+    let (status, shown) = terminal.end();
+    assert_eq!(status.code(), Some(1), "{shown}");
+    let told = "ajwt: no passphrase was given on the terminal: unexpected end of file";
+    assert!(shown.contains(told), "{shown:?}");
+}
+
 #[test]
 fn without_a_terminal_it_says_what_to_give_instead() {
     let folder = Folder::new();

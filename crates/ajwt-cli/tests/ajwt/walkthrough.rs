@@ -130,7 +130,7 @@ impl<'a> Shell<'a> {
 }
 
 /// A server that runs until it is dropped.
-pub(crate) struct Server(Child);
+pub(crate) struct Server(pub(crate) Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
