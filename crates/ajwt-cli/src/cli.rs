@@ -120,7 +120,7 @@ pub(crate) fn command() -> clap::Command {
 impl Command {
     pub(crate) async fn run(&self) -> Result<ExitCode, Failure> {
         match self {
-            Self::Explain(explain) => return explain.run(),
+            Self::Explain(explain) => return explain.run().await,
             Self::Request(request) => return request.run().await,
             Self::Keygen(keygen) => keygen.run()?,
             Self::Key(key) => key.run().await?,

@@ -1,7 +1,11 @@
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+};
 
-use ajwt_core::{Algorithm, MAX_TOKEN_LEN, PublicKey, Timestamp, UntrustedToken, Validation};
-use ajwt_server::{Clock as _, Reason, SystemClock};
+use ajwt_core::{Algorithm, MAX_TOKEN_LEN, PublicKey, Timestamp, TokenError, UntrustedToken, Validation};
+use ajwt_server::{
+    Authenticator, Clock as _, MemoryNonceBackend, MemoryRepository, Reason, SystemClock, User,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use serde_json::Value;
@@ -26,8 +30,8 @@ pub(crate) struct Explain {
     /// A key, public or private, to check the signature with
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// An audience that the server has; may be given again
-    #[arg(long, value_name = "NAME")]
+    /// An audience that the server has. Several are separated by commas
+    #[arg(long, env = "AJWT_AUDIENCE", value_name = "NAME", value_delimiter = ',')]
     audience: Vec<String>,
     /// The server also accepts tokens that name no audience, as by its --allow-missing-audience
     #[arg(long)]
@@ -35,6 +39,9 @@ pub(crate) struct Explain {
     /// The server's tolerance in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     tolerance: u64,
+    /// The server's authentication scheme
+    #[arg(long, env = "AJWT_SCHEME", default_value = "JWT")]
+    scheme: String,
     /// The server's clock, in place of now: 2027-01-31T12:00:00Z, or seconds since 1970
     #[arg(long, value_name = "TIME", value_parser = time::parse_or_seconds)]
     at: Option<Timestamp>,
@@ -43,7 +50,7 @@ pub(crate) struct Explain {
 }
 
 impl Explain {
-    pub(crate) fn run(&self) -> Result<ExitCode, Failure> {
+    pub(crate) async fn run(&self) -> Result<ExitCode, Failure> {
         let mut validation = Validation::default().with_tolerance(Duration::from_secs(self.tolerance))?;
         for audience in &self.audience {
             validation = validation.with_audience(audience.as_str())?;
@@ -57,7 +64,12 @@ impl Explain {
         };
         let now = self.at.unwrap_or_else(|| SystemClock::new().now());
         let text = self.text()?;
-        let token = bare(&text);
+        let text = text.trim_ascii();
+        let refused_header = match header_value(text) {
+            Some(value) => self.refused_header(value).await?,
+            None => None,
+        };
+        let token = bare(text);
 
         let mut page = Page::default();
         page.segments(token, now, &validation);
@@ -72,21 +84,40 @@ impl Explain {
             page.line("made by", &signature.told());
         }
         page.section("verdict");
-        let (is_refused, verdict) = match (refused, signature) {
-            (Some(error), _) => (true, format!("refused: {} ({error})", Reason::from(error.clone()))),
-            (None, Some(Signature::OfNone)) => {
-                (true, format!("refused: {} (the key given did not make it)", Reason::BadSignature))
+        let refused = refused_header.or_else(|| refused.map(|error| refused_token(&error, token)));
+        let refused = refused.or(match signature {
+            Some(Signature::OfNone) => {
+                Some((Reason::BadSignature, "the key given did not make it".to_owned()))
             }
+            _ => None,
+        });
+        let verdict = match (&refused, signature) {
+            (Some((reason, why)), _) => format!("refused: {reason} ({why})"),
             (None, Some(Signature::Of(_))) => {
-                (false, "accepted, if the server knows the key and the token was not used before".to_owned())
+                "accepted, if the server knows the key and the token was not used before".to_owned()
             }
-            (None, _) => {
-                (false, "accepted, if a key of the user made it and it was not used before".to_owned())
-            }
+            (None, _) => "accepted, if a key of the user made it and it was not used before".to_owned(),
         };
         page.text.push_str(&format!("  {verdict}\n"));
         output::unless_closed(output::text(&page.text))?;
-        Ok(if is_refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+        Ok(if refused.is_some() { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+    }
+
+    /// Why a server would not even look at the token in this value of a header. An authenticator tells: the rules are its
+    /// own, and what it says of the token is nothing here, for it has no users.
+    async fn refused_header(&self, value: &str) -> Result<Option<(Reason, String)>, Failure> {
+        let users = Arc::new(MemoryRepository::new([]));
+        let nonces = Arc::new(MemoryNonceBackend::new(1));
+        let server = Authenticator::<User>::builder(users, nonces).scheme(self.scheme.as_str()).build()?;
+        let Err(rejection) = server.authenticate([value.as_bytes()]).await else { return Ok(None) };
+        let why = match rejection.reason() {
+            Reason::NoCredentials => format!("the header is not of the scheme {}", self.scheme),
+            Reason::MalformedHeader => {
+                "the header is too long, or not the scheme, one space and one token".to_owned()
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some((rejection.reason(), why)))
     }
 
     fn text(&self) -> Result<String, Failure> {
@@ -99,9 +130,28 @@ impl Explain {
     }
 }
 
+/// The value of the header, as it comes to a server, where there is more than a token.
+fn header_value(text: &str) -> Option<&str> {
+    match text.split_once(':') {
+        Some((name, value)) if name.eq_ignore_ascii_case("authorization") => Some(value.trim_ascii()),
+        _ => text.contains(char::is_whitespace).then_some(text),
+    }
+}
+
 /// The token itself, of `Authorization: JWT TOKEN`, or a part of it.
 fn bare(text: &str) -> &str {
     text.split_whitespace().next_back().unwrap_or_default()
+}
+
+/// Why a token is refused. To a server no audience is a wrong one, too.
+fn refused_token(error: &TokenError, token: &str) -> (Reason, String) {
+    let claims = token.split('.').nth(1).map(object);
+    let names_audience = claims.is_some_and(|claims| claims.is_ok_and(|claims| claims.contains_key("aud")));
+    let why = match error {
+        TokenError::Audience if !names_audience => "the token names no audience, and must".to_owned(),
+        error => error.to_string(),
+    };
+    (Reason::from(error.clone()), why)
 }
 
 /// What the signature proves.

@@ -31,7 +31,7 @@ fn a_token_says_what_it_was_asked_to_say() {
     folder.good(&format!("explain {} --audience orders --allow-missing-audience", token.trim_end()));
     let header = folder.good("token --username guido --key a.key --header --scheme Bearer");
     assert!(header.starts_with("Authorization: Bearer ey"), "{header}");
-    let piped = folder.ajwt_with(&["explain", "-"], &header);
+    let piped = folder.ajwt_with(&["explain", "-", "--scheme", "Bearer"], &header);
     assert_eq!(piped.code, Some(0), "{piped:?}");
     let told = folder.bad("token --username guido --key a.key --scheme JWT,");
     assert!(told.starts_with("\"JWT,\" is no authentication scheme"), "{told}");
@@ -60,6 +60,58 @@ fn why_a_token_is_refused() {
     explain("", "", "malformed_token");
     let none = "eyJhbGciOiJub25lIn0.eyJ1c2VybmFtZSI6ImEiLCJ0aW1lIjoxLCJub25jZSI6ImEifQ.AA";
     explain(none, "", "unsupported_token");
+}
+
+/// A server looks at the header before it looks at the token.
+#[test]
+fn a_header_is_explained_by_the_rules_of_a_server() {
+    let folder = Folder::new();
+    folder.good("keygen -o a.key");
+    let token = folder.good("token --username guido --key a.key").trim_end().to_owned();
+    for (header, code, verdict) in [
+        ("%", 0, "accepted"),
+        ("JWT %", 0, "accepted"),
+        (" jwt %\r\n", 0, "accepted"),
+        ("authorization:JWT %", 0, "accepted"),
+        ("Authorization: \t JWT %", 0, "accepted"),
+        ("Bearer %", 3, "refused: no_credentials (the header is not of the scheme JWT)"),
+        ("JWT\t%", 3, "refused: no_credentials"),
+        ("JWT\u{a0}%", 3, "refused: no_credentials"),
+        ("Authorization: %", 3, "refused: no_credentials"),
+        ("Authorization:", 3, "refused: no_credentials"),
+        ("Proxy-Authorization: JWT %", 3, "refused: no_credentials"),
+        ("JWT  %", 3, "refused: malformed_header"),
+        ("JWT % extra %", 3, "refused: malformed_header"),
+        ("Authorization: JWT %, JWT %", 3, "refused: malformed_header"),
+        ("Authorization: JWT", 3, "refused: malformed_header"),
+    ] {
+        let ran = folder.ajwt(&["explain", &header.replace('%', &token)]);
+        let last = ran.out.lines().last().unwrap_or_default();
+        assert!(ran.code == Some(code) && last.trim_start().starts_with(verdict), "{header:?}: {ran:?}");
+    }
+    let told = folder.bad("explain JWT\t. --scheme a/b");
+    assert!(told.starts_with("\"a/b\" is no authentication scheme"), "{told}");
+}
+
+#[test]
+fn no_audience_is_told_from_another_one() {
+    let folder = Folder::new();
+    folder.good("keygen -o a.key");
+    let explained = |of_token: &str, audience: &str| {
+        let token = folder.good(&format!("token --username guido --key a.key{of_token}"));
+        let mut command = folder.command(crate::support::AJWT);
+        let output = command.args(["explain", token.trim_end()]).env("AJWT_AUDIENCE", audience).output();
+        let text = String::from_utf8(output.expect("it runs").stdout).expect("text");
+        text.lines().last().unwrap_or_default().trim_start().to_owned()
+    };
+    let accepted = "accepted, if a key of the user made it and it was not used before";
+    assert_eq!(explained(" --audience orders", "invoices,orders"), accepted);
+    for (of_token, why) in [
+        ("", "the token names no audience, and must"),
+        (" --audience others", "the token is for another audience"),
+    ] {
+        assert_eq!(explained(of_token, "invoices,orders"), format!("refused: wrong_audience ({why})"));
+    }
 }
 
 #[test]
