@@ -2,12 +2,18 @@
 
 use std::process::Stdio;
 
-use axum::{Router, extract::Request, http::StatusCode, routing::any};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderMap, StatusCode},
+    routing::{any, post},
+};
 use tokio::net::TcpListener;
 
 use crate::{
     expected::expect,
     support::{Folder, project_file},
+    walkthrough::{Shell, blocks},
 };
 
 /// An `Authorization` header of the Python library, and when it was made.
@@ -185,6 +191,27 @@ async fn a_request_is_signed_and_its_answer_printed() {
 
     let told = folder.bad("request GET http://127.0.0.1:1/ --username guido --key a.key");
     assert!(told.starts_with("the request failed: ") && told.contains("refused"), "{told}");
+}
+
+/// A service that wants JSON takes no body without its type.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_request_says_that_it_is_json() {
+    let folder = Folder::new();
+    folder.good("keygen -o billing.key");
+    folder.write("order.json", "{}");
+    let order = |headers: HeaderMap, body: String| async move {
+        let is_json = headers.get("content-type").is_some_and(|found| found == "application/json");
+        if is_json { (StatusCode::OK, body) } else { (StatusCode::UNSUPPORTED_MEDIA_TYPE, String::new()) }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let app = Router::new().route("/orders", post(order));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let page = project_file("docs/cli.md");
+    let (_, section) = page.split_once("## Calling a service\n").expect("the section");
+    let (request, _) = blocks(section)[0].text.split_once("\najwt token ").expect("two commands");
+    assert_eq!(Shell::new(&folder).with("https://orders.example", url).run(request), "{}");
 }
 
 /// It would read a token that is not used yet.
