@@ -34,7 +34,7 @@ Exit codes:
   1  it could not be done; one line on standard error says why
   2  the command line is wrong
   3  done, and the answer is no: explain found that the token would be refused, or the server
-     answered a request with 4xx or 5xx, or with a header grpc-status other than 0";
+     answered a request with a redirect, with 4xx or 5xx, or with a header grpc-status other than 0";
 
 /// Proves to services who calls them, with a JWT that works once
 #[derive(Debug, Parser)]

@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Failure, written};
 
+/// Characters that [`beginning`] leaves of a text.
+const MAX_SHOWN: usize = 200;
+
 /// A row of a table: names of columns and what stands in them.
 pub(crate) type Row = Vec<(&'static str, Value)>;
 
@@ -65,6 +68,14 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
+/// The beginning of a text that somebody else has made as long as he liked, as [`printable`] has it.
+pub(crate) fn beginning(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN).and_then(|(end, _)| text.get(..end)) {
+        Some(beginning) => printable(beginning) + "..",
+        None => printable(text),
+    }
+}
+
 /// Writes a line to standard output.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
@@ -103,5 +114,12 @@ mod tests {
     #[test]
     fn what_steers_a_terminal_is_escaped() {
         assert_eq!(printable("a\u{1b}[2J\u{202e}b \"c\" caf\u{e9}"), "a\\u{1b}[2J\\u{202e}b \"c\" caf\u{e9}");
+    }
+
+    #[test]
+    fn what_is_long_is_cut() {
+        let whole = "\u{e9}".repeat(MAX_SHOWN - 1) + "\n";
+        assert_eq!(beginning(&whole), whole.replace('\n', "\\n"));
+        assert_eq!(beginning(&(whole.clone() + "b")), whole.replace('\n', "\\n") + "..");
     }
 }

@@ -4,7 +4,7 @@ use ajwt_client::RequestBuilderExt as _;
 use clap::Args;
 use reqwest::{
     Certificate, Client, Method, Proxy, Response, StatusCode, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{HeaderMap, HeaderName, HeaderValue, LOCATION},
     redirect::Policy,
 };
 
@@ -63,6 +63,8 @@ impl Request {
         let status = response.status();
         // In gRPC what was refused has status 200.
         let grpc_status = response.headers().get("grpc-status").cloned();
+        let is_redirect = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
+        let location = response.headers().get(LOCATION).cloned();
         // What the server answered is the exit code, read to its end or not.
         output::unless_closed(self.write(response).await)?;
         let is_unauthenticated = grpc_status.as_ref().is_some_and(|status| status == "16");
@@ -75,7 +77,16 @@ impl Request {
                  right, is the audience the one that it wants?"
             ));
         }
-        let is_refused = status.is_client_error()
+        if is_redirect {
+            let to = location.map(|url| output::beginning(&String::from_utf8_lossy(url.as_bytes())));
+            output::note(&format!(
+                "the server redirects to {} ({}), and redirects are not followed: a token works once",
+                to.as_deref().unwrap_or("nowhere"),
+                status.as_str()
+            ));
+        }
+        let is_refused = is_redirect
+            || status.is_client_error()
             || status.is_server_error()
             || grpc_status.is_some_and(|status| status != "0");
         Ok(if is_refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })

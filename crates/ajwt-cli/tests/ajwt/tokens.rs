@@ -146,6 +146,7 @@ async fn a_request_is_signed_and_its_answer_printed() {
         let status = match parts.uri.path() {
             "/refused" => StatusCode::UNAUTHORIZED,
             "/elsewhere" => StatusCode::FOUND,
+            "/unchanged" => StatusCode::NOT_MODIFIED,
             _ => StatusCode::OK,
         };
         let grpc_status = match parts.uri.path() {
@@ -172,7 +173,12 @@ async fn a_request_is_signed_and_its_answer_printed() {
     let ran = request("PUT", "/", &["-d", "@body", "-i"]);
     assert!(ran.out.starts_with("HTTP/1.1 200 OK\n") && ran.out.ends_with("b\"of a file\"\n"), "{ran:?}");
     let ran = request("GET", "/elsewhere", &["-i"]);
-    assert!(ran.code == Some(0) && ran.out.contains("302 Found"), "a redirect is not followed: {ran:?}");
+    assert!(ran.out.contains("302 Found"), "a redirect is not followed: {ran:?}");
+    let told =
+        "ajwt: the server redirects to /followed (302), and redirects are not followed: a token works once\n";
+    assert_eq!((ran.code, ran.err.as_str()), (Some(3), told));
+    let ran = request("GET", "/unchanged", &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
     let ran = request("GET", "/refused", &[]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains("does not accept the token (401): does it know the key"), "{ran:?}");
