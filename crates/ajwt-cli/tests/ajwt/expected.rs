@@ -119,9 +119,16 @@ fn completions_and_man_pages() {
     assert!(folder.good("man").starts_with(".ie"));
     fs::create_dir(folder.path("man")).expect("a folder");
     folder.good("man -o man");
-    for page in ["ajwt.1", "ajwt-gateway.1", "ajwt-key-add.1"] {
-        assert!(folder.path("man").join(page).is_file(), "{page}");
+    for command in ["", "-gateway", "-key-add", "-token", "-explain"] {
+        let page = folder.read(&format!("man/ajwt{command}.1"));
+        let words = format!("{} --help", command.replace('-', " "));
+        let help = folder.good(words.trim_start());
+        // As in [env: AJWT_KEY].
+        for variable in help.split("[env: ").skip(1).filter_map(|rest| rest.split(']').next()) {
+            assert!(page.contains(variable), "the page of ajwt{command} has no {variable}");
+        }
     }
+    assert!(folder.read("man/ajwt-gateway.1").contains("AJWT_DATABASE_URL"), "as the help has it");
 }
 
 /// As `ajwt completions bash | head -1`.
