@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use ajwt_core::{JwkSet, JwkSetError, KeyError, MAX_JWK_SET_LEN, MAX_PUBLIC_KEY_LEN, PublicKey};
@@ -11,6 +12,9 @@ use ajwt_server::NewKey;
 use zeroize::Zeroizing;
 
 use crate::{failure::Failure, output, private_key::Access};
+
+/// Whether standard input was read, which has nothing for whoever reads it again.
+static STANDARD_WAS_READ: AtomicBool = AtomicBool::new(false);
 
 /// Bytes that a file of certificates may have.
 pub(crate) const MAX_CERTIFICATES_LEN: usize = 4 * 1024 * 1024;
@@ -59,6 +63,11 @@ pub(crate) fn read(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, Failur
         Ok(bytes)
     };
     let read = if is_standard(path) {
+        if STANDARD_WAS_READ.swap(true, Ordering::Relaxed) {
+            return Err(Failure::new(
+                "- is given more than once, and standard input can be read once: name files for the others",
+            ));
+        }
         from(&mut io::stdin().lock())
     } else {
         File::open(path).and_then(|mut file| from(&mut file))

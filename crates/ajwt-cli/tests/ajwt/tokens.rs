@@ -199,6 +199,24 @@ async fn a_request_is_signed_and_its_answer_printed() {
     assert!(told.starts_with("the request failed: ") && told.contains("refused"), "{told}");
 }
 
+/// Who reads it second would find nothing, and a request would go without its body.
+#[test]
+fn standard_input_is_for_one_option() {
+    let folder = Folder::new();
+    folder.write_secret("passphrase", "correct horse");
+    folder.good("keygen -o a.key --passphrase-file passphrase");
+    let request = "request PUT http://127.0.0.1:1/ --username guido --key a.key --passphrase-file -";
+    for (words, input) in [
+        ("explain - --key -".to_owned(), folder.read("a.key.pub")),
+        ("key show - --passphrase-file -".to_owned(), folder.read("a.key")),
+        (format!("{request} -d @-"), "correct horse".to_owned()),
+    ] {
+        let ran = folder.ajwt_with(&words.split(' ').collect::<Vec<_>>(), &input);
+        let told = "ajwt: - is given more than once, and standard input can be read once: name files for the others\n";
+        assert_eq!((ran.code, ran.err.as_str()), (Some(1), told), "{words}");
+    }
+}
+
 /// A service that wants JSON takes no body without its type.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_request_says_that_it_is_json() {
