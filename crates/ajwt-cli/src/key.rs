@@ -133,11 +133,15 @@ impl Key {
             Action::Expire { key: OfUser { user, id, admin }, time: Expiry(time) } => {
                 let database = admin.open().await?;
                 database.admin().set_key_expiry(user, *id, *time).await?;
+                let keys = database.admin().keys(user).await?;
                 database.close().await;
-                output::note(&time.map_or_else(
-                    || format!("key {id} does not expire"),
-                    |time| format!("key {id} ends at {}", time::text(time)),
-                ));
+                let is_revoked = keys.iter().any(|key| key.id == *id && key.revoked_at.is_some());
+                output::note(&match time {
+                    // Whatever its expiry is now.
+                    _ if is_revoked => format!("key {id} is revoked, and stays so"),
+                    Some(time) => format!("key {id} ends at {}", time::text(*time)),
+                    None => format!("key {id} does not expire"),
+                });
                 Ok(())
             }
             Action::Revoke(OfUser { user, id, admin }) => {

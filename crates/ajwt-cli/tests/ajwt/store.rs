@@ -49,6 +49,11 @@ fn keys_of_a_user() {
     assert_eq!(list()[1]["expires_at"], Value::from("2030-01-01T12:00:00Z"));
     folder.good(&format!("key revoke billing 2 {DATABASE}"));
     assert!(list()[0]["revoked_at"].is_string());
+    for time in ["never", "2030-01-01"] {
+        let ran = folder.ajwt(&["key", "expire", "billing", "2", time, "--database-url", "sqlite://ajwt.db"]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), "ajwt: key 2 is revoked, and stays so\n"));
+    }
+    assert!(list()[0]["revoked_at"].is_string());
     folder.good(&format!("key remove billing 1 {DATABASE}"));
     assert_eq!(ids(&list()), [2]);
     let table = folder.good(&format!("key list billing {DATABASE}"));
