@@ -127,9 +127,7 @@ impl DatabaseOptions {
         let kind = url.split(':').next().unwrap_or_default();
         let repository = match kind {
             "sqlite" => {
-                if !may_create {
-                    check_is_there(url)?;
-                }
+                check_file(url, may_create)?;
                 Repository::Sqlite(SqliteRepository::connect(url).await?.with_schema(schema))
             }
             "postgres" | "postgresql" => {
@@ -182,13 +180,22 @@ impl SchemaName {
     }
 }
 
-/// Connecting would make an empty file where there is none.
-fn check_is_there(url: &str) -> Result<(), Failure> {
+/// Looks at what a URL names, which is to be a file. Connecting would make an empty one where there is none.
+fn check_file(url: &str, may_create: bool) -> Result<(), Failure> {
     let options = SqliteConnectOptions::from_str(url)
         .map_err(|error| ConnectError::Url { expected: "sqlite://PATH", source: error.into() })?;
     let path: &Path = options.get_filename();
-    let is_in_memory = url.contains(":memory:") || url.contains("mode=memory");
-    if is_in_memory || path.exists() {
+    let (name, parameters) = url.split_once('?').unwrap_or((url, ""));
+    // To sqlx what is in memory may have any name; a file without one is SQLite's own, and temporary.
+    let is_in_memory = name.ends_with(":memory:")
+        || path.as_os_str() == ":memory:"
+        || parameters.split('&').any(|parameter| parameter == "mode=memory");
+    if is_in_memory || path.as_os_str().is_empty() {
+        return Err(Failure::new(
+            "the database URL names no file, and all would be gone when the command ends: give one, as in sqlite://ajwt.db",
+        ));
+    }
+    if may_create || path.exists() {
         return Ok(());
     }
     Err(Failure::new(format!("there is no database {}; ajwt migrate makes it", path.display())))

@@ -217,6 +217,30 @@ fn a_database_that_is_not_there_or_not_ready_is_told() {
     }
 }
 
+/// `migrate` would say that the tables are up to date, of which nothing is left.
+#[test]
+fn a_database_without_a_file_is_refused() {
+    let folder = Folder::new();
+    for url in [
+        "sqlite:",
+        "sqlite://",
+        "sqlite://?mode=rwc",
+        "sqlite::memory:",
+        "sqlite://:memory:?cache=shared",
+        "sqlite:%3Amemory%3A",
+        "sqlite://ajwt.db?mode=memory",
+    ] {
+        for words in ["migrate", "user list", "gateway --listen 192.0.2.1:1 --nonce sql"] {
+            let told = folder.bad(&format!("{words} --database-url {url}"));
+            assert!(
+                told.starts_with("the database URL names no file, and all would be gone"),
+                "{url}: {told}"
+            );
+        }
+    }
+    assert_eq!(folder.names(), [""; 0]);
+}
+
 /// Django's tables, as far as they are read and written.
 const DJANGO: &str = "
 CREATE TABLE auth_user (id INTEGER PRIMARY KEY, username VARCHAR(150) UNIQUE NOT NULL, is_active BOOL NOT NULL);
