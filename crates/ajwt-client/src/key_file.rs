@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use ajwt_core::{KeyError, MAX_PRIVATE_KEY_LEN, PrivateKey, Timestamp};
+use ajwt_core::{KeyError, MAX_PRIVATE_KEY_LEN, PrivateKey, PublicKey, Timestamp};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -114,7 +114,19 @@ impl KeyFile {
     }
 
     pub(crate) fn contents(&self) -> Result<Contents, KeyFileError> {
-        self.read_file(&self.path, MAX_PRIVATE_KEY_LEN)
+        match self.read_file(&self.path, MAX_PRIVATE_KEY_LEN) {
+            // To hide it would be of no use.
+            Err(KeyFileError::OpenPermissions { .. }) if self.holds_public_key() => {
+                Err(KeyFileError::Key { path: self.path.clone(), source: KeyError::PublicKey })
+            }
+            read => read,
+        }
+    }
+
+    /// Whether others may read the file with good reason. Not of a pipe, which can be read once.
+    fn holds_public_key(&self) -> bool {
+        let read = || self.clone().allow_open_permissions().read_file(&self.path, MAX_PRIVATE_KEY_LEN);
+        self.path.is_file() && read().is_ok_and(|read| PublicKey::from_text(read.text.as_slice()).is_ok())
     }
 
     pub(crate) fn key_of(&self, contents: &Contents) -> Result<PrivateKey, KeyFileError> {
@@ -162,8 +174,13 @@ impl KeyFile {
         let unreadable = |source| KeyFileError::Unreadable { path: path.into(), source };
         let file = File::open(path).map_err(unreadable)?;
         // The open file is asked, not the path: nobody can swap it in between.
-        self.check_permissions(path, &file)?;
-        let dated = file.metadata().and_then(|metadata| date(&metadata)).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            // Whatever its mode, which is another one than that of a file.
+            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+        }
+        self.check_permissions(path, &metadata)?;
+        let dated = date(&metadata).map_err(unreadable)?;
         // Room for it all, so that growing leaves no copy behind.
         let mut text = Zeroizing::new(Vec::with_capacity(max.saturating_add(1)));
         file.take((max as u64).saturating_add(1)).read_to_end(&mut text).map_err(unreadable)?;
@@ -171,11 +188,10 @@ impl KeyFile {
     }
 
     #[cfg(unix)]
-    fn check_permissions(&self, path: &Path, file: &File) -> Result<(), KeyFileError> {
+    fn check_permissions(&self, path: &Path, metadata: &Metadata) -> Result<(), KeyFileError> {
         use std::os::unix::fs::MetadataExt as _;
 
-        let unreadable = |source| KeyFileError::Unreadable { path: path.into(), source };
-        let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
+        let mode = metadata.mode() & 0o7777;
         if mode & 0o077 != 0 && !self.allow_open_permissions {
             return Err(KeyFileError::OpenPermissions { path: path.into(), mode });
         }
@@ -184,7 +200,7 @@ impl KeyFile {
 
     #[cfg(not(unix))]
     #[allow(clippy::unnecessary_wraps, reason = "one signature on all platforms")]
-    fn check_permissions(&self, _: &Path, _: &File) -> Result<(), KeyFileError> {
+    fn check_permissions(&self, _: &Path, _: &Metadata) -> Result<(), KeyFileError> {
         Ok(())
     }
 }

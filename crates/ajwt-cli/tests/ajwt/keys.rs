@@ -137,6 +137,35 @@ fn a_passphrase_that_others_may_read_is_refused() {
     assert_eq!(output.stdout, folder.read("a.key.pub").into_bytes(), "{output:?}");
 }
 
+/// To hide it would mend nothing.
+#[test]
+fn what_is_no_private_key_is_told_before_its_mode() {
+    let folder = Folder::new();
+    folder.good("keygen --format openssh -o a.key");
+    folder.good("keygen --type rsa --bits 2048 -o b.key");
+    fs::create_dir(folder.path("keys")).expect("a folder");
+    folder.write("text", "hello");
+    for (name, mode, told) in [
+        (
+            "a.key.pub",
+            0o644,
+            "the key file a.key.pub holds no usable key: this is a public key where a private one is due",
+        ),
+        (
+            "b.key.pub",
+            0o640,
+            "the key file b.key.pub holds no usable key: this is a public key where a private one is due",
+        ),
+        ("keys", 0o755, "the file keys cannot be read: is a directory"),
+        ("text", 0o644, "the key file text has mode 0644, so others can use the key: chmod 600 text"),
+        ("a.key", 0o644, "the key file a.key has mode 0644, so others can use the key: chmod 600 a.key"),
+    ] {
+        folder.set_mode(name, mode);
+        let found = folder.bad(&format!("token --username guido --key {name}"));
+        assert!(found.starts_with(told), "{name}: {found}");
+    }
+}
+
 /// The fixtures of the core's tests hold each key in every format.
 #[test]
 fn a_key_of_any_format_is_shown() {
