@@ -8,7 +8,7 @@ use ajwt_sqlx::{
     AuditRecord, ConnectError, MigrationError, MissingTables, MySqlNonceBackend, MySqlRepository,
     PostgresNonceBackend, PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
 };
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use reqwest::Url;
 use sqlx::{mysql::MySqlSslMode, postgres::PgSslMode, sqlite::SqliteConnectOptions};
 
@@ -35,7 +35,7 @@ pub(crate) struct AdminOptions {
     #[command(flatten)]
     database: DatabaseOptions,
     /// Who the audit says made the change; without it the name of the account
-    #[arg(long, env = "AJWT_ACTOR", value_name = "NAME")]
+    #[arg(long, env = "AJWT_ACTOR", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     actor: Option<String>,
 }
 
@@ -92,9 +92,9 @@ macro_rules! each_nonces {
 
 impl AdminOptions {
     pub(crate) async fn open(&self) -> Result<Database, Failure> {
+        let named = |name: &str| std::env::var(name).ok().filter(|account| !account.is_empty());
         // sudo's variable first: who it was, not who it became.
-        let account =
-            || ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+        let account = || ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(named);
         let database = self.database.open().await?;
         Ok(match self.actor.clone().or_else(account) {
             Some(actor) => database.with_actor(&actor),

@@ -179,6 +179,26 @@ fn the_audit_tells_who_it_was() {
     assert!(all.starts_with("ID  AT ") && all.lines().count() == 5, "{all}");
 }
 
+/// Nobody's name is none.
+#[test]
+fn the_audit_names_no_empty_actor() {
+    let folder = Folder::with_database();
+    for (variables, actor) in [
+        ([("SUDO_USER", ""), ("USER", "guido"), ("LOGNAME", "amelie")], "guido"),
+        ([("SUDO_USER", ""), ("USER", ""), ("LOGNAME", "amelie")], "amelie"),
+        ([("SUDO_USER", ""), ("USER", ""), ("LOGNAME", "")], "unknown"),
+    ] {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(["user", "add", actor]).args(DATABASE.split(' ')).envs(variables);
+        assert!(command.output().expect("it runs").status.success());
+        let audit = json(&folder.good(&format!("audit --limit 1 --json {DATABASE}")));
+        assert_eq!(audit[0]["actor"], actor, "{variables:?}");
+    }
+    let words = ["user", "disable", "billing", "--actor", "", "--database-url", "sqlite://ajwt.db"];
+    let ran = folder.ajwt(&words);
+    assert!(ran.code == Some(2) && ran.err.contains("'--actor <NAME>'"), "{ran:?}");
+}
+
 #[test]
 fn a_database_that_is_not_there_or_not_ready_is_told() {
     let folder = Folder::new();
