@@ -6,7 +6,7 @@ use crate::{database::DatabaseOptions, failure::Failure, output::Format, time};
 const COLUMNS: [&str; 6] = ["id", "at", "actor", "action", "username", "detail"];
 
 /// Shows who changed what, newest first.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Audit {
     /// How many changes
     #[arg(long, default_value_t = 100)]

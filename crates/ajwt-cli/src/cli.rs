@@ -37,14 +37,14 @@ Exit codes:
      answered a request with a redirect, with 4xx or 5xx, or with a header grpc-status other than 0";
 
 /// Proves to services who calls them, with a JWT that works once
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "ajwt", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub(crate) enum Command {
     Keygen(Keygen),
@@ -135,5 +135,36 @@ impl Command {
             Self::Manual(manual) => manual.run()?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+    use crate::{
+        database::{AdminOptions, DatabaseOptions},
+        nonce::{NonceOptions, Store},
+    };
+
+    /// Of a type with `Debug` it is not known which of the two is meant, and nothing of this compiles.
+    trait Unprinted<Meant> {
+        fn check() {}
+    }
+
+    impl<T> Unprinted<()> for T {}
+
+    impl<T: Debug> Unprinted<u8> for T {}
+
+    #[test]
+    fn what_may_hold_a_password_or_a_token_prints_nothing() {
+        <DatabaseOptions as Unprinted<_>>::check();
+        <AdminOptions as Unprinted<_>>::check();
+        <NonceOptions as Unprinted<_>>::check();
+        <Store<'_> as Unprinted<_>>::check();
+        <Explain as Unprinted<_>>::check();
+        <Request as Unprinted<_>>::check();
+        <Command as Unprinted<_>>::check();
     }
 }

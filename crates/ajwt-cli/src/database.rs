@@ -18,7 +18,7 @@ use crate::failure::Failure;
 const WITHOUT_TABLES: &str = "the tables of ajwt are missing or of another version; run ajwt migrate";
 
 /// Which database a command works on.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 pub(crate) struct DatabaseOptions {
     /// The database: sqlite://FILE, postgres://USER:PASSWORD@HOST/NAME or mysql://USER:PASSWORD@HOST/NAME
     // Other accounts see arguments, so a password in it belongs into the variable.
@@ -30,7 +30,7 @@ pub(crate) struct DatabaseOptions {
 }
 
 /// A database, and who changes it.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 pub(crate) struct AdminOptions {
     #[command(flatten)]
     database: DatabaseOptions,

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// Nothing is sent anywhere. Whether a server knows the user and the key, and whether the token was
 /// used before, only that server can tell.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Explain {
     /// The token, or the value of its Authorization header; - is standard input
     token: String,

@@ -53,7 +53,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// Answers /auth, and all below it, with 200 and the headers X-Ajwt-Username and X-Ajwt-Key-Id, with 401
 /// or with 503.
-#[derive(Args, Debug)]
+#[derive(Args)]
 #[command(after_long_help = concat!(
     "The proxies' configurations: ",
     env!("CARGO_PKG_REPOSITORY"),

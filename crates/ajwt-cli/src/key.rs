@@ -23,13 +23,13 @@ const COLUMNS: [&str; 8] =
 const MAX_AUTHORIZED_KEYS_LEN: usize = 16 * 1024 * 1024;
 
 /// Shows keys, and adds, lists and changes those of a user.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Key {
     #[command(subcommand)]
     action: Action,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Action {
     /// Shows the public half of a key of any format
     Show(Show),
@@ -82,7 +82,7 @@ enum Action {
     Remove(OfUser),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 struct OfUser {
     user: Username,
     /// The key's id, as ajwt key list tells it

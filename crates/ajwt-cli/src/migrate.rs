@@ -4,7 +4,7 @@ use clap::Args;
 use crate::{database::DatabaseOptions, failure::Failure, output};
 
 /// Makes or updates the tables.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Migrate {
     /// Leaves out the triggers that tell of changes, for a MySQL or MariaDB server that forbids them: the
     /// gateway then reads a user anew after a second

@@ -17,13 +17,13 @@ const MARKING_TIMEOUT: Duration = Duration::from_secs(5);
 const REDIS_PREFIX: &str = "ajwt";
 
 /// Sets up where used nonces are kept.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Nonce {
     #[command(subcommand)]
     action: Action,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Action {
     /// Marks a store as new: your word that no token was ever used with it. Once, when a service is set
     /// up: without it the first tokens are answered with 503 for 25 s
@@ -36,7 +36,7 @@ enum Action {
 }
 
 /// Where used nonces are kept.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 pub(crate) struct NonceOptions {
     /// Where used nonces are kept: memory (of one process), sql (the database), or a Redis server,
     /// redis://USER:PASSWORD@HOST:PORT or redis://HOST, rediss:// with TLS
@@ -77,7 +77,7 @@ pub(crate) struct NonceOptions {
 }
 
 /// What `--nonce` names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) enum Store<'a> {
     Memory,
     Sql,

@@ -14,7 +14,7 @@ use crate::{cli::REFUSED, failure::Failure, input, output, token::Signer};
 const MAX_BODY_LEN: usize = 64 * 1024 * 1024;
 
 /// Sends a signed request and writes the body of the answer.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Request {
     /// GET, POST and so on
     method: Method,

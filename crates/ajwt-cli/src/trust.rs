@@ -14,13 +14,13 @@ use crate::{
 const KEY_COLUMNS: [&str; 3] = ["kid", "type", "fingerprint"];
 
 /// Adds, lists and removes URLs whose key sets (JWKS) name a user's keys.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Trust {
     #[command(subcommand)]
     action: Action,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Action {
     /// Trusts a URL to name the user's keys, after its key set was fetched, and shows the keys
     Add {
@@ -46,7 +46,7 @@ enum Action {
     Remove(OfUser),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 struct OfUser {
     user: Username,
     /// The URL of a JWK Set

@@ -9,13 +9,13 @@ use crate::{
 };
 
 /// Adds, lists and changes users.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct User {
     #[command(subcommand)]
     action: Action,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Action {
     /// Adds an active user
     Add(Named),
@@ -34,7 +34,7 @@ enum Action {
     Remove(Named),
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 struct Named {
     /// The user's name
     name: Username,
