@@ -64,13 +64,18 @@ impl NonceBackend for ObservedNonces {
         let answer = self.nonces.consume(nonce).await;
         question.answered = true;
         histogram!(NONCE_STORE_SECONDS).record(self.clock.monotonic().saturating_sub(begun));
-        gauge!(NONCE_STORE_UP).set(if answer.is_ok() { 1.0 } else { 0.0 });
+        gauge!(NONCE_STORE_UP).set(if is_of_store(&answer) { 1.0 } else { 0.0 });
         answer
     }
 
     async fn close(&self) {
         self.nonces.close().await;
     }
+}
+
+/// Whether the store has answered, if only that it is full or knows too little of what was used before.
+const fn is_of_store(answer: &Result<NonceOutcome, NonceError>) -> bool {
+    matches!(answer, Ok(_) | Err(NonceError::Full { .. } | NonceError::MayHaveBeenUsed { .. }))
 }
 
 /// A store that is given up on after a while is down too, and its answer never comes. A client that hangs up
@@ -100,7 +105,8 @@ mod tests {
         task::{Context, Waker},
     };
 
-    use ajwt_server::testing;
+    use ajwt_core::Timestamp;
+    use ajwt_server::{RepositoryError, testing};
 
     use super::*;
 
@@ -112,6 +118,42 @@ mod tests {
     impl NonceBackend for Silent {
         async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
             future::pending().await
+        }
+    }
+
+    type Answer = fn() -> Result<NonceOutcome, NonceError>;
+
+    /// A store that always answers the same.
+    #[derive(Debug)]
+    struct Answers(Answer);
+
+    #[async_trait]
+    impl NonceBackend for Answers {
+        async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+            self.0()
+        }
+    }
+
+    #[test]
+    fn a_store_that_refuses_is_up() {
+        let answers: [(Answer, bool); 5] = [
+            (|| Ok(NonceOutcome::Fresh), true),
+            (|| Ok(NonceOutcome::Replayed), true),
+            (|| Err(NonceError::Full { capacity: 1 }), true),
+            (|| Err(NonceError::MayHaveBeenUsed { since: Timestamp::from_secs(0) }), true),
+            (|| Err(RepositoryError::timeout("consuming a nonce").into()), false),
+        ];
+        let (now, seconds) = (SystemClock::new().now(), Duration::from_secs);
+        let nonce = testing::nonce_use("guido", now.as_secs(), "a", now, seconds(20), seconds(60));
+        for (answer, is_up) in answers {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let nonces = ObservedNonces::new(Arc::new(Answers(answer)));
+            metrics::with_local_recorder(&recorder, || {
+                let asked = pin!(nonces.consume(&nonce));
+                assert!(asked.poll(&mut Context::from_waker(Waker::noop())).is_ready());
+            });
+            let told = recorder.handle().render();
+            assert!(told.contains(&format!("ajwt_nonce_store_up {}\n", u8::from(is_up))), "{told}");
         }
     }
 
