@@ -1,8 +1,8 @@
 use std::{error::Error as _, net::IpAddr, path::Path, str::FromStr as _, sync::Arc};
 
 use ajwt_server::{
-    BatchedUsage, CachedUserRepository, Freshness, KeyAdmin, NonceBackend, RepositoryError, TrustedUrls,
-    User, UserCacheOptions, UserRepository,
+    BatchedUsage, CachedUserRepository, Freshness, KeyAdmin, NonceBackend, RepositoryError, StartRule,
+    TrustedUrls, User, UserCacheOptions, UserRepository,
 };
 use ajwt_sqlx::{
     AuditRecord, ConnectError, MigrationError, MissingTables, MySqlNonceBackend, MySqlRepository,
@@ -292,9 +292,9 @@ impl Database {
     }
 
     /// Where used nonces are kept, if that table is there: Django's schema has the users without it.
-    pub(crate) async fn nonces(&self) -> Result<Arc<dyn NonceBackend>, Failure> {
+    pub(crate) async fn nonces(&self, start_rule: StartRule) -> Result<Arc<dyn NonceBackend>, Failure> {
         each_nonces!(self, nonces => match nonces.check().await {
-            Ok(()) => Ok(Arc::new(nonces)),
+            Ok(()) => Ok(Arc::new(nonces.with_start_rule(start_rule))),
             Err(error) => Err(told(error, self.schema.without_nonces())),
         })
     }

@@ -84,6 +84,18 @@ pub(crate) struct Gateway {
     keys: Option<PathBuf>,
     #[command(flatten)]
     nonce: NonceOptions,
+    /// How far the clocks of servers that share a nonce store may be apart, in seconds. A store that has
+    /// forgotten, or memory with --memory-strict-start, answers with 503 what may have been used before, for
+    /// the tolerance and this. 5 by default, 60 at most
+    // The nonces of clocks that are further apart would be forgotten before their tokens are too old: the
+    // authenticator's margin is a minute.
+    #[arg(
+        long,
+        env = "AJWT_SERVER_SKEW",
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(0..=60)
+    )]
+    server_skew: Option<u64>,
     #[command(flatten)]
     jwks: JwksOptions,
     /// A name of the service behind the proxy: tokens must be for it. Several are separated by commas
@@ -172,7 +184,9 @@ impl Gateway {
         let metrics = metrics::install()?;
         let Sources { database, store, users, trusted } = self.sources().await?;
         let validation = self.validation()?;
-        let nonces = Arc::new(ObservedNonces::new(self.nonce.open(database.as_ref()).await?));
+        let server_skew = self.server_skew.map(Duration::from_secs);
+        let nonces = self.nonce.open(database.as_ref(), server_skew).await?;
+        let nonces = Arc::new(ObservedNonces::new(nonces));
         let health = Health::new(store, Arc::clone(&nonces) as _, &validation)?;
         let key_sets = self.key_sets(&*trusted).await?;
         let mut builder = Authenticator::builder(users, nonces)

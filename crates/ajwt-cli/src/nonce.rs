@@ -134,29 +134,47 @@ impl NonceOptions {
         RedisNonceBackend::builder(self.redis_prefix.as_deref().unwrap_or(REDIS_PREFIX))
     }
 
-    /// Opens the store for a service.
-    pub(crate) async fn open(&self, database: Option<&Database>) -> Result<Arc<dyn NonceBackend>, Failure> {
+    /// Opens the store for a service. The clocks of servers that share it are no further apart than this, where it is
+    /// said.
+    pub(crate) async fn open(
+        &self,
+        database: Option<&Database>,
+        server_skew: Option<Duration>,
+    ) -> Result<Arc<dyn NonceBackend>, Failure> {
+        let start_rule = match server_skew {
+            Some(server_skew) => StartRule::Strict { server_skew },
+            None => StartRule::default(),
+        };
         match (self.store()?, database) {
+            (Store::Memory, _) if server_skew.is_some() && !self.memory_strict_start => Err(Failure::new(
+                "--server-skew has no effect with --nonce memory unless --memory-strict-start is given, too",
+            )),
             (Store::Memory, _) => {
                 tracing::warn!(
                     "--nonce memory serves one process only: a second one would accept each token once more"
                 );
-                Ok(Arc::new(self.memory()))
+                Ok(Arc::new(self.memory(start_rule)))
             }
-            (Store::Sql, Some(database)) => database.nonces().await,
+            (Store::Sql, Some(database)) => database.nonces(start_rule).await,
             (Store::Sql, None) => {
                 Err(Failure::new("--nonce sql needs a database: give --database-url, or another --nonce"))
             }
-            (Store::Redis(url), _) => Ok(Arc::new(self.connect(url, self.redis()).await?)),
+            (Store::Redis(url), _) => {
+                let builder = match server_skew {
+                    Some(server_skew) => self.redis().server_skew(server_skew),
+                    None => self.redis(),
+                };
+                Ok(Arc::new(self.connect(url, builder).await?))
+            }
         }
     }
 
-    fn memory(&self) -> MemoryNonceBackend {
+    fn memory(&self, start_rule: StartRule) -> MemoryNonceBackend {
         let memory = match self.memory_capacity {
             Some(capacity) => MemoryNonceBackend::new(capacity.get()),
             None => MemoryNonceBackend::default(),
         };
-        if self.memory_strict_start { memory.with_start_rule(StartRule::default()) } else { memory }
+        if self.memory_strict_start { memory.with_start_rule(start_rule) } else { memory }
     }
 
     async fn connect(

@@ -98,6 +98,7 @@ fn a_wrong_command_line_is_2() {
         "request GET nowhere --username a --key b",
         "gateway --listen here",
         "gateway --idle-timeout 0",
+        "gateway --server-skew 61",
         "gateway --keys . --database-url sqlite://x",
         "gateway --log-level loud",
     ] {

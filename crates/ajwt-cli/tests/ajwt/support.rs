@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use ajwt_core::{Claims, Nonce, PrivateKey, Timestamp, Token, Username};
+use ajwt_server::{Clock as _, SystemClock};
 use reqwest::{Client, Response, StatusCode};
 use tempfile::TempDir;
 
@@ -124,6 +126,15 @@ impl Folder {
     pub(crate) fn authorization(&self) -> String {
         format!("JWT {}", self.good("token --username billing --key billing.key").trim_end())
     }
+}
+
+/// The same of a token that is dated so many seconds ahead.
+pub(crate) fn authorization_ahead(folder: &Folder, seconds: i64) -> String {
+    let key = PrivateKey::from_pem(folder.read("billing.key"), None).expect("a key");
+    let date = Timestamp::from_secs(SystemClock::new().now().as_secs() + seconds);
+    let nonce = Nonce::generate(getrandom::fill).expect("a nonce");
+    let claims = Claims::new(Username::new("billing").expect("a name"), date, nonce);
+    format!("JWT {}", Token::sign(&claims, &key).expect("a token").as_str())
 }
 
 /// A gateway that runs until it is dropped.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ajwt_server::{Clock as _, SystemClock};
 
 use super::{SQL, service};
-use crate::support::{Folder, Gateway, eventually};
+use crate::support::{Folder, Gateway, authorization_ahead, eventually};
 
 #[tokio::test]
 async fn memory_has_room_for_as_many_nonces_as_is_said() {
@@ -26,6 +26,25 @@ async fn memory_may_be_strict_after_a_start() {
     // Of the tolerance and 5 s.
     assert_eq!(gateway.status(&folder.authorization()).await, 503);
     eventually("acceptance", async || gateway.status(&folder.authorization()).await == 200).await;
+}
+
+/// Of servers whose clocks are a minute apart, another one may have accepted what is dated so far ahead.
+#[tokio::test]
+async fn a_store_that_has_forgotten_waits_for_the_clocks_of_other_servers() {
+    // Its nonces are not marked as new: they may have been emptied.
+    let folder = Folder::with_database();
+    let memory = "--database-url sqlite://ajwt.db --nonce memory --memory-strict-start --server-skew 60";
+    let in_memory = Gateway::start(&folder, memory);
+    let in_table = Gateway::start(&folder, &format!("{SQL} --server-skew 60"));
+    let by_default = Gateway::start(&folder, SQL);
+    for gateway in [&in_memory, &in_table, &by_default] {
+        assert_eq!(gateway.status(&authorization_ahead(&folder, 19)).await, 503);
+    }
+    let accepts = async || by_default.status(&authorization_ahead(&folder, 19)).await == 200;
+    eventually("acceptance", accepts).await;
+    for gateway in [&in_memory, &in_table] {
+        assert_eq!(gateway.status(&authorization_ahead(&folder, 19)).await, 503);
+    }
 }
 
 #[tokio::test]
@@ -143,6 +162,10 @@ fn a_configuration_that_is_wrong_is_told() {
         (
             &format!("{SQL} --memory-strict-start"),
             "--memory-capacity and --memory-strict-start are for --nonce memory",
+        ),
+        (
+            "--keys . --nonce memory --server-skew 5",
+            "--server-skew has no effect with --nonce memory unless --memory-strict-start is given, too",
         ),
         ("--nonce memory", "no users: give --database-url or --keys, or set AJWT_DATABASE_URL or AJWT_KEYS"),
         ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),

@@ -8,7 +8,7 @@ use ajwt_test_servers::{
     tls::Authority,
 };
 
-use crate::support::{Folder, Gateway, eventually};
+use crate::support::{Folder, Gateway, authorization_ahead, eventually};
 
 /// Marks the store as new, and sees a token accepted once by two gateways.
 async fn a_token_works_once(folder: &Folder, nonce: &str) -> (Gateway, Gateway) {
@@ -102,6 +102,22 @@ async fn accepted(gateway: &Gateway, folder: &Folder) -> Option<String> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     None
+}
+
+/// Of servers whose clocks are a minute apart, another one may have accepted what is dated so far ahead.
+#[tokio::test]
+async fn a_new_store_waits_for_the_clocks_of_other_servers() {
+    let folder = Folder::with_database();
+    let redis = RedisServer::start(&[]);
+    let nonce = format!("--nonce {}", redis.url());
+    let waiting = gateway(&folder, &format!("{nonce} --server-skew 60"));
+    let by_default = gateway(&folder, &nonce);
+    for gateway in [&waiting, &by_default] {
+        assert_eq!(gateway.status(&authorization_ahead(&folder, 19)).await, 503);
+    }
+    let accepts = async || by_default.status(&authorization_ahead(&folder, 19)).await == 200;
+    eventually("acceptance", accepts).await;
+    assert_eq!(waiting.status(&authorization_ahead(&folder, 19)).await, 503);
 }
 
 #[tokio::test]
