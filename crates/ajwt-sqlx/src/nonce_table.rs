@@ -12,7 +12,10 @@ use ajwt_server::{Clock, NonceError, NonceOutcome, NonceUse, RepositoryError, St
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
-use crate::{failure::failed, unanswered::Unanswered};
+use crate::{
+    failure::failed,
+    unanswered::{Source, Unanswered},
+};
 
 /// Between two removals of expired rows.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -40,6 +43,9 @@ const UNKNOWN: i64 = i64::MIN;
 pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
     /// Connections that the pool may have.
     fn places(&self) -> u32;
+
+    /// Waits until the pool is closed.
+    async fn closing(&self);
 
     /// Adds a nonce while the mark stands as it was read, in one statement, and commits it.
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error>;
@@ -199,7 +205,11 @@ impl<T: NonceTable> Shared<T> {
         let expires_at = nonce.now().saturating_add(nonce.lifetime()).as_millis();
         let (shared, key) = (Arc::clone(self), *nonce.key().as_bytes());
         let add = async move { shared.table.add(&key, expires_at, since.as_millis()).await };
-        let added = self.unanswered.run(self.table.places(), add).await;
+        let pool = Arc::clone(self);
+        let source =
+            Source { places: self.table.places(), closing: async move { pool.table.closing().await } };
+        // That it was there is told without a commit.
+        let added = self.unanswered.run(source, |added| *added == Added::Yes, add).await;
         match added.map_err(failed("consuming a nonce"))? {
             Added::Yes => return Ok(NonceOutcome::Fresh),
             #[cfg(feature = "mysql")]
@@ -299,6 +309,10 @@ mod tests {
     impl NonceTable for Table {
         fn places(&self) -> u32 {
             1
+        }
+
+        async fn closing(&self) {
+            std::future::pending().await
         }
 
         async fn add(&self, _: &[u8; 32], _: i64, since: i64) -> Result<Added, sqlx::Error> {

@@ -6,6 +6,8 @@ use ajwt_server::RepositoryError;
 use sqlx::{Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
 use tokio::sync::Mutex;
 
+use crate::unanswered::Source;
+
 /// How long a request waits for a connection of a pool that we open: less than the engine waits
 /// for a store by default.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -152,6 +154,12 @@ impl<DB: Database> fmt::Debug for Reserved<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reserved").finish_non_exhaustive()
     }
+}
+
+/// For statements that go on when nobody waits for them.
+pub(crate) fn source<DB: Database>(pool: &Pool<DB>) -> Source<impl Future<Output = ()> + Send + 'static> {
+    let (places, pool) = (pool.options().get_max_connections(), pool.clone());
+    Source { places, closing: async move { pool.close_event().await } }
 }
 
 /// Runs a read, and once more if its connection turned out to be unusable. A nonce is never consumed so: the second

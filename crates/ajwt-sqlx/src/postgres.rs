@@ -309,8 +309,7 @@ impl UserRepository for PostgresRepository {
             };
             pool::read(&pool, read).await
         };
-        let places = self.pool.options().get_max_connections();
-        let rows = self.reads.run(places, reading).await.map_err(&failed)?;
+        let rows = self.reads.run(pool::source(&self.pool), |_| true, reading).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }

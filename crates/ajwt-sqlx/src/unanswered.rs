@@ -36,11 +36,26 @@ pub(crate) struct Unanswered {
     answered: Notify,
 }
 
+/// The pool that a statement has its connection of.
+pub(crate) struct Source<C> {
+    /// Connections that it may have.
+    pub(crate) places: u32,
+    /// Waits until it is closed, for which it needs all connections back.
+    pub(crate) closing: C,
+}
+
 impl Unanswered {
-    /// Runs a statement of a pool of so many connections.
-    pub(crate) async fn run<T, S>(self: &Arc<Self>, places: u32, statement: S) -> Result<T, sqlx::Error>
+    /// Runs a statement. What comes of it is an answer if `is_answer` says so: a server that commits nothing may well
+    /// go on telling what it has read.
+    pub(crate) async fn run<T, C, S>(
+        self: &Arc<Self>,
+        source: Source<C>,
+        is_answer: fn(&T) -> bool,
+        statement: S,
+    ) -> Result<T, sqlx::Error>
     where
         T: Send + 'static,
+        C: Future<Output = ()> + Send + 'static,
         S: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
     {
         let (_waits, gone) = oneshot::channel::<()>();
@@ -50,10 +65,10 @@ impl Unanswered {
             tokio::select! {
                 biased;
                 result = &mut statement => {
-                    unanswered.note(&result);
+                    unanswered.note(&result, is_answer);
                     result
                 }
-                _ = gone => unanswered.finish(places, statement).await,
+                _ = gone => unanswered.finish(source, is_answer, statement).await,
             }
         })
         .await
@@ -62,34 +77,92 @@ impl Unanswered {
     /// What comes of it is read by nobody.
     async fn finish<T>(
         &self,
-        places: u32,
+        source: Source<impl Future<Output = ()>>,
+        is_answer: fn(&T) -> bool,
         mut statement: Pin<&mut impl Future<Output = Result<T, sqlx::Error>>>,
     ) -> Result<T, sqlx::Error> {
-        if let Ok(result) = timeout(CLOSED_AFTER, statement.as_mut()).await {
-            self.note(&result);
-            return result;
-        }
+        let mut result = timeout(CLOSED_AFTER, statement.as_mut()).await.ok();
         let answered = self.answered.notified();
-        if self.given_up.fetch_add(1, Ordering::Relaxed) >= places {
+        if result.is_none() && self.given_up.fetch_add(1, Ordering::Relaxed) >= source.places {
             tokio::select! {
-                result = timeout(KEPT_FOR, statement) => {
-                    if let Ok(result) = result {
-                        self.note(&result);
-                        return result;
-                    }
-                }
+                late = timeout(KEPT_FOR, statement) => result = late.ok(),
                 // Others are, so this one never will be.
                 () = answered => {}
+                () = source.closing => {}
             }
         }
-        Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()))
+        let result = result.unwrap_or_else(|| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())));
+        self.note(&result, is_answer);
+        result
     }
 
-    /// An error that the server tells is an answer, too.
-    fn note<T>(&self, result: &Result<T, sqlx::Error>) {
-        let is_answer = matches!(result, Ok(_) | Err(sqlx::Error::Database(_)));
-        if is_answer && self.given_up.swap(0, Ordering::Relaxed) > 0 {
+    fn note<T>(&self, result: &Result<T, sqlx::Error>, is_answer: fn(&T) -> bool) {
+        if result.as_ref().is_ok_and(is_answer) && self.given_up.swap(0, Ordering::Relaxed) > 0 {
             self.answered.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// Nobody waits for a statement, which is never answered; tells when it is dropped, and its connection with it.
+    async fn given_up(
+        unanswered: &Arc<Unanswered>,
+        places: u32,
+    ) -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
+        let (close, closed) = oneshot::channel();
+        let (held, dropped) = oneshot::channel();
+        let closing = async move {
+            let _ = closed.await;
+        };
+        let statement = async move {
+            let _held: oneshot::Sender<()> = held;
+            pending().await
+        };
+        let run = unanswered.run(Source { places, closing }, |()| true, statement);
+        assert!(timeout(Duration::from_millis(1), run).await.is_err());
+        (close, dropped)
+    }
+
+    async fn is_dropped_within(dropped: &mut oneshot::Receiver<()>, time: Duration) -> bool {
+        timeout(time, dropped).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_are_closed_as_there_are_places_and_others_kept_for_a_while() {
+        let unanswered = Arc::default();
+        let (_pool, mut first) = given_up(&unanswered, 1).await;
+        assert!(is_dropped_within(&mut first, 2 * CLOSED_AFTER).await);
+        let (_pool, mut second) = given_up(&unanswered, 1).await;
+        assert!(!is_dropped_within(&mut second, KEPT_FOR).await);
+        assert!(is_dropped_within(&mut second, 2 * CLOSED_AFTER).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_goes_when_another_is_answered() {
+        let unanswered = Arc::default();
+        let (_pool, mut kept) = given_up(&unanswered, 0).await;
+        assert!(!is_dropped_within(&mut kept, 2 * CLOSED_AFTER).await);
+        let run = |answer| {
+            let source = Source { places: 1, closing: pending() };
+            unanswered.run(source, |is_answer: &bool| *is_answer, ready(answer))
+        };
+        assert!(!run(Ok(false)).await.expect("answered"));
+        assert!(run(Err(sqlx::Error::RowNotFound)).await.is_err());
+        assert!(!is_dropped_within(&mut kept, CLOSED_AFTER).await, "they tell nothing of it");
+        assert!(run(Ok(true)).await.expect("answered"));
+        assert!(is_dropped_within(&mut kept, CLOSED_AFTER).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_goes_with_its_pool() {
+        let (pool, mut kept) = given_up(&Arc::default(), 0).await;
+        assert!(!is_dropped_within(&mut kept, 2 * CLOSED_AFTER).await);
+        pool.send(()).expect("it waits");
+        assert!(is_dropped_within(&mut kept, CLOSED_AFTER).await);
     }
 }

@@ -129,6 +129,10 @@ impl NonceTable for MySqlPool {
         self.options().get_max_connections()
     }
 
+    async fn closing(&self) {
+        self.close_event().await;
+    }
+
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let add = async |connection: &mut MySqlConnection| {
             connection.execute(NOT_IN_TRANSACTION).await?;

@@ -128,6 +128,10 @@ impl NonceTable for PgPool {
         self.options().get_max_connections()
     }
 
+    async fn closing(&self) {
+        self.close_event().await;
+    }
+
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let hex = key.iter().fold(String::with_capacity(64), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");

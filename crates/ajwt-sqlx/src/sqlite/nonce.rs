@@ -118,6 +118,10 @@ impl NonceTable for SqlitePool {
         self.options().get_max_connections()
     }
 
+    async fn closing(&self) {
+        self.close_event().await;
+    }
+
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
         Ok(if write(self, add).await? == 1 { Added::Yes } else { Added::WasThereOrEmptied })

@@ -581,10 +581,21 @@ pub(crate) async fn a_caller_that_hangs_up_costs_no_connection<S: Served>() {
 pub(crate) async fn a_server_that_commits_nothing_keeps_few_connections<S: Served>() {
     let service = Arc::new(service::<S>(S::FOR_STANDBYS).await);
     let other = S::open(&service.server.url(S::MAINTENANCE)).await;
+    let used = service.token();
+    assert_eq!(service.request(&used).await.as_deref(), Ok("guido"));
     for sql in S::STANDBY_IS_GONE {
         other.execute(sql).await;
     }
     let mut load = JoinSet::new();
+    // That it was used needs no commit: an answer, but none that tells of those which wait for one.
+    let replaying = Arc::clone(&service);
+    load.spawn(async move {
+        loop {
+            let outcome = replaying.request(&used).await;
+            assert!(outcome == Err(Reason::Replayed) || is_unavailable(&outcome), "{outcome:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
     for _ in 0..12 {
         let service = Arc::clone(&service);
         load.spawn(async move {
