@@ -56,7 +56,7 @@ mod postgres;
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 mod unanswered;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod user_rows;

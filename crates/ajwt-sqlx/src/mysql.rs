@@ -27,7 +27,7 @@ use crate::{
     error::{ConnectError, MigrationError},
     failure::failed,
     key_cache::KeyCache,
-    pool::{self, ACQUIRE_TIMEOUT, Reserved},
+    pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved},
     schema::{self, Owner, REVISION, Schema, Statements},
     unanswered::Unanswered,
     user_rows,
@@ -291,17 +291,17 @@ impl UserRepository for MySqlRepository {
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
         let (store, username) = (self.clone(), username.to_owned());
-        let reading = async move {
-            let read = async |connection: &mut MySqlConnection| {
-                let mut find = sqlx::query(store.sql.find_user.clone());
-                for _ in 0..3 {
-                    find = store.bind_name(find, &username);
-                }
-                if_storable(find.fetch_all(connection).await)
-            };
-            pool::read(&store.pool, read).await
+        let find = async move |connection: &mut MySqlConnection| {
+            let mut find = sqlx::query(store.sql.find_user.clone());
+            for _ in 0..3 {
+                find = store.bind_name(find, &username);
+            }
+            if_storable(find.fetch_all(connection).await)
         };
-        let rows = self.reads.run(pool::source(&self.pool), |_| true, reading).await.map_err(&failed)?;
+        let read = async |lease: Lease<MySql>| {
+            self.reads.run(pool::source(&self.pool), |_| true, lease.run(find.clone())).await
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }
@@ -329,6 +329,7 @@ impl TrustedUrls for MySqlRepository {
         let read = async |connection: &mut MySqlConnection| {
             sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
         };
+        let read = async |lease: Lease<MySql>| lease.run(read).await;
         let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::trusted_urls(rows.iter().map(|row| get(row, 0))).map_err(failed)
     }

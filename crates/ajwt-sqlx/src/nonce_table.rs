@@ -12,10 +12,7 @@ use ajwt_server::{Clock, NonceError, NonceOutcome, NonceUse, RepositoryError, St
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
-use crate::{
-    failure::failed,
-    unanswered::{Source, Unanswered},
-};
+use crate::failure::failed;
 
 /// Between two removals of expired rows.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -41,12 +38,6 @@ const UNKNOWN: i64 = i64::MIN;
 /// The statements of one database. One row of the table, the mark, says since when it is whole.
 #[async_trait]
 pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
-    /// Connections that the pool may have.
-    fn places(&self) -> u32;
-
-    /// Waits until the pool is closed.
-    async fn closing(&self);
-
     /// Adds a nonce while the mark stands as it was read, in one statement, and commits it.
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error>;
 
@@ -94,7 +85,6 @@ struct Shared<T> {
     looked_at: AtomicU64,
     /// Whether there is a task that removes expired rows.
     is_swept: AtomicBool,
-    unanswered: Arc<Unanswered>,
 }
 
 impl<T: NonceTable> Nonces<T> {
@@ -184,14 +174,10 @@ impl<T: NonceTable> Shared<T> {
     fn new(table: T, clock: Arc<dyn Clock>) -> Self {
         let (since, looked_at) = (AtomicI64::new(UNKNOWN), AtomicU64::new(0));
         let is_swept = AtomicBool::new(false);
-        Self { table, clock, since, looked_at, is_swept, unanswered: Arc::default() }
+        Self { table, clock, since, looked_at, is_swept }
     }
 
-    async fn consume(
-        self: &Arc<Self>,
-        nonce: &NonceUse,
-        start_rule: StartRule,
-    ) -> Result<NonceOutcome, NonceError> {
+    async fn consume(&self, nonce: &NonceUse, start_rule: StartRule) -> Result<NonceOutcome, NonceError> {
         let mut since = self.since().await?;
         if let Err(refused) = start_rule.check(nonce, since) {
             // It may have been put right since it was read. What is refused never gets to the statement that would
@@ -203,13 +189,7 @@ impl<T: NonceTable> Shared<T> {
             start_rule.check(nonce, since)?;
         }
         let expires_at = nonce.now().saturating_add(nonce.lifetime()).as_millis();
-        let (shared, key) = (Arc::clone(self), *nonce.key().as_bytes());
-        let add = async move { shared.table.add(&key, expires_at, since.as_millis()).await };
-        let pool = Arc::clone(self);
-        let source =
-            Source { places: self.table.places(), closing: async move { pool.table.closing().await } };
-        // That it was there is told without a commit.
-        let added = self.unanswered.run(source, |added| *added == Added::Yes, add).await;
+        let added = self.table.add(nonce.key().as_bytes(), expires_at, since.as_millis()).await;
         match added.map_err(failed("consuming a nonce"))? {
             Added::Yes => return Ok(NonceOutcome::Fresh),
             #[cfg(feature = "mysql")]
@@ -307,14 +287,6 @@ mod tests {
 
     #[async_trait]
     impl NonceTable for Table {
-        fn places(&self) -> u32 {
-            1
-        }
-
-        async fn closing(&self) {
-            std::future::pending().await
-        }
-
         async fn add(&self, _: &[u8; 32], _: i64, since: i64) -> Result<Added, sqlx::Error> {
             let is_whole = since == self.since.load(Ordering::Relaxed);
             Ok(if is_whole { Added::Yes } else { Added::WasThereOrEmptied })
@@ -385,7 +357,7 @@ mod tests {
         let now = Timestamp::from_secs(1_800_000_000);
         let clock = MockClock::new(now);
         let ahead = now.saturating_add(Duration::from_secs(86_400)).as_millis();
-        let shared = Arc::new(Shared::new(Table::new(ahead), Arc::new(clock.clone())));
+        let shared = Shared::new(Table::new(ahead), Arc::new(clock.clone()));
         let consume = async || shared.consume(&a_use(clock.now()), StartRule::default()).await;
         for second in 1..=3 {
             for _ in 0..100 {

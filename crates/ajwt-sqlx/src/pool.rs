@@ -1,12 +1,12 @@
 //! What databases behind a network need beside SQL: connections break, and stop answering.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ajwt_server::RepositoryError;
 use sqlx::{Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
 use tokio::sync::Mutex;
 
-use crate::unanswered::Source;
+use crate::unanswered::{Source, Unanswered};
 
 /// How long a request waits for a connection of a pool that we open: less than the engine waits
 /// for a store by default.
@@ -156,6 +156,20 @@ impl<DB: Database> fmt::Debug for Reserved<DB> {
     }
 }
 
+/// A pool, and what was left unanswered of its reads and of what it was to commit.
+#[derive(Debug)]
+pub(crate) struct Connections<DB: Database> {
+    pub(crate) pool: Pool<DB>,
+    pub(crate) reads: Arc<Unanswered>,
+    pub(crate) commits: Arc<Unanswered>,
+}
+
+impl<DB: Database> Connections<DB> {
+    pub(crate) fn new(pool: Pool<DB>) -> Self {
+        Self { pool, reads: Arc::default(), commits: Arc::default() }
+    }
+}
+
 /// For statements that go on when nobody waits for them.
 pub(crate) fn source<DB: Database>(pool: &Pool<DB>) -> Source<impl Future<Output = ()> + Send + 'static> {
     let (places, pool) = (pool.options().get_max_connections(), pool.clone());
@@ -168,21 +182,14 @@ pub(crate) fn source<DB: Database>(pool: &Pool<DB>) -> Source<impl Future<Output
 // (rust-lang/rust#138207).
 pub(crate) async fn read<DB: Database, T>(
     pool: &Pool<DB>,
-    read: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error> + Clone,
+    read: impl AsyncFnOnce(Lease<DB>) -> Result<T, sqlx::Error> + Clone,
 ) -> Result<T, sqlx::Error> {
-    let result = read_once(pool, read.clone()).await;
+    let result = read.clone()(Lease::of(pool).await?).await;
     if !is_unusable(&result) {
         return result;
     }
     drop_broken(pool).await;
-    read_once(pool, read).await
-}
-
-async fn read_once<DB: Database, T>(
-    pool: &Pool<DB>,
-    read: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
-) -> Result<T, sqlx::Error> {
-    Lease::of(pool).await?.run(read).await
+    read(Lease::of(pool).await?).await
 }
 
 /// Works in a transaction, and commits it. What ends it before, be it an error or that whoever asked is gone, closes

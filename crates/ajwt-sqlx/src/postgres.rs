@@ -302,14 +302,14 @@ impl UserRepository for PostgresRepository {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let failed = failed("reading a user");
-        let (pool, sql, username) = (self.pool.clone(), self.sql.find_user.clone(), username.to_owned());
-        let reading = async move {
-            let read = async |connection: &mut PgConnection| {
-                if_storable(sqlx::query(sql.clone()).bind(&*username).fetch_all(connection).await)
-            };
-            pool::read(&pool, read).await
+        let (sql, username) = (self.sql.find_user.clone(), username.to_owned());
+        let find = async move |connection: &mut PgConnection| {
+            if_storable(sqlx::query(sql).bind(&*username).fetch_all(connection).await)
         };
-        let rows = self.reads.run(pool::source(&self.pool), |_| true, reading).await.map_err(&failed)?;
+        let read = async |lease: Lease<Postgres>| {
+            self.reads.run(pool::source(&self.pool), |_| true, lease.run(find.clone())).await
+        };
+        let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
     }
 }
@@ -364,6 +364,7 @@ impl TrustedUrls for PostgresRepository {
         let read = async |connection: &mut PgConnection| {
             sqlx::query(self.sql.trusted_urls.clone()).fetch_all(connection).await
         };
+        let read = async |lease: Lease<Postgres>| lease.run(read).await;
         let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
         user_rows::trusted_urls(rows.iter().map(|row| get::<&str>(row, 0).map(str::as_bytes))).map_err(failed)
     }

@@ -4,12 +4,12 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::{Executor as _, MySqlConnection, MySqlPool, QueryBuilder};
+use sqlx::{Executor as _, MySql, MySqlConnection, MySqlPool, QueryBuilder, mysql::MySqlQueryResult};
 
 use crate::{
     mysql::mysql_number,
     nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
-    pool::{self, Lease, drop_broken, is_broken},
+    pool::{self, Connections, Lease, drop_broken, is_broken},
 };
 
 /// Adds a nonce while the row that says since when the table is whole stands as it was read. That
@@ -54,7 +54,7 @@ const DUPLICATE: u16 = 1062;
 /// over, cannot be told from one that was never away: empty `ajwt_nonce`
 /// (`DELETE FROM ajwt_nonce`) before any process reaches it, and the same rule applies.
 #[derive(Debug)]
-pub struct MySqlNonceBackend(Nonces<MySqlPool>);
+pub struct MySqlNonceBackend(Nonces<Connections<MySql>>);
 
 impl MySqlNonceBackend {
     /// Over a pool whose database is migrated. Starts the background task that removes expired
@@ -73,7 +73,7 @@ impl MySqlNonceBackend {
     /// Outside of a tokio runtime with its timer enabled.
     #[must_use]
     pub fn with_clock(pool: MySqlPool, clock: Arc<dyn Clock>) -> Self {
-        Self(Nonces::new(pool, clock))
+        Self(Nonces::new(Connections::new(pool), clock))
     }
 
     /// Refuses by this rule what may have been used before the table was whole. Default: strict, with
@@ -124,17 +124,10 @@ impl NonceBackend for MySqlNonceBackend {
 }
 
 #[async_trait]
-impl NonceTable for MySqlPool {
-    fn places(&self) -> u32 {
-        self.options().get_max_connections()
-    }
-
-    async fn closing(&self) {
-        self.close_event().await;
-    }
-
+impl NonceTable for Connections<MySql> {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
-        let add = async |connection: &mut MySqlConnection| {
+        let key = *key;
+        let add = async move |connection: &mut MySqlConnection| {
             connection.execute(NOT_IN_TRANSACTION).await?;
             let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
             let added = add.execute(&mut *connection).await?;
@@ -146,10 +139,12 @@ impl NonceTable for MySqlPool {
             }
             Ok(added)
         };
-        let added = Lease::of(self).await?.run(add).await;
+        let added = Lease::of(&self.pool).await?.run(add);
+        let is_answer = |result: &MySqlQueryResult| result.rows_affected() > 0;
+        let added = self.commits.run(pool::source(&self.pool), is_answer, added).await;
         if is_broken(&added) {
             // Not tried again: it would meet its own row.
-            drop_broken(self).await;
+            drop_broken(&self.pool).await;
         }
         match added {
             Ok(result) if result.rows_affected() == 1 => Ok(Added::Yes),
@@ -160,24 +155,27 @@ impl NonceTable for MySqlPool {
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
-        let read = async |connection: &mut MySqlConnection| {
-            sqlx::query_scalar(SINCE).fetch_optional(connection).await
+        let read = async |lease: Lease<MySql>| {
+            let read = lease.run(async |connection: &mut MySqlConnection| {
+                sqlx::query_scalar(SINCE).fetch_optional(connection).await
+            });
+            self.reads.run(pool::source(&self.pool), |_| true, read).await
         };
-        pool::read(self, read).await
+        pool::read(&self.pool, read).await
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
         let begin = async |connection: &mut MySqlConnection| {
             sqlx::query(BEGIN_MEMORY).bind(since).execute(connection).await.map(drop)
         };
-        Lease::of(self).await?.run(begin).await
+        Lease::of(&self.pool).await?.run(begin).await
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
         let read = async |connection: &mut MySqlConnection| {
             sqlx::query_scalar(EXPIRED).bind(now).bind(SWEEP_BATCH).fetch_all(connection).await
         };
-        let mut expired: Vec<Vec<u8>> = Lease::of(self).await?.run(read).await?;
+        let mut expired: Vec<Vec<u8>> = Lease::of(&self.pool).await?.run(read).await?;
         if expired.is_empty() {
             return Ok(0);
         }
@@ -189,10 +187,11 @@ impl NonceTable for MySqlPool {
             keys.push_bind(key);
         }
         removal.push(") AND expires_at < ").push_bind(now);
-        let remove = async |connection: &mut MySqlConnection| {
+        let remove = async move |connection: &mut MySqlConnection| {
             // Of changing length: not worth a place among the prepared ones.
             Ok(removal.build().persistent(false).execute(connection).await?.rows_affected())
         };
-        Lease::of(self).await?.run(remove).await
+        let removed = Lease::of(&self.pool).await?.run(remove);
+        self.commits.run(pool::source(&self.pool), |removed| *removed > 0, removed).await
     }
 }

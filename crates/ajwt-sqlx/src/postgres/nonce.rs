@@ -4,11 +4,11 @@ use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Postgres, Row as _};
 
 use crate::{
     nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
-    pool::{self, Lease, drop_broken, is_broken},
+    pool::{self, Connections, Lease, drop_broken, is_broken},
 };
 
 /// Adds a nonce, if the statement commits it by itself; says whether it does. With a time: the nonce was
@@ -53,7 +53,7 @@ DELETE FROM ajwt_nonce WHERE key = ANY (ARRAY(
 /// over, cannot be told from one that was never away: empty `ajwt_nonce`
 /// (`TRUNCATE ajwt_nonce`) before any process reaches it, and the same rule applies.
 #[derive(Debug)]
-pub struct PostgresNonceBackend(Nonces<PgPool>);
+pub struct PostgresNonceBackend(Nonces<Connections<Postgres>>);
 
 impl PostgresNonceBackend {
     /// Over a pool whose database is migrated. Starts the background task that removes expired
@@ -72,7 +72,7 @@ impl PostgresNonceBackend {
     /// Outside of a tokio runtime with its timer enabled.
     #[must_use]
     pub fn with_clock(pool: PgPool, clock: Arc<dyn Clock>) -> Self {
-        Self(Nonces::new(pool, clock))
+        Self(Nonces::new(Connections::new(pool), clock))
     }
 
     /// Refuses by this rule what may have been used before the table was whole. Default: strict, with
@@ -123,15 +123,7 @@ impl NonceBackend for PostgresNonceBackend {
 }
 
 #[async_trait]
-impl NonceTable for PgPool {
-    fn places(&self) -> u32 {
-        self.options().get_max_connections()
-    }
-
-    async fn closing(&self) {
-        self.close_event().await;
-    }
-
+impl NonceTable for Connections<Postgres> {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let hex = key.iter().fold(String::with_capacity(64), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
@@ -142,7 +134,7 @@ impl NonceTable for PgPool {
             .replace("$1", &format!("decode('{hex}', 'hex')"))
             .replace("$2", &expires_at.to_string())
             .replace("$3", &since.to_string());
-        let add = async |connection: &mut PgConnection| {
+        let add = async move |connection: &mut PgConnection| {
             let row = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
             let (commits, is_isolated): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
             if !commits {
@@ -150,10 +142,13 @@ impl NonceTable for PgPool {
             }
             Ok((row.try_get(2)?, is_isolated))
         };
-        let added: Result<(Option<i64>, bool), _> = Lease::of(self).await?.run(add).await;
+        let added = Lease::of(&self.pool).await?.run(add);
+        // That it was there is told without a commit.
+        let is_answer = |(since, _): &(Option<i64>, bool)| since.is_some();
+        let added = self.commits.run(pool::source(&self.pool), is_answer, added).await;
         if is_broken(&added) {
             // Not tried again: it would meet its own row.
-            drop_broken(self).await;
+            drop_broken(&self.pool).await;
         }
         match added? {
             (Some(_), false) => Err(sqlx::Error::Configuration(NOT_READ_COMMITTED.into())),
@@ -163,23 +158,28 @@ impl NonceTable for PgPool {
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
-        let read =
-            async |connection: &mut PgConnection| sqlx::query_scalar(SINCE).fetch_optional(connection).await;
-        pool::read(self, read).await
+        let read = async |lease: Lease<Postgres>| {
+            let read = lease.run(async |connection: &mut PgConnection| {
+                sqlx::query_scalar(SINCE).fetch_optional(connection).await
+            });
+            self.reads.run(pool::source(&self.pool), |_| true, read).await
+        };
+        pool::read(&self.pool, read).await
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
         let begin = async |connection: &mut PgConnection| {
             sqlx::query(BEGIN_MEMORY).bind(since).execute(connection).await.map(drop)
         };
-        Lease::of(self).await?.run(begin).await
+        Lease::of(&self.pool).await?.run(begin).await
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let remove = async |connection: &mut PgConnection| {
+        let remove = async move |connection: &mut PgConnection| {
             let removal = sqlx::query(REMOVE_EXPIRED).bind(now).bind(i64::from(SWEEP_BATCH));
             Ok(removal.execute(connection).await?.rows_affected())
         };
-        Lease::of(self).await?.run(remove).await
+        let removed = Lease::of(&self.pool).await?.run(remove);
+        self.commits.run(pool::source(&self.pool), |removed| *removed > 0, removed).await
     }
 }

@@ -114,14 +114,6 @@ impl NonceBackend for SqliteNonceBackend {
 
 #[async_trait]
 impl NonceTable for SqlitePool {
-    fn places(&self) -> u32 {
-        self.options().get_max_connections()
-    }
-
-    async fn closing(&self) {
-        self.close_event().await;
-    }
-
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
         Ok(if write(self, add).await? == 1 { Added::Yes } else { Added::WasThereOrEmptied })
