@@ -197,7 +197,7 @@ mod tests {
         };
         assert!(!run(Ok(false)).await.expect("answered"));
         assert!(run(Err(sqlx::Error::RowNotFound)).await.is_err());
-        assert!(!is_dropped_within(&mut kept, CLOSED_AFTER).await, "they tell nothing of it");
+        assert!(!is_dropped_within(&mut kept, 2 * CLOSED_AFTER).await, "they tell nothing of it");
         assert!(run(Ok(true)).await.expect("answered"));
         assert!(is_dropped_within(&mut kept, 2 * CLOSED_AFTER).await);
     }
