@@ -10,11 +10,18 @@ use std::{
     },
 };
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::{
+    process::getpgrp,
+    termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::NO_TERMINAL;
 use crate::failure::Failure;
+
+/// What to do in the background, where a question would stop the program, and no signal but SIGKILL end it.
+const TERMINAL_OF_ANOTHER: &str = "the terminal belongs to another program, so that no passphrase can be asked for: \
+    give --passphrase-file";
 
 /// The terminal, and its modes before the question that is being asked.
 static BEFORE: Mutex<Option<(File, Termios)>> = Mutex::new(None);
@@ -26,6 +33,9 @@ static HEARD: AtomicBool = AtomicBool::new(false);
 pub(super) fn keep() -> Result<(), Failure> {
     let terminal = File::options().read(true).write(true).open("/dev/tty");
     let terminal = terminal.map_err(Failure::of(NO_TERMINAL))?;
+    if is_of_another(&terminal) {
+        return Err(Failure::new(TERMINAL_OF_ANOTHER));
+    }
     let modes = tcgetattr(&terminal)?;
     *before() = Some((terminal, modes));
     hear_signals()?;
@@ -34,7 +44,9 @@ pub(super) fn keep() -> Result<(), Failure> {
 
 /// Sets the modes as they were before a question that is being asked, if there is one.
 pub(crate) fn restore() {
-    if let Some((terminal, modes)) = before().take() {
+    if let Some((terminal, modes)) = before().take()
+        && !is_of_another(&terminal)
+    {
         // A terminal that is gone has none.
         let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
     }
@@ -54,6 +66,12 @@ pub(crate) fn is_ignored(signal: SignalKind) -> bool {
     // A bit for each signal, the first of which is 1.
     let number = signal.as_raw_value();
     ignored.is_some_and(|bits| (1..=64).contains(&number) && (bits >> (number - 1)) & 1 == 1)
+}
+
+/// Whether this runs in the background, where whoever changes the modes of the terminal is stopped. A terminal that does
+/// not tell, as one of another PID namespace, is taken for that of this program.
+fn is_of_another(terminal: &File) -> bool {
+    tcgetpgrp(terminal).is_ok_and(|foreground| foreground != getpgrp())
 }
 
 fn before() -> MutexGuard<'static, Option<(File, Termios)>> {

@@ -36,6 +36,11 @@ struct Terminal {
 
 impl Terminal {
     fn start(folder: &Folder, words: &str) -> Self {
+        Self::of(folder, [AJWT].into_iter().chain(words.split(' ')))
+    }
+
+    /// Of another program, which is given with its arguments.
+    fn of<'a>(folder: &Folder, program: impl IntoIterator<Item = &'a str>) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&ours).expect("granted");
         unlockpt(&ours).expect("unlocked");
@@ -44,8 +49,8 @@ impl Terminal {
         let theirs = || OpenOptions::new().read(true).write(true).open(name).expect("it opens");
         // In a session of its own, whose terminal it is, and where signals count that are ignored here.
         let mut command = folder.command("setsid");
-        command.args(["--ctty", "env", "--default-signal=HUP,INT,TERM", AJWT]);
-        command.args(words.split(' ')).env("TERM", TERM);
+        command.args(["--ctty", "env", "--default-signal=HUP,INT,TERM"]);
+        command.args(program).env("TERM", TERM);
         let program = command.stdin(theirs()).stdout(theirs()).stderr(theirs()).spawn().expect("it runs");
         drop(command);
         let held = Some(theirs());
@@ -241,6 +246,23 @@ fn without_a_terminal_it_says_what_to_give_instead() {
         assert!(told.starts_with("ajwt: the key is encrypted, and there is no terminal"), "{told}");
         assert!(told.contains("give --passphrase-file"), "{told}");
         assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+/// Whoever changes the modes of the terminal from there is stopped, and so is not ended by SIGTERM.
+#[test]
+fn in_the_background_it_says_what_to_give_instead() {
+    let folder = Folder::new();
+    folder.write_secret("passphrase", PASSPHRASE);
+    folder.good("keygen -o new.key --passphrase-file passphrase");
+    for words in ["key show new.key", "token --username billing --key new.key", "keygen -o other.key"] {
+        // In a group of its own, as timeout makes it, which kills what is stopped there. The shell stays in front.
+        let script = format!("timeout -k 5 30 \"$0\" {words}; exit $?");
+        let (status, shown) = Terminal::of(&folder, ["sh", "-c", &script, AJWT]).end();
+        assert_eq!(status.code(), Some(1), "{words}: {shown:?}");
+        let told = "ajwt: the terminal belongs to another program, so that no passphrase can be asked for: give \
+                    --passphrase-file\r\n";
+        assert_eq!(shown, told, "{words}");
     }
 }
 
