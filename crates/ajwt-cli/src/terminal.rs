@@ -28,7 +28,8 @@ pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     #[cfg(unix)]
     modes::keep()?;
     let answered = rpassword::prompt_password(prompt);
-    restore();
+    #[cfg(unix)]
+    modes::put_back();
     match answered {
         Ok(answer) => Ok(Zeroizing::new(answer.into_bytes())),
         // Ctrl-C. It was read as a character, and the signal that it stands for was sent after it.

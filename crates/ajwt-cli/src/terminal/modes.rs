@@ -8,6 +8,8 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -22,6 +24,9 @@ use crate::failure::Failure;
 /// What to do in the background, where a question would stop the program, and no signal but SIGKILL end it.
 const TERMINAL_OF_ANOTHER: &str = "the terminal belongs to another program, so that no passphrase can be asked for: \
     give --passphrase-file";
+
+/// How long a question may take to change the modes once it is shown.
+const CHANGE: Duration = Duration::from_millis(20);
 
 /// The terminal, and its modes before the question that is being asked.
 static BEFORE: Mutex<Option<(File, Termios)>> = Mutex::new(None);
@@ -42,13 +47,20 @@ pub(super) fn keep() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sets the modes as they were before a question that is being asked, if there is one.
+/// Sets the modes as they were before the question that was asked.
+pub(super) fn put_back() {
+    if let Some((terminal, modes)) = before().take() {
+        set(&terminal, &modes);
+    }
+}
+
+/// Sets the modes as they were before a question that is being asked, if there is one, where the program ends. Twice,
+/// for the question may be about to change them.
 pub(crate) fn restore() {
-    if let Some((terminal, modes)) = before().take()
-        && !is_of_another(&terminal)
-    {
-        // A terminal that is gone has none.
-        let _ = tcsetattr(&terminal, OptionalActions::Now, &modes);
+    if let Some((terminal, modes)) = &*before() {
+        set(terminal, modes);
+        thread::sleep(CHANGE);
+        set(terminal, modes);
     }
 }
 
@@ -66,6 +78,13 @@ pub(crate) fn is_ignored(signal: SignalKind) -> bool {
     // A bit for each signal, the first of which is 1.
     let number = signal.as_raw_value();
     ignored.is_some_and(|bits| (1..=64).contains(&number) && (bits >> (number - 1)) & 1 == 1)
+}
+
+fn set(terminal: &File, modes: &Termios) {
+    if !is_of_another(terminal) {
+        // A terminal that is gone has none.
+        let _ = tcsetattr(terminal, OptionalActions::Now, modes);
+    }
 }
 
 /// Whether this runs in the background, where whoever changes the modes of the terminal is stopped. A terminal that does
