@@ -34,10 +34,10 @@ pub(crate) struct Explain {
     #[arg(long, env = "AJWT_AUDIENCE", value_name = "NAME", value_delimiter = ',')]
     audience: Vec<String>,
     /// The server also accepts tokens that name no audience, as by its --allow-missing-audience
-    #[arg(long)]
+    #[arg(long, env = "AJWT_ALLOW_MISSING_AUDIENCE")]
     allow_missing_audience: bool,
     /// The server's tolerance in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    #[arg(long, env = "AJWT_TOLERANCE", value_name = "SECONDS", default_value_t = 20)]
     tolerance: u64,
     /// The server's authentication scheme
     #[arg(long, env = "AJWT_SCHEME", default_value = "JWT")]

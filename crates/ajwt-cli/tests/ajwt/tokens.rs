@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     expected::expect,
-    support::{Folder, project_file},
+    support::{Folder, Gateway, authorization_ahead, project_file},
     walkthrough::{Shell, blocks},
 };
 
@@ -117,6 +117,33 @@ fn no_audience_is_told_from_another_one() {
         (" --audience others", "the token is for another audience"),
     ] {
         assert_eq!(explained(of_token, "invoices,orders"), format!("refused: wrong_audience ({why})"));
+    }
+}
+
+/// Whoever asks why the gateway refuses has its variables set.
+#[tokio::test]
+async fn the_variables_of_a_gateway_make_its_verdict() {
+    let folder = Folder::new();
+    folder.good("keygen -o billing.key");
+    folder.write("billing.keys", folder.good("key show billing.key --format openssh"));
+    // Without an audience, and dated a quarter of an hour ahead.
+    for (allow_missing, tolerance, accepted) in
+        [("true", "3600", true), ("false", "3600", false), ("true", "20", false)]
+    {
+        let with_variables = |words: &[&str]| {
+            let mut command = folder.command(crate::support::AJWT);
+            command.args(words).env("AJWT_AUDIENCE", "orders");
+            command.env("AJWT_ALLOW_MISSING_AUDIENCE", allow_missing).env("AJWT_TOLERANCE", tolerance);
+            command
+        };
+        let given = format!("{allow_missing}, {tolerance}");
+        let words = ["gateway", "--listen", "127.0.0.1:0", "--keys", ".", "--nonce", "memory"];
+        let gateway = Gateway::of(&mut with_variables(&words), &folder);
+        let token = authorization_ahead(&folder, 900);
+        assert_eq!(gateway.status(&token).await == StatusCode::OK, accepted, "{given}: {}", gateway.log());
+        let explained = with_variables(&["explain", &token]).output().expect("it runs");
+        let code = if accepted { 0 } else { 3 };
+        assert_eq!(explained.status.code(), Some(code), "{given}: {explained:?}");
     }
 }
 
