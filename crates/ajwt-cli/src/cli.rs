@@ -146,6 +146,7 @@ mod tests {
     use crate::{
         database::{AdminOptions, DatabaseOptions},
         nonce::{NonceOptions, Store},
+        private_key::{Access, SigningKey},
     };
 
     /// Of a type with `Debug` it is not known which of the two is meant, and nothing of this compiles.
@@ -159,6 +160,11 @@ mod tests {
 
     #[test]
     fn what_may_hold_a_password_or_a_token_prints_nothing() {
+        <Access as Unprinted<_>>::check();
+        <SigningKey as Unprinted<_>>::check();
+        <Keygen as Unprinted<_>>::check();
+        <Key as Unprinted<_>>::check();
+        <Token as Unprinted<_>>::check();
         <DatabaseOptions as Unprinted<_>>::check();
         <AdminOptions as Unprinted<_>>::check();
         <NonceOptions as Unprinted<_>>::check();

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::{failure::Failure, output, private_key::Access};
 
 /// Makes a new key.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Keygen {
     /// The type of key
     #[arg(long = "type", value_enum, default_value = "ed25519")]

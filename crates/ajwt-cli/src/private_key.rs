@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use ajwt_client::{KeyFile, KeyFileError};
@@ -16,7 +17,7 @@ use crate::{failure::Failure, input, terminal};
 const MAX_PASSPHRASE_LEN: usize = 4096;
 
 /// The private key that a command signs with.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct SigningKey {
     /// The file of the private key: PKCS#8, PKCS#1 or OpenSSH, encrypted or not
     #[arg(long, env = "AJWT_KEY", value_name = "FILE")]
@@ -25,13 +26,17 @@ pub(crate) struct SigningKey {
     access: Access,
 }
 
-/// What reading a private key, or making one, may need. Never the passphrase itself: other accounts see arguments of
-/// programs.
-#[derive(Args, Clone, Debug)]
+/// What reading a private key, or making one, may need. The passphrase itself is no argument: other accounts see those
+/// of programs.
+#[derive(Args, Clone)]
 pub(crate) struct Access {
     /// A file whose first line is the passphrase; without it the terminal is asked
     #[arg(long, env = "AJWT_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    // That of the file, once it was read: several keys may need it, and standard input or a pipe can be read once. Not
+    // shared with clones: it is wiped with whichever has read it.
+    #[arg(skip)]
+    passphrase: OnceLock<Zeroizing<Vec<u8>>>,
     /// Reads files of keys and passphrases that others may read, as mounted Kubernetes secrets are
     #[arg(long, env = "AJWT_ALLOW_OPEN_PERMISSIONS")]
     allow_open_permissions: bool,
@@ -82,6 +87,9 @@ impl Access {
     /// The passphrase of the file, if one was given.
     fn passphrase(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
         let Some(path) = &self.passphrase_file else { return Ok(None) };
+        if let Some(passphrase) = self.passphrase.get() {
+            return Ok(Some(passphrase.clone()));
+        }
         if let Some(mode) = input::mode(path)
             && mode & 0o077 != 0
             && !self.allow_open_permissions
@@ -101,7 +109,8 @@ impl Access {
                 path.display()
             )));
         }
-        Ok(Some(Zeroizing::new(passphrase.to_vec())))
+        let passphrase = Zeroizing::new(passphrase.to_vec());
+        Ok(Some(self.passphrase.get_or_init(|| passphrase).clone()))
     }
 
     /// The passphrase of a new key: of the file, else what the terminal answers twice. `None`: it is

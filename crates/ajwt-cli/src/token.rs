@@ -5,7 +5,7 @@ use clap::Args;
 use crate::{failure::Failure, output, private_key::SigningKey};
 
 /// Makes a token, which works once, within seconds.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Token {
     #[command(flatten)]
     signer: Signer,
@@ -15,7 +15,7 @@ pub(crate) struct Token {
 }
 
 /// Who signs, with what, for whom.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Signer {
     /// The user that the server knows the key of
     #[arg(long, env = "AJWT_USERNAME", value_name = "NAME")]

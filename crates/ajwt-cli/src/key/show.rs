@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use crate::{failure::Failure, input, output, private_key::Access};
 
 /// Shows the public half of a key of any format
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(super) struct Show {
     /// The key: PEM, OpenSSH, a JWK or a JWK Set, public or private; - is standard input
     file: PathBuf,

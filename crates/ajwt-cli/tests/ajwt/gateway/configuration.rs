@@ -1,6 +1,6 @@
 //! What the gateway is told to do, in which way, and what it says of a configuration that is wrong.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use ajwt_server::{Clock as _, SystemClock};
 
@@ -186,6 +186,24 @@ fn a_configuration_that_is_wrong_is_told() {
         let found = folder.bad(&format!("gateway {words}"));
         assert!(found.starts_with(told), "{words}: {found}");
     }
+}
+
+/// It can be read once, and both keys need it.
+#[tokio::test]
+async fn several_keys_have_their_passphrase_from_standard_input() {
+    let folder = service();
+    folder.write_secret("passphrase", "correct horse");
+    for name in ["one.key", "two.key"] {
+        folder.good(&format!("keygen -o {name} --passphrase-file passphrase"));
+    }
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["gateway", "--listen", "127.0.0.1:0", "--publish-key", "one.key,two.key"]);
+    command.args(["--passphrase-file", "-"]).args(SQL.split(' '));
+    command.stdin(File::open(folder.path("passphrase")).expect("opened"));
+    let gateway = Gateway::of(&mut command, &folder);
+    folder.write("jwks", gateway.text("/.well-known/jwks.json").await);
+    let keys = [folder.read("one.key.pub"), folder.read("two.key.pub")].concat();
+    assert_eq!(folder.good("key show jwks"), keys);
 }
 
 /// As `${NAME:-}` makes it in a compose file: what was to have an audience must not start without.
