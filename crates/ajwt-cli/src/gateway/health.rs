@@ -46,6 +46,7 @@ pub(super) enum State {
     Ready,
     NoUserStore,
     NoNonceStore,
+    NonceStoreFull,
     /// It knows too little of what was used before, which passes.
     NonceStoreStarting,
 }
@@ -95,6 +96,7 @@ impl Health {
         let Ok(nonce) = self.nonce() else { return State::NoNonceStore };
         match tokio::time::timeout(TIMEOUT, self.nonces.consume(&nonce)).await {
             Ok(Ok(NonceOutcome::Fresh)) => State::Ready,
+            Ok(Err(NonceError::Full { .. })) => State::NonceStoreFull,
             Ok(Err(NonceError::MayHaveBeenUsed { .. })) => State::NonceStoreStarting,
             // A nonce that was just made is no replay.
             Ok(Ok(NonceOutcome::Replayed) | Err(_)) | Err(_) => State::NoNonceStore,
@@ -125,6 +127,7 @@ impl State {
             Self::Ready => "ready\n",
             Self::NoUserStore => "not ready: the user store does not answer\n",
             Self::NoNonceStore => "not ready: the nonce store does not answer\n",
+            Self::NonceStoreFull => "not ready: the nonce store is full\n",
             Self::NonceStoreStarting => "not ready: the nonce store was just started; this passes\n",
         }
     }

@@ -15,6 +15,9 @@ async fn memory_has_room_for_as_many_nonces_as_is_said() {
     for status in [200, 200, 503, 503] {
         assert_eq!(gateway.status(&folder.authorization()).await, status);
     }
+    // It answers all the same.
+    assert_eq!(gateway.text("/readyz").await, "not ready: the nonce store is full\n");
+    assert!(gateway.text("/metrics").await.contains("ajwt_nonce_store_up 1\n"));
 }
 
 #[tokio::test]
