@@ -10,7 +10,7 @@ use ajwt_sqlx::{
 };
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use reqwest::Url;
-use sqlx::{mysql::MySqlSslMode, postgres::PgSslMode, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions as _, mysql::MySqlSslMode, postgres::PgSslMode, sqlite::SqliteConnectOptions};
 
 use crate::failure::Failure;
 
@@ -184,21 +184,33 @@ impl SchemaName {
 fn check_file(url: &str, may_create: bool) -> Result<(), Failure> {
     let options = SqliteConnectOptions::from_str(url)
         .map_err(|error| ConnectError::Url { expected: "sqlite://PATH", source: error.into() })?;
-    let path: &Path = options.get_filename();
-    let (name, parameters) = url.split_once('?').unwrap_or((url, ""));
-    // To sqlx what is in memory may have any name; a file without one is SQLite's own, and temporary.
-    let is_in_memory = name.ends_with(":memory:")
-        || path.as_os_str() == ":memory:"
-        || parameters.split('&').any(|parameter| parameter == "mode=memory");
-    if is_in_memory || path.as_os_str().is_empty() {
+    if is_in_memory(&options) {
         return Err(Failure::new(
             "the database URL names no file, and all would be gone when the command ends: give one, as in sqlite://ajwt.db",
         ));
     }
+    let path: &Path = options.get_filename();
     if may_create || path.exists() {
         return Ok(());
     }
     Err(Failure::new(format!("there is no database {}; ajwt migrate makes it", path.display())))
+}
+
+/// Whether what is opened is gone when it is closed.
+fn is_in_memory(options: &SqliteConnectOptions) -> bool {
+    let asks_for_it = |url: Url| url.query_pairs().any(|(name, value)| name == "mode" && value == "memory");
+    // sqlx tells by a URL alone what it makes of the one that was given. Of a plain name: not every one can stand there.
+    if asks_for_it(options.clone().filename("ajwt.db").to_url_lossy()) {
+        return true;
+    }
+    let name = options.get_filename().to_string_lossy();
+    // To SQLite a name may be a URL in turn; a file without a name is a temporary one of its own.
+    let path = match name.strip_prefix("file:") {
+        Some(_) if Url::parse(&name).is_ok_and(asks_for_it) => return true,
+        Some(rest) => rest.split('?').next().unwrap_or_default(),
+        None => &*name,
+    };
+    path.is_empty() || path == ":memory:"
 }
 
 /// Says that a connection to another host takes any certificate, or no TLS at all, where nobody has said that it may;
@@ -321,6 +333,35 @@ mod tests {
         }
         for host in ["db", "db.example", "localhost.example", "10.0.0.5", "0.0.0.0", "[2001:db8::1]", ""] {
             assert!(!is_this_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_memory_is_told_from_files() {
+        for (url, is_due) in [
+            ("sqlite::memory:", true),
+            ("sqlite://:memory:?cache=private", true),
+            ("sqlite:sqlite::memory:", true),
+            ("sqlite:%3Amemory%3A", true),
+            ("sqlite:", true),
+            ("sqlite://?mode=rw", true),
+            ("sqlite://ajwt.db?mode=memory", true),
+            ("sqlite://ajwt.db?mode=memory&mode=rwc", true),
+            ("sqlite://ajwt.db?%6Dode=mem%6Fry", true),
+            ("sqlite:file:", true),
+            ("sqlite:file::memory:", true),
+            ("sqlite:file::memory:%3Fcache=shared", true),
+            ("sqlite:file:ajwt.db%3Fmode=memory", true),
+            ("sqlite://ajwt.db", false),
+            ("sqlite://ajwt.db?mode=rwc", false),
+            ("sqlite:data:memory:", false),
+            ("sqlite:///srv/[data]/:memory:", false),
+            ("sqlite://mode=memory", false),
+            ("sqlite:%3Fmode=memory", false),
+            ("sqlite:file:ajwt.db%3Fmode=rw", false),
+        ] {
+            let options = SqliteConnectOptions::from_str(url).expect("a URL");
+            assert_eq!(is_in_memory(&options), is_due, "{url}");
         }
     }
 

@@ -249,6 +249,8 @@ fn a_database_without_a_file_is_refused() {
         "sqlite://:memory:?cache=shared",
         "sqlite:%3Amemory%3A",
         "sqlite://ajwt.db?mode=memory",
+        "sqlite://ajwt.db?mode=mem%6Fry",
+        "sqlite:file::memory:",
     ] {
         for words in ["migrate", "user list", "gateway --listen 192.0.2.1:1 --nonce sql"] {
             let told = folder.bad(&format!("{words} --database-url {url}"));
@@ -259,6 +261,9 @@ fn a_database_without_a_file_is_refused() {
         }
     }
     assert_eq!(folder.names(), [""; 0]);
+    folder.good("migrate --database-url sqlite://not:memory:");
+    folder.good("user list --database-url sqlite://not:memory:");
+    assert!(folder.names().contains(&"not:memory:".to_owned()), "{:?}", folder.names());
 }
 
 /// Django's tables, as far as they are read and written.
