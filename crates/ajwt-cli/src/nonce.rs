@@ -46,8 +46,8 @@ pub(crate) struct NonceOptions {
     /// by default
     #[arg(long, env = "AJWT_MEMORY_CAPACITY", value_name = "NUMBER")]
     memory_capacity: Option<NonZeroU64>,
-    /// With memory, after a start: answers with 503, for the tolerance and 5 s, what may have been used
-    /// before it. No token works twice then, even of callers whose clocks are ahead
+    /// With memory, after a start: answers with 503, for the tolerance and --server-skew (5 s by default),
+    /// what may have been used before it. No token works twice then, even of callers whose clocks are ahead
     #[arg(long, env = "AJWT_MEMORY_STRICT_START")]
     memory_strict_start: bool,
     /// What the keys in Redis begin with: each service and environment has its own. It is ajwt by default
