@@ -34,7 +34,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::{cli::Command, failure::Failure};
 
-/// The exit code of a program that SIGINT has ended, as a shell tells it.
+/// The exit code after Ctrl-C where it cannot end the program as a signal: what a shell has for that.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -42,7 +42,10 @@ fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
-        Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(Failure::Interrupted) => {
+            terminal::end_by_interrupt();
+            ExitCode::from(INTERRUPTED)
+        }
         Err(failure) => {
             output::note(&failure.to_string());
             ExitCode::FAILURE

@@ -8,7 +8,7 @@ use std::io;
 use zeroize::Zeroizing;
 
 #[cfg(unix)]
-pub(crate) use self::modes::{is_ignored, leave_signals, restore};
+pub(crate) use self::modes::{end_by_interrupt, is_ignored, leave_signals, restore};
 use crate::failure::Failure;
 
 /// What to do where there is none to ask on.
@@ -44,3 +44,7 @@ pub(crate) fn restore() {}
 
 #[cfg(not(unix))]
 pub(crate) fn leave_signals() {}
+
+/// No signal ends a program there.
+#[cfg(not(unix))]
+pub(crate) fn end_by_interrupt() {}

@@ -64,6 +64,11 @@ pub(crate) fn restore() {
     }
 }
 
+/// Ends the program as Ctrl-C does where no question is asked.
+pub(crate) fn end_by_interrupt() {
+    end_by(SignalKind::interrupt());
+}
+
 /// Leaves the signals that end the program to the caller, who is to [`restore`] then.
 pub(crate) fn leave_signals() {
     HEARD.store(true, Ordering::Relaxed);
@@ -115,8 +120,12 @@ fn hear_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// With the code that a shell has for a program that a signal has ended.
+/// As the signal would have, by which a shell knows that its loop or script is to end, too.
 fn end_by(signal: SignalKind) {
+    let number = signal.as_raw_value();
     restore();
-    std::process::exit(128 + signal.as_raw_value());
+    // It comes back only from a signal that it does not know.
+    let _ = signal_hook::low_level::emulate_default_handler(number);
+    // The code that a shell has for it.
+    std::process::exit(128 + number);
 }
