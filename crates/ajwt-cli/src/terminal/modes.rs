@@ -21,7 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::NO_TERMINAL;
 use crate::failure::Failure;
 
-/// What to do in the background, where a question would stop the program, and no signal but SIGKILL end it.
+/// What to do in the background where signals are heard: a question would stop the program before it hears any, and
+/// none but SIGKILL end it.
 const TERMINAL_OF_ANOTHER: &str = "the terminal belongs to another program, so that no passphrase can be asked for: \
     give --passphrase-file";
 
@@ -38,10 +39,14 @@ static HEARD: AtomicBool = AtomicBool::new(false);
 pub(super) fn keep() -> Result<(), Failure> {
     let terminal = File::options().read(true).write(true).open("/dev/tty");
     let terminal = terminal.map_err(Failure::of(NO_TERMINAL))?;
-    if is_of_another(&terminal) {
+    let modes = tcgetattr(&terminal)?;
+    if !HEARD.load(Ordering::Relaxed) {
+        // In the background this stops the program, as the question would: now, while a signal still ends one that is
+        // stopped. Some bring it to the front upon that (sudo, in a pipeline).
+        tcsetattr(&terminal, OptionalActions::Now, &modes)?;
+    } else if is_of_another(&terminal) {
         return Err(Failure::new(TERMINAL_OF_ANOTHER));
     }
-    let modes = tcgetattr(&terminal)?;
     *before() = Some((terminal, modes));
     hear_signals()?;
     Ok(())

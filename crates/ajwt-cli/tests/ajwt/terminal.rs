@@ -251,21 +251,27 @@ fn without_a_terminal_it_says_what_to_give_instead() {
     }
 }
 
-/// Whoever changes the modes of the terminal from there is stopped, and so is not ended by SIGTERM.
+/// Whoever changes the modes of the terminal from there is stopped.
 #[test]
-fn in_the_background_it_says_what_to_give_instead() {
+fn a_question_in_the_background_can_be_ended() {
     let folder = Folder::new();
     folder.write_secret("passphrase", PASSPHRASE);
     folder.good("keygen -o new.key --passphrase-file passphrase");
-    for words in ["key show new.key", "token --username billing --key new.key", "keygen -o other.key"] {
-        // In a group of its own, as timeout makes it, which kills what is stopped there. The shell stays in front.
-        let script = format!("timeout -k 5 30 \"$0\" {words}; exit $?");
+    // In a group of its own, as timeout makes it. The shell stays in front.
+    let end = |seconds: u8, words: &str| {
+        let script = format!("timeout -k 20 {seconds} \"$0\" {words}; exit $?");
         let (status, shown) = Terminal::of(&folder, ["sh", "-c", &script, AJWT]).end();
-        assert_eq!(status.code(), Some(1), "{words}: {shown:?}");
-        let told = "ajwt: the terminal belongs to another program, so that no passphrase can be asked for: give \
-                    --passphrase-file\r\n";
-        assert_eq!(shown, told, "{words}");
+        (status.code(), shown)
+    };
+    for words in ["key show new.key", "token --username billing --key new.key", "keygen -o other.key"] {
+        // That of timeout where SIGTERM was enough.
+        assert_eq!(end(1, words), (Some(124), String::new()), "{words}");
     }
+    // It hears signals, and would be stopped before it does.
+    let gateway = "gateway --listen 127.0.0.1:0 --keys . --nonce memory --publish-key new.key";
+    let told = "ajwt: the terminal belongs to another program, so that no passphrase can be asked for: give \
+                --passphrase-file\r\n";
+    assert_eq!(end(60, gateway), (Some(1), told.to_owned()));
 }
 
 #[test]
