@@ -34,10 +34,9 @@ const REPLACED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// A connection that goes back to the pool only when its statement came to an end.
 ///
-/// The engine gives up on a store that does not answer, and drops the statement under way. sqlx
-/// would then wait for the connection to answer before another takes its place; here it is closed,
-/// so that a server that hung leaves no pool of hanging connections behind. Nor one that is within a
-/// transaction that nobody ends: sqlx gives a connection back that is dropped while it waits for the
+/// One that is dropped before is closed. sqlx would wait for it to answer before another takes its place,
+/// and a server that hung would leave a pool of hanging connections behind; for how long an answer is worth waiting
+/// for is [`Unanswered`]'s to say. Nor does one go back that is within a transaction that nobody ends: sqlx gives a connection back that is dropped while it waits for the
 /// answer to BEGIN, and does not roll back.
 pub(crate) struct Lease<DB: Database>(Option<PoolConnection<DB>>);
 
