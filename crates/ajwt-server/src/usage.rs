@@ -123,12 +123,17 @@ impl Batch {
             let rest = unwritten.uses.len().saturating_sub(WRITTEN_AT_ONCE);
             let (_, some) = unwritten.uses.split_at(rest);
             let writing = tokio::time::timeout(WRITE_TIMEOUT, self.store.write(some)).await;
+            let is_over = writing.is_err();
             if let Err(error) = writing.unwrap_or_else(|_| Err(RepositoryError::timeout("writing"))) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the last use of keys could not be written; it is tried again"
                 );
                 failed.uses.extend_from_slice(some);
+            }
+            if is_over {
+                // Each that is given up may leave a connection behind at the server.
+                return;
             }
             unwritten.uses.truncate(rest);
         }
@@ -232,6 +237,31 @@ mod tests {
         written.sort();
         written.dedup();
         assert_eq!(written, sources);
+    }
+
+    /// A store that does not answer.
+    #[derive(Debug, Default)]
+    struct Silent(AtomicUsize);
+
+    #[async_trait]
+    impl UsageStore for Silent {
+        async fn write(&self, _: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_asked_once_in_each_round() {
+        let store = Arc::new(Silent::default());
+        let usage = BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(3600));
+        let uses = (0..).map(KeySource::Key).take(WRITTEN_AT_ONCE * 2 + 1);
+        uses.for_each(|source| usage.record(source, Timestamp::from_millis(5)));
+        for round in 1..=3 {
+            usage.flush().await;
+            assert_eq!(store.0.load(Ordering::SeqCst), round);
+            assert_eq!(lock(&usage.batch.uses).len(), WRITTEN_AT_ONCE * 2 + 1, "none is lost");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,7 +31,7 @@ const KEPT_FOR_AT_MOST: Duration = Duration::from_secs(300);
 /// does not come, the connection is closed, so that a server that went away leaves no pool of connections that lead
 /// nowhere. But one that takes connections and commits nothing, since it waits for a standby or for a disk, does not
 /// notice that they were closed, and has each of them until it is out of connections for everybody. So as many are closed
-/// as the pool may have, until there is an answer. Others keep their places in the pool; of them one is closed at a time,
+/// as the pool may have, until there is an answer. Others keep their places in the pool. Of them one is closed at a time,
 /// more and more seldom, for the server may have gone away since, and its place leads to the one that took over.
 #[derive(Debug, Default)]
 pub(crate) struct Unanswered {
@@ -108,11 +108,12 @@ impl Unanswered {
             );
         }
         tokio::select! {
+            biased;
             result = statement.as_mut() => Some(result),
-            // The server answers others. If it does not answer this one now, it never will.
+            // The server answers others. If it does not answer this one now, it hardly will.
             () = answered => timeout(CLOSED_AFTER, statement).await.ok(),
-            () = self.turn() => None,
             () = source.closing => None,
+            () = self.turn() => None,
         }
     }
 

@@ -165,10 +165,12 @@ impl NonceTable for Connections<MySql> {
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
-        let begin = async |connection: &mut MySqlConnection| {
+        let begin = async move |connection: &mut MySqlConnection| {
             sqlx::query(BEGIN_MEMORY).bind(since).execute(connection).await.map(drop)
         };
-        Lease::of(&self.pool).await?.run(begin).await
+        let begun = Lease::of(&self.pool).await?.run(begin);
+        // One that was there is told without a commit.
+        self.commits.run(pool::source(&self.pool), |()| false, begun).await
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {

@@ -620,7 +620,7 @@ pub(crate) async fn a_server_that_commits_nothing_keeps_few_connections<S: Serve
             "a request was not as it should be"
         );
     }
-    // The pool's ten, as many that were closed, and that of the test's own.
+    // The pool's ten, as many that were closed, and some of those that had their turn.
     assert!((15..=24).contains(&most), "{most} connections");
     for sql in S::NO_STANDBY_IS_NEEDED {
         other.execute(sql).await;
