@@ -1,18 +1,10 @@
 //! Servers that stop, hang and run out of connections: the answer is 503 in time, never an accept, and service
 //! resumes by itself.
 
-use std::{
-    any::Any,
-    io::{Read as _, Write as _},
-    marker::PhantomData,
-    net::{Shutdown, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+#[path = "proxy.rs"]
+mod proxy;
+
+use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
 
 use ajwt_core::{PrivateKey, SignedToken};
 use ajwt_server::{
@@ -23,6 +15,7 @@ use ajwt_test_servers::sql::{Kind, Server};
 use sqlx::{Database, Executor, Pool};
 use tokio::task::JoinSet;
 
+pub(crate) use self::proxy::Proxy;
 use crate::store::{self, Store, add_guido, authenticate, name, sign};
 
 /// The engine waits 2 s; the rest is for a busy machine.
@@ -344,7 +337,7 @@ pub(crate) async fn connections_that_go_silent_on_their_way_back_are_replaced<S:
     let (service, proxy) = behind_proxy::<S>().await;
     proxy.silence_at_pings(true);
     service.at_once(40).await;
-    assert!(proxy.orders.silenced.load(Ordering::Relaxed) >= 5, "that many connections were asked");
+    assert!(proxy.silenced() >= 5, "that many connections were asked");
     proxy.silence_at_pings(false);
     service.resumes().await;
     for outcome in service.at_once(40).await {
@@ -365,7 +358,7 @@ pub(crate) async fn a_claim_whose_answer_is_lost_is_not_repeated<S: Served>() {
     let answer = nonces.consume(&used).await;
     assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
     assert_eq!(direct.consume(&used).await.expect("an answer"), NonceOutcome::Replayed);
-    assert_eq!(proxy.orders.passed_on.load(Ordering::SeqCst), 1, "over all connections");
+    assert_eq!(proxy.passed_on(), 1, "over all connections");
 }
 
 async fn behind_proxy<S: Served>() -> (Service<S>, Proxy) {
@@ -379,146 +372,6 @@ async fn behind_proxy<S: Served>() -> (Service<S>, Proxy) {
     let service = Service::<S> { server, _store: PhantomData, authenticator, key };
     assert!(service.at_once(40).await.iter().all(Result::is_ok));
     (service, proxy)
-}
-
-/// Passes bytes between clients and a server, until it is told otherwise.
-pub(crate) struct Proxy {
-    pub(crate) port: u16,
-    orders: Arc<Orders>,
-}
-
-/// What a proxy is told to do, and how often it did.
-#[derive(Default)]
-struct Orders {
-    /// Connections of an earlier generation are silent.
-    generation: AtomicUsize,
-    /// Whether a connection goes silent when its client asks whether it is well.
-    at_pings: AtomicBool,
-    /// How many did.
-    silenced: AtomicUsize,
-    /// What requests hold that are counted. The first of them is carried out, and its connection cut in place of
-    /// the answer.
-    watched: Mutex<Vec<Vec<u8>>>,
-    /// How many of them were passed on, over whichever connections.
-    passed_on: AtomicUsize,
-}
-
-/// What becomes of bytes.
-enum Fate {
-    PassedOn,
-    Swallowed,
-    /// The connection ends.
-    Cut,
-}
-
-impl Proxy {
-    pub(crate) fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let port = listener.local_addr().expect("bound").port();
-        let orders = Arc::<Orders>::default();
-        let proxy = Self { port, orders: Arc::clone(&orders) };
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", to))) else {
-                    continue;
-                };
-                let back = (server.try_clone().expect("cloned"), client.try_clone().expect("cloned"));
-                let connection = Arc::new(Connection {
-                    born: orders.generation.load(Ordering::Relaxed),
-                    orders: Arc::clone(&orders),
-                    is_silent: AtomicBool::new(false),
-                    loses_answer: AtomicBool::new(false),
-                });
-                let answering = Arc::clone(&connection);
-                thread::spawn(move || pass(client, server, |bytes| connection.fate_of_request(bytes)));
-                thread::spawn(move || pass(back.0, back.1, |_| answering.fate_of_answer()));
-            }
-        });
-        proxy
-    }
-
-    pub(crate) fn silence(&self) {
-        self.orders.generation.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn silence_at_pings(&self, silence: bool) {
-        self.orders.at_pings.store(silence, Ordering::Relaxed);
-    }
-
-    /// Loses the answer to the first request that holds this key, as it is or in hexadecimal digits.
-    fn lose_answer_to(&self, key: &[u8; 32]) {
-        let digits = key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        *self.orders.watched.lock().expect("lock") = vec![key.to_vec(), digits.into_bytes()];
-    }
-}
-
-/// One that is passed through.
-struct Connection {
-    orders: Arc<Orders>,
-    /// The generation.
-    born: usize,
-    /// Its client has asked whether it is well, and is not answered.
-    is_silent: AtomicBool,
-    /// It ends in place of the answer that comes next.
-    loses_answer: AtomicBool,
-}
-
-impl Connection {
-    fn fate_of_request(&self, bytes: &[u8]) -> Fate {
-        let orders = &self.orders;
-        if is_ping(bytes)
-            && orders.at_pings.load(Ordering::Relaxed)
-            && !self.is_silent.swap(true, Ordering::Relaxed)
-        {
-            orders.silenced.fetch_add(1, Ordering::Relaxed);
-        }
-        if self.is_silent.load(Ordering::Relaxed) || self.is_of_earlier_generation() {
-            return Fate::Swallowed;
-        }
-        let is_watched = |watched: &Vec<u8>| bytes.windows(watched.len()).any(|window| window == watched);
-        // Requests are small, and alone on their way: they come in one piece.
-        if orders.watched.lock().expect("lock").iter().any(is_watched)
-            && orders.passed_on.fetch_add(1, Ordering::SeqCst) == 0
-        {
-            self.loses_answer.store(true, Ordering::SeqCst);
-        }
-        Fate::PassedOn
-    }
-
-    fn fate_of_answer(&self) -> Fate {
-        if self.loses_answer.load(Ordering::SeqCst) {
-            Fate::Cut
-        } else if self.is_of_earlier_generation() {
-            Fate::Swallowed
-        } else {
-            Fate::PassedOn
-        }
-    }
-
-    fn is_of_earlier_generation(&self) -> bool {
-        self.orders.generation.load(Ordering::Relaxed) != self.born
-    }
-}
-
-/// PostgreSQL's Sync alone, and MySQL's COM_PING.
-fn is_ping(bytes: &[u8]) -> bool {
-    [b"S\0\0\0\x04".as_slice(), b"\x01\0\0\0\x0e"].contains(&bytes)
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream, fate: impl Fn(&[u8]) -> Fate) {
-    let mut bytes = [0; 4096];
-    while let Ok(read @ 1..) = from.read(&mut bytes) {
-        let bytes = bytes.get(..read).unwrap_or_default();
-        let ends = match fate(bytes) {
-            Fate::PassedOn => to.write_all(bytes).is_err(),
-            Fate::Swallowed => false,
-            Fate::Cut => true,
-        };
-        if ends {
-            break;
-        }
-    }
-    let _ = to.shutdown(Shutdown::Both);
 }
 
 /// All connections of the server are taken by others.
