@@ -27,6 +27,7 @@ const NOT_IN_TRANSACTION: &str = "SET TRANSACTION READ WRITE";
 /// Without it nothing is committed, and a nonce would end with its connection.
 const AUTOCOMMIT: &str = "SELECT CAST(@@autocommit AS SIGNED)";
 const NO_AUTOCOMMIT: &str = "nonces need autocommit: SET autocommit = 1 in the connections of the pool";
+const GIVEN_UP: &str = "the nonce was given up before it was sent";
 const SINCE: &str = "SELECT expires_at FROM ajwt_nonce WHERE `key` = REPEAT(x'00', 32)";
 /// The clocks are a minute apart at most: see [`NonceTable::begin`].
 const BEGIN_MEMORY: &str = "
@@ -127,8 +128,14 @@ impl NonceBackend for MySqlNonceBackend {
 impl NonceTable for Connections<MySql> {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let key = *key;
+        let caller = Arc::new(());
+        let waits = Arc::downgrade(&caller);
         let add = async move |connection: &mut MySqlConnection| {
             connection.execute(NOT_IN_TRANSACTION).await?;
+            if waits.strong_count() == 0 {
+                // A nonce would be used up for a request that nobody waits for any more.
+                return Err(sqlx::Error::Configuration(GIVEN_UP.into()));
+            }
             let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
             let added = add.execute(&mut *connection).await?;
             if added.rows_affected() == 0 {
@@ -142,6 +149,7 @@ impl NonceTable for Connections<MySql> {
         let added = Lease::of(&self.pool).await?.run(add);
         let is_answer = |result: &MySqlQueryResult| result.rows_affected() > 0;
         let added = self.commits.run(pool::source(&self.pool), is_answer, added).await;
+        drop(caller);
         if is_broken(&added) {
             // Not tried again: it would meet its own row.
             drop_broken(&self.pool).await;

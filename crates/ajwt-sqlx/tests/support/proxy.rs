@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 /// Passes bytes between clients and a server, until it is told otherwise.
@@ -30,6 +31,10 @@ struct Orders {
     watched: Mutex<Vec<Vec<u8>>>,
     /// How many of them were passed on, over whichever connections.
     passed_on: AtomicUsize,
+    /// Requests that hold this wait.
+    held: Mutex<Option<&'static [u8]>>,
+    /// How many have waited.
+    were_held: AtomicUsize,
 }
 
 /// What becomes of bytes.
@@ -80,6 +85,18 @@ impl Proxy {
         *self.orders.watched.lock().expect("lock") = vec![key.to_vec(), digits.into_bytes()];
     }
 
+    /// Lets requests that hold this wait, until it is told otherwise.
+    #[allow(dead_code, reason = "for claims of several messages, as MySQL's")]
+    pub(crate) fn hold(&self, what: Option<&'static [u8]>) {
+        *self.orders.held.lock().expect("lock") = what;
+    }
+
+    /// How many requests have waited.
+    #[allow(dead_code, reason = "for claims of several messages, as MySQL's")]
+    pub(crate) fn were_held(&self) -> usize {
+        self.orders.were_held.load(Ordering::SeqCst)
+    }
+
     /// How many connections went silent when their clients asked whether they are well.
     pub(crate) fn silenced(&self) -> usize {
         self.orders.silenced.load(Ordering::Relaxed)
@@ -105,6 +122,16 @@ struct Connection {
 impl Connection {
     fn fate_of_request(&self, bytes: &[u8]) -> Fate {
         let orders = &self.orders;
+        let is_held = || {
+            let held = *orders.held.lock().expect("lock");
+            held.is_some_and(|held| bytes.windows(held.len()).any(|window| window == held))
+        };
+        if is_held() {
+            orders.were_held.fetch_add(1, Ordering::SeqCst);
+            while is_held() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
         if is_ping(bytes)
             && orders.at_pings.load(Ordering::Relaxed)
             && !self.is_silent.swap(true, Ordering::Relaxed)
