@@ -65,14 +65,14 @@ async fn accepted(caller: Authenticated) -> Response {
     let (Ok(username), Ok(key_id)) = (username, key_id) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    // It is right for one request.
-    let uncached = HeaderValue::from_static("no-store");
-    [(USERNAME, username), (KEY_ID, key_id), (CACHE_CONTROL, uncached)].into_response()
+    [(USERNAME, username), (KEY_ID, key_id)].into_response()
 }
 
 async fn measured(request: Request, next: Next) -> Response {
     let clock = SystemClock::new();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    // Each answer is right for one request, a refusal too.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let outcome = match response.status() {
         StatusCode::OK => "accepted",
         StatusCode::UNAUTHORIZED => "refused",

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     net::{TcpListener, TcpStream},
     process::Command,
     sync::{
@@ -11,14 +11,16 @@ use std::{
         mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use ajwt_test_servers::port::free_port;
 use reqwest::RequestBuilder;
 
 use super::proxy::{
-    Proxy, app, documented, gateway, lets_through_who_has_a_token, names_nobody_where_nobody_is_asked, send,
-    status_without_nonces,
+    Proxy, REQUESTS, app, asks_about_paths_that_lead_out, changes_no_protocol, changes_to_websockets_only,
+    documented, gateway, has_decided_once_each, head, lets_through_who_has_a_token,
+    names_nobody_where_nobody_is_asked, send, silent, status_without_nonces, until, while_it_is_silent,
 };
 use crate::support::{Folder, Gateway};
 
@@ -195,6 +197,75 @@ async fn a_gateway_that_is_down_is_no_access() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_says_nothing_is_no_access() {
+    let (folder, _gateway) = gateway();
+    let (_silent, address) = silent();
+    let nginx = nginx(&folder, &address, &app().await);
+    let (status, took) = while_it_is_silent(&nginx, &folder).await;
+    assert!(status == 500 && took < Duration::from_secs(20), "{status} {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_that_lead_out_of_a_public_one_are_asked_about() {
+    let Service { folder: _folder, gateway: _gateway, nginx } = service().await;
+    asks_about_paths_that_lead_out(&nginx);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_changes_its_protocol_to_a_websocket_at_most() {
+    let Service { folder, gateway, nginx } = service().await;
+    changes_no_protocol(&nginx, &folder);
+    drop(nginx);
+    let app = app().await;
+    let nginx = Proxy::start(&folder, |port| {
+        let headers = documented("nginx-websocket-location", []);
+        let server = documented(
+            "nginx",
+            [
+                ("listen 80;", format!("listen 127.0.0.1:{port};")),
+                ("server 127.0.0.1:8000;", format!("server {app};")),
+                ("server 127.0.0.1:4180;", format!("server {};", gateway.address())),
+                ("proxy_pass http://app;", format!("{headers}proxy_pass http://app;")),
+            ],
+        );
+        command(&folder, &format!("{}{server}", documented("nginx-websocket", [])))
+    });
+    changes_to_websockets_only(&nginx, &folder);
+    lets_through_who_has_a_token(&nginx, &folder).await;
+}
+
+/// A cache for all of the server, of whatever is answered, is none of the gateway's answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_cache_keeps_what_the_gateway_says() {
+    let (folder, gateway) = gateway();
+    let app = app().await;
+    let nginx = Proxy::start(&folder, |port| {
+        let server = documented(
+            "nginx",
+            [
+                ("listen 80;", format!("listen 127.0.0.1:{port};")),
+                ("server 127.0.0.1:8000;", format!("server {app};")),
+                ("server 127.0.0.1:4180;", format!("server {};", gateway.address())),
+            ],
+        );
+        let cache = folder.path("nginx/cache");
+        let cache = format!(
+            "proxy_cache_path {} keys_zone=all:1m;\nproxy_cache all;\nproxy_cache_valid any 1m;\n\
+             proxy_ignore_headers Cache-Control Expires;\n",
+            cache.display()
+        );
+        command(&folder, &format!("{cache}{server}"))
+    });
+    let ask = async |path: &str, authorization: &str| {
+        let answer = send(nginx.get(path, authorization)).await;
+        (answer.status().as_u16(), answer.text().await.expect("text").contains("billing"))
+    };
+    assert_eq!(ask("/a", &folder.authorization()).await, (200, true));
+    assert_eq!(ask("/b", "JWT nonsense").await, (401, false));
+    assert_eq!(ask("/c", &folder.authorization()).await, (200, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_down_is_no_access() {
     let Service { folder, gateway: _gateway, nginx } = service().await;
     assert_eq!(status_without_nonces(&nginx, &folder).await, 500);
@@ -215,9 +286,6 @@ async fn an_internal_redirect_asks_no_second_time() {
         "who is not accepted learns nothing"
     );
 }
-
-/// Requests of a test. Those that run into a server that fails are each second one.
-const REQUESTS: usize = 6;
 
 /// nginx would ask the other gateway, which knows the token by then. Either may be the first to be asked.
 #[tokio::test(flavor = "multi_thread")]
@@ -278,28 +346,4 @@ fn closing(does: impl Fn(&mut TcpStream) + Send + 'static) -> (String, Arc<Atomi
         }
     });
     (address, came)
-}
-
-/// A request or an answer up to its body, of which there is none.
-fn head(connection: &mut TcpStream) -> Vec<u8> {
-    until(connection, b"\r\n\r\n")
-}
-
-/// What comes up to these bytes, and they.
-fn until(connection: &mut TcpStream, end: &[u8]) -> Vec<u8> {
-    let (mut received, mut bytes) = (Vec::new(), [0; 1024]);
-    while !received.ends_with(end) {
-        match connection.read(&mut bytes) {
-            Ok(count @ 1..) => received.extend(&bytes[..count]),
-            _ => break,
-        }
-    }
-    received
-}
-
-async fn has_decided_once_each(gateway: &Gateway) {
-    let metrics = gateway.text("/metrics").await;
-    let due = format!("ajwt_authentications_total{{outcome=\"accepted\",reason=\"accepted\"}} {REQUESTS}");
-    assert!(metrics.lines().any(|line| line == due), "{metrics}");
-    assert!(!metrics.contains("reason=\"replayed\""), "{metrics}");
 }

@@ -2,14 +2,22 @@
 
 use std::{
     fs::File,
-    net::TcpStream,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ajwt_test_servers::port::free_port;
-use axum::{Router, extract::Request, routing::any};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderMap, StatusCode, header},
+    response::IntoResponse as _,
+    routing::any,
+};
 use reqwest::{Method, RequestBuilder, Response};
 
 use crate::{
@@ -70,6 +78,20 @@ impl Proxy {
     pub(super) fn get(&self, path: &str, authorization: &str) -> RequestBuilder {
         self.request(Method::GET, path, Some(authorization))
     }
+
+    /// The head of the answer to a GET whose target, and what follows it, is sent as it stands here.
+    fn head(&self, target: &str, headers: &str) -> String {
+        let address = self.url.strip_prefix("http://").expect("a URL");
+        let mut connection = TcpStream::connect(address).expect("connected");
+        connection.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: orders.example\r\n{headers}\r\n");
+        connection.write_all(request.as_bytes()).expect("sent");
+        let lines = BufReader::new(connection).lines().map_while(Result::ok);
+        let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        let head = head.join("\n").to_lowercase();
+        assert!(head.starts_with("http/1.1 "), "{target} {headers}: {head}");
+        head
+    }
 }
 
 impl Drop for Proxy {
@@ -105,6 +127,10 @@ pub(super) fn documented<const N: usize>(info: &str, here: [(&str, String); N]) 
 pub(super) async fn app() -> String {
     let echo = |request: Request| async move {
         let (parts, body) = request.into_parts();
+        if let Some(protocol) = protocol(&parts.headers) {
+            let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, &protocol)];
+            return (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+        }
         // A service that leaves it unread breaks the connection.
         let body = axum::body::to_bytes(body, 1024 * 1024).await.expect("a body");
         let headers = parts.headers;
@@ -121,11 +147,24 @@ pub(super) async fn app() -> String {
             values("x_ajwt_key_id").len(),
             values("authorization")
         )
+        .into_response()
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(any(echo))).await });
     address
+}
+
+/// The protocol that the service speaks from now on, if it is asked to: whatever the client likes.
+fn protocol(headers: &HeaderMap) -> Option<String> {
+    let all = |name| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.collect::<Vec<_>>().join(", ").to_lowercase()
+    };
+    let protocol = all(header::UPGRADE);
+    // Without a key it is not the beginning of a WebSocket (RFC 6455 section 4.2.1).
+    let is_begun = protocol != "websocket" || headers.contains_key("sec-websocket-key");
+    (all(header::CONNECTION).contains("upgrade") && !protocol.is_empty() && is_begun).then_some(protocol)
 }
 
 /// A header's name as lighttpd hands it on, which takes more characters for the same than CGI, WSGI and PHP do.
@@ -186,14 +225,111 @@ fn refused(used: &str) -> impl Iterator<Item = (Method, Option<&str>)> {
     methods.flat_map(move |method| credentials.map(|credentials| (method.clone(), credentials)))
 }
 
-/// Where nobody is asked there is no name, however the client spells those that it sends.
+/// Where nobody is asked there is no name, however the client spells those that it sends, and no token, which is
+/// still good there.
 pub(super) async fn names_nobody_where_nobody_is_asked(proxy: &Proxy) {
     for names in spellings().chunks(AT_ONCE) {
-        let public = send(spoofed(proxy.request(Method::GET, "/public/", None), names)).await;
+        let public = send(spoofed(proxy.get("/public/", "JWT token"), names)).await;
         assert_eq!(public.status(), 200, "{names:?}");
         let seen = public.text().await.expect("text");
-        assert!(seen.contains("user [] key 0 "), "{names:?}: {seen}");
+        assert!(seen.contains("user [] key 0 authorization []"), "{names:?}: {seen}");
     }
+}
+
+/// A path that leads out of where nobody is asked is asked about, if the proxy takes it at all.
+pub(super) fn asks_about_paths_that_lead_out(proxy: &Proxy) {
+    assert!(proxy.head("/public/x", "").starts_with("http/1.1 200 "));
+    for path in
+        ["/public/../orders", "/public/%2e%2e/orders", "/public/.%2E/orders?a=b", "/public/x/../../orders"]
+    {
+        for target in [path.to_owned(), format!("http://orders.example{path}")] {
+            let answer = proxy.head(&target, "");
+            assert!(["401", "400"].contains(&&answer[9..12]), "{target}: {answer}");
+        }
+    }
+}
+
+/// What a client may ask a connection to change to.
+const PROTOCOLS: [&str; 7] = [
+    "h2c",
+    "H2C",
+    "other",
+    "websocket, h2c",
+    "h2c\r\nUpgrade: websocket",
+    "websocket\r\nUpgrade: h2c",
+    "websocket",
+];
+
+/// In a connection that has changed to another protocol nobody asks any more.
+pub(super) fn changes_no_protocol(proxy: &Proxy, folder: &Folder) {
+    for (protocol, answer) in changes(proxy, folder) {
+        assert!(["200", "400", "403"].contains(&&answer[9..12]), "{protocol}: {answer}");
+    }
+}
+
+/// Of all protocols only the one that carries no further requests.
+pub(super) fn changes_to_websockets_only(proxy: &Proxy, folder: &Folder) {
+    for (protocol, answer) in changes(proxy, folder) {
+        let websocket = answer.starts_with("http/1.1 101 ") && answer.contains("upgrade: websocket");
+        assert!(websocket || protocol != "websocket", "{protocol}: {answer}");
+        assert!(websocket || ["200", "400", "403"].contains(&&answer[9..12]), "{protocol}: {answer}");
+        assert!(!answer.contains("h2c") && !answer.contains("other"), "{protocol}: {answer}");
+    }
+}
+
+/// What is answered to whoever asks for each, where the gateway is asked.
+fn changes(proxy: &Proxy, folder: &Folder) -> Vec<(&'static str, String)> {
+    let of = |protocol| {
+        let authorization = folder.authorization();
+        let headers = format!(
+            "Authorization: {authorization}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n\
+             HTTP2-Settings: AAMAAABk\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        );
+        (protocol, proxy.head("/", &headers))
+    };
+    PROTOCOLS.into_iter().map(of).collect()
+}
+
+/// What stands in the gateway's place, takes connections and says nothing, for as long as it is kept.
+pub(super) fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    (listener, address)
+}
+
+/// The status of the answer where the gateway says nothing, and how long it took.
+pub(super) async fn while_it_is_silent(proxy: &Proxy, folder: &Folder) -> (u16, Duration) {
+    let asked = Instant::now();
+    let answer = send(proxy.get("/", &folder.authorization()).timeout(Duration::from_secs(90))).await;
+    (answer.status().as_u16(), asked.elapsed())
+}
+
+/// In the place of a gateway: it answers the first request of each connection as that does, and loses the answer
+/// to the second.
+pub(super) fn losing_the_second(gateway: &str) -> String {
+    let (listener, address) = silent();
+    let gateway = gateway.to_owned();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let (mut connection, gateway) = (connection.expect("a connection"), gateway.clone());
+            thread::spawn(move || {
+                for is_answered in [true, false] {
+                    let question = head(&mut connection);
+                    if question.is_empty() {
+                        return;
+                    }
+                    let mut asked = TcpStream::connect(&gateway).expect("connected");
+                    asked.write_all(&question).expect("passed on");
+                    let answer = head(&mut asked);
+                    if is_answered {
+                        let _ = connection.write_all(&answer);
+                    }
+                }
+            });
+        }
+    });
+    address
 }
 
 /// What a header's name may have beside letters and digits (RFC 9110 section 5.6.2).
@@ -239,4 +375,31 @@ pub(super) async fn status_without_nonces(proxy: &Proxy, folder: &Folder) -> u16
     let seen = refused.text().await.expect("text");
     assert!(!seen.contains("user"), "{seen}");
     status
+}
+
+/// Requests of a test. Those that run into a server that fails are each second one.
+pub(super) const REQUESTS: usize = 6;
+
+/// A request or an answer up to its body, of which there is none.
+pub(super) fn head(connection: &mut TcpStream) -> Vec<u8> {
+    until(connection, b"\r\n\r\n")
+}
+
+/// What comes up to these bytes, and they.
+pub(super) fn until(connection: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let (mut received, mut bytes) = (Vec::new(), [0; 1024]);
+    while !received.ends_with(end) {
+        match connection.read(&mut bytes) {
+            Ok(count @ 1..) => received.extend(&bytes[..count]),
+            _ => break,
+        }
+    }
+    received
+}
+
+pub(super) async fn has_decided_once_each(gateway: &Gateway) {
+    let metrics = gateway.text("/metrics").await;
+    let due = format!("ajwt_authentications_total{{outcome=\"accepted\",reason=\"accepted\"}} {REQUESTS}");
+    assert!(metrics.lines().any(|line| line == due), "{metrics}");
+    assert!(!metrics.contains("reason=\"replayed\""), "{metrics}");
 }
