@@ -129,8 +129,11 @@ fn hear_signals() -> io::Result<()> {
 fn end_by(signal: SignalKind) {
     let number = signal.as_raw_value();
     restore();
-    // It comes back only from a signal that it does not know.
-    let _ = signal_hook::low_level::emulate_default_handler(number);
+    // The first process of a container cannot end itself by a signal.
+    if std::process::id() != 1 {
+        // It comes back only from a signal that it does not know, and aborts where the signal does not end the program.
+        let _ = signal_hook::low_level::emulate_default_handler(number);
+    }
     // The code that a shell has for it.
     std::process::exit(128 + number);
 }

@@ -118,10 +118,17 @@ impl Terminal {
             }
             None => self.enter("\u{3}"),
         }
+        self.end_with_modes()
+    }
+
+    /// Waits for the end, and expects the modes of a new terminal; the exit code, or the number of the signal that has
+    /// ended it.
+    #[track_caller]
+    fn end_with_modes(&mut self) -> (Option<i32>, Option<i32>) {
         let status = self.program.wait().expect("its end");
         let modes = self.modes();
         let due = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
-        assert!(modes.contains(due), "{signal:?}: {modes:?}: {:?}", self.screen());
+        assert!(modes.contains(due), "{modes:?}: {:?}", self.screen());
         (status.code(), status.signal())
     }
 
@@ -204,6 +211,43 @@ fn a_signal_at_a_question_leaves_the_terminal_as_it_was() {
         terminal.wait_for("passphrase of new.key: ");
         assert_eq!(terminal.interrupt(signal), (None, Some(number)), "{signal:?}");
     }
+}
+
+/// No signal that it sends itself ends the first process of a container. A shell has these codes for the signals.
+#[test]
+#[allow(clippy::print_stderr, reason = "the one line that says a test did not run")]
+fn a_signal_at_a_question_ends_the_first_process_of_a_container() {
+    // From within, as a signal from outside would reach the program that waits for the container. Of what `sh` starts
+    // before it becomes the program, nothing outlives the container.
+    const SIGNAL_WHEN_ASKED: &str = r#"(until [ -e asked ]; do sleep 0.1; done; kill -TERM 1) &
+        exec "$0" token --username billing --key new.key"#;
+
+    let first = ["unshare", "--pid", "--kill-child", "--mount-proc"];
+    let first_as_user = [&first[..], &["--map-root-user"]].concat();
+    let may_run = |unshare: &[&str]| {
+        let output = Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
+        output.expect("unshare, of util-linux").status.success()
+    };
+    let ways = [first.as_slice(), first_as_user.as_slice()];
+    let Some(unshare) = ways.into_iter().find(|unshare| may_run(unshare)) else {
+        eprintln!(
+            "a_signal_at_a_question_ends_the_first_process_of_a_container: did not run, unshare is refused"
+        );
+        return;
+    };
+    let folder = Folder::new();
+    folder.write_secret("passphrase", PASSPHRASE);
+    folder.good("keygen -o new.key --passphrase-file passphrase");
+    let start = |program: &[&str]| {
+        let mut terminal = Terminal::of(&folder, unshare.iter().chain(program).copied());
+        terminal.wait_for("passphrase of new.key: ");
+        terminal
+    };
+    let mut terminal = start(&[AJWT, "token", "--username", "billing", "--key", "new.key"]);
+    assert_eq!(terminal.interrupt(None), (Some(130), None));
+    let mut terminal = start(&["sh", "-c", SIGNAL_WHEN_ASKED, AJWT]);
+    folder.write("asked", "");
+    assert_eq!(terminal.end_with_modes(), (Some(143), None));
 }
 
 /// It is stopped as at any other time.
