@@ -14,7 +14,7 @@ use std::{
 
 use rustix::{
     process::getpgrp,
-    termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr},
+    termios::{OptionalActions, Termios, tcdrain, tcgetattr, tcgetpgrp, tcsetattr},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,10 +39,15 @@ static HEARD: AtomicBool = AtomicBool::new(false);
 pub(super) fn keep() -> Result<(), Failure> {
     let terminal = File::options().read(true).write(true).open("/dev/tty");
     let terminal = terminal.map_err(Failure::of(NO_TERMINAL))?;
-    let modes = tcgetattr(&terminal)?;
-    if !HEARD.load(Ordering::Relaxed) {
+    let is_heard = HEARD.load(Ordering::Relaxed);
+    if !is_heard {
         // In the background this stops the program, as the question would: now, while a signal still ends one that is
-        // stopped. Some bring it to the front upon that (sudo, in a pipeline).
+        // stopped. Some bring it to the front upon that (sudo, in a pipeline). Until then the modes may be those in
+        // which a shell reads its own lines. A terminal that cannot do this stops the program below.
+        let _ = tcdrain(&terminal);
+    }
+    let modes = tcgetattr(&terminal)?;
+    if !is_heard {
         tcsetattr(&terminal, OptionalActions::Now, &modes)?;
     } else if is_of_another(&terminal) {
         return Err(Failure::new(TERMINAL_OF_ANOTHER));

@@ -318,6 +318,24 @@ fn a_question_in_the_background_can_be_ended() {
     assert_eq!(end(60, gateway), (Some(1), told.to_owned()));
 }
 
+/// Those of the terminal while it was in the background are those in which a shell reads its own lines.
+#[test]
+fn a_question_that_comes_to_the_front_leaves_the_modes_that_it_finds_there() {
+    // With jobs, as a shell that is typed in has them: each in a group of its own.
+    const BACK_AND_FRONT: &str = r#"stty -icanon -echo
+        "$0" token --username billing --key new.key &
+        timeout 60 sh -c 'until grep -q "^State:.T" "/proc/$0/status"; do sleep 0.1; done' $!
+        stty icanon echo
+        fg"#;
+
+    let folder = Folder::new();
+    folder.write_secret("passphrase", PASSPHRASE);
+    folder.good("keygen -o new.key --passphrase-file passphrase");
+    let mut terminal = Terminal::of(&folder, ["sh", "-mc", BACK_AND_FRONT, AJWT]);
+    terminal.answer("passphrase of new.key: ", PASSPHRASE);
+    assert_eq!(terminal.end_with_modes(), (Some(0), None), "{:?}", terminal.screen());
+}
+
 #[test]
 fn making_a_large_key_shows_that_it_goes_on() {
     let folder = Folder::new();
