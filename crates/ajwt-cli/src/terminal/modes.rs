@@ -13,6 +13,7 @@ use std::{
 };
 
 use rustix::{
+    io::Errno,
     process::getpgrp,
     termios::{OptionalActions, Termios, tcdrain, tcgetattr, tcgetpgrp, tcsetattr},
 };
@@ -22,7 +23,7 @@ use super::NO_TERMINAL;
 use crate::failure::Failure;
 
 /// What to do in the background where signals are heard: a question would stop the program before it hears any, and
-/// none but SIGKILL end it.
+/// none but SIGKILL end it. And where nobody is left who could bring it to the front.
 const TERMINAL_OF_ANOTHER: &str = "the terminal belongs to another program, so that no passphrase can be asked for: \
     give --passphrase-file";
 
@@ -48,7 +49,7 @@ pub(super) fn keep() -> Result<(), Failure> {
     }
     let modes = tcgetattr(&terminal)?;
     if !is_heard {
-        tcsetattr(&terminal, OptionalActions::Now, &modes)?;
+        tcsetattr(&terminal, OptionalActions::Now, &modes).map_err(not_set)?;
     } else if is_of_another(&terminal) {
         return Err(Failure::new(TERMINAL_OF_ANOTHER));
     }
@@ -99,6 +100,15 @@ fn set(terminal: &File, modes: &Termios) {
     if !is_of_another(terminal) {
         // A terminal that is gone has none.
         let _ = tcsetattr(terminal, OptionalActions::Now, modes);
+    }
+}
+
+/// Why modes cannot be set, even those that the terminal has.
+fn not_set(error: Errno) -> Failure {
+    match error {
+        // In the background, in a group that no shell looks after any more: none of its programs is stopped.
+        Errno::IO => Failure::new(TERMINAL_OF_ANOTHER),
+        error => error.into(),
     }
 }
 

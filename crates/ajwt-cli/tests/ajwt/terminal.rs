@@ -19,6 +19,10 @@ use crate::support::{AJWT, Folder};
 
 const PASSPHRASE: &str = "correct horse";
 
+/// What is told where nobody can be asked.
+const TERMINAL_OF_ANOTHER: &str = "ajwt: the terminal belongs to another program, so that no passphrase can be asked \
+    for: give --passphrase-file\r\n";
+
 /// A kind of terminal on which lines can be cleared: on others no progress is shown.
 const TERM: &str = "xterm";
 
@@ -313,9 +317,28 @@ fn a_question_in_the_background_can_be_ended() {
     }
     // It hears signals, and would be stopped before it does.
     let gateway = "gateway --listen 127.0.0.1:0 --keys . --nonce memory --publish-key new.key";
-    let told = "ajwt: the terminal belongs to another program, so that no passphrase can be asked for: give \
-                --passphrase-file\r\n";
-    assert_eq!(end(60, gateway), (Some(1), told.to_owned()));
+    assert_eq!(end(60, gateway), (Some(1), TERMINAL_OF_ANOTHER.to_owned()));
+}
+
+/// The system stops nothing there, for it could not be brought to the front again.
+#[test]
+fn a_question_in_a_group_that_nobody_looks_after_says_what_to_give_instead() {
+    // In a group of its own, as timeout makes it, whose parent has ended when it goes on.
+    const ORPHANED: &str = r#"
+        (timeout 60 sh -c '
+            until [ -e orphaned ]; do sleep 0.1; done
+            "$0" token --username billing --key new.key
+            echo $? >ended
+            mv ended code' "$0" &)
+        : >orphaned
+        timeout 60 sh -c 'until [ -e code ]; do sleep 0.1; done'
+        exit "$(cat code)""#;
+
+    let folder = Folder::new();
+    folder.write_secret("passphrase", PASSPHRASE);
+    folder.good("keygen -o new.key --passphrase-file passphrase");
+    let (status, shown) = Terminal::of(&folder, ["sh", "-c", ORPHANED, AJWT]).end();
+    assert_eq!((status.code(), shown.as_str()), (Some(1), TERMINAL_OF_ANOTHER));
 }
 
 /// Those of the terminal while it was in the background are those in which a shell reads its own lines.
