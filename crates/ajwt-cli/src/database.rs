@@ -1,4 +1,4 @@
-use std::{error::Error as _, net::IpAddr, path::Path, str::FromStr as _, sync::Arc};
+use std::{borrow::Cow, error::Error as _, net::IpAddr, path::Path, str::FromStr as _, sync::Arc};
 
 use ajwt_server::{
     BatchedUsage, CachedUserRepository, Freshness, KeyAdmin, NonceBackend, RepositoryError, StartRule,
@@ -9,6 +9,7 @@ use ajwt_sqlx::{
     PostgresNonceBackend, PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
 };
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use sqlx::{ConnectOptions as _, mysql::MySqlSslMode, postgres::PgSslMode, sqlite::SqliteConnectOptions};
 
@@ -198,7 +199,11 @@ fn check_file(url: &str, may_create: bool) -> Result<(), Failure> {
 
 /// Whether what is opened is gone when it is closed.
 fn is_in_memory(options: &SqliteConnectOptions) -> bool {
-    let asks_for_it = |url: Url| url.query_pairs().any(|(name, value)| name == "mode" && value == "memory");
+    let asks_for_it = |url: Url| {
+        url.query_pairs().any(|(name, value)| {
+            matches!((before_nul(&name), before_nul(&value)), ("mode", "memory") | ("vfs", "memdb"))
+        })
+    };
     // sqlx tells by a URL alone what it makes of the one that was given. Of a plain name: not every one can stand there.
     if asks_for_it(options.clone().filename("ajwt.db").to_url_lossy()) {
         return true;
@@ -207,10 +212,26 @@ fn is_in_memory(options: &SqliteConnectOptions) -> bool {
     // To SQLite a name may be a URL in turn; a file without a name is a temporary one of its own.
     let path = match name.strip_prefix("file:") {
         Some(_) if Url::parse(&name).is_ok_and(asks_for_it) => return true,
-        Some(rest) => rest.split('?').next().unwrap_or_default(),
-        None => &*name,
+        Some(rest) => path_after_scheme(rest),
+        None => Cow::Borrowed(&*name),
     };
-    path.is_empty() || path == ":memory:"
+    ["", ":memory:"].contains(&before_nul(&path))
+}
+
+/// The path that SQLite reads in a URL, after `file:`.
+fn path_after_scheme(rest: &str) -> Cow<'_, str> {
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let path = match path.strip_prefix("//") {
+        // A host alone.
+        Some(host) if !host.contains('/') => "",
+        _ => path,
+    };
+    percent_decode_str(path).decode_utf8_lossy()
+}
+
+/// What SQLite sees of a text.
+fn before_nul(text: &str) -> &str {
+    text.split('\0').next().unwrap_or_default()
 }
 
 /// Says that a connection to another host takes any certificate, or no TLS at all, where nobody has said that it may;
@@ -352,6 +373,17 @@ mod tests {
             ("sqlite:file::memory:", true),
             ("sqlite:file::memory:%3Fcache=shared", true),
             ("sqlite:file:ajwt.db%3Fmode=memory", true),
+            ("sqlite://ajwt.db?vfs=memdb", true),
+            ("sqlite://ajwt.db?vfs=memdb%00", true),
+            ("sqlite:file:/ajwt.db%3Fvfs=memdb", true),
+            ("sqlite:file:ajwt.db%3Fmode%2500x=memory%2500x", true),
+            ("sqlite:file:%253Amemory%253A", true),
+            ("sqlite:file::memory:%2500x", true),
+            ("sqlite:file::memory:%23x", true),
+            ("sqlite:file:%2500x", true),
+            ("sqlite:%00x?immutable=true", true),
+            ("sqlite:file://", true),
+            ("sqlite:file://localhost", true),
             ("sqlite://ajwt.db", false),
             ("sqlite://ajwt.db?mode=rwc", false),
             ("sqlite:data:memory:", false),
@@ -359,6 +391,11 @@ mod tests {
             ("sqlite://mode=memory", false),
             ("sqlite:%3Fmode=memory", false),
             ("sqlite:file:ajwt.db%3Fmode=rw", false),
+            ("sqlite://ajwt.db?vfs=unix-dotfile", false),
+            ("sqlite://memdb", false),
+            ("sqlite:file:///srv/ajwt.db", false),
+            ("sqlite:file:ajwt.db%253Fmode=memory", false),
+            ("sqlite:file:ajwt%252Edb%2500x", false),
         ] {
             let options = SqliteConnectOptions::from_str(url).expect("a URL");
             assert_eq!(is_in_memory(&options), is_due, "{url}");
