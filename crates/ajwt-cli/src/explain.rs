@@ -67,7 +67,7 @@ impl Explain {
         let text = text.trim_ascii();
         let refused_header = match header_value(text) {
             Some(value) => self.refused_header(value).await?,
-            None => None,
+            None => self.refused_length(text.len()).await?,
         };
         let token = bare(text);
 
@@ -118,6 +118,14 @@ impl Explain {
             _ => return Ok(None),
         };
         Ok(Some((rejection.reason(), why)))
+    }
+
+    /// Why a server would not look at a token of so many bytes. Only the length is judged: the token itself may be wrong
+    /// in ways that are told in other words where it comes without a header.
+    async fn refused_length(&self, len: usize) -> Result<Option<(Reason, String)>, Failure> {
+        let value = format!("{} {}", self.scheme, "a".repeat(len.max(1)));
+        let refused = self.refused_header(&value).await?;
+        Ok(refused.map(|(reason, _)| (reason, "the header is too long with this token".to_owned())))
     }
 
     fn text(&self) -> Result<String, Failure> {

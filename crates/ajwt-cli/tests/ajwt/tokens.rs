@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::{any, post},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -97,6 +98,36 @@ fn a_header_is_explained_by_the_rules_of_a_server() {
     }
     let told = folder.bad("explain JWT\t. --scheme a/b");
     assert!(told.starts_with("\"a/b\" is no authentication scheme"), "{told}");
+}
+
+/// Also of a token by itself, which comes to a server in a header.
+#[test]
+fn what_no_header_has_room_for_is_refused() {
+    let folder = Folder::new();
+    let last = |token: &str, scheme: &str| {
+        let ran = folder.ajwt(&["explain", token, "--scheme", scheme, "--at", "1000"]);
+        (ran.code, ran.out.lines().last().unwrap_or_default().trim_start().to_owned())
+    };
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA"}"#);
+    // Of 64 bytes. Without a key nobody asks who made it.
+    let signature = "A".repeat(86);
+    let token = |claims_len: usize| {
+        let claims = r#"{"username":"guido","time":1000,"nonce":"n","more":""#;
+        let more = "m".repeat(claims_len - claims.len() - 2);
+        format!("{header}.{}.{signature}", URL_SAFE_NO_PAD.encode(format!("{claims}{more}\"}}")))
+    };
+    let longest = token(6060);
+    assert_eq!(longest.len() + "JWT ".len(), 8192);
+    let accepted = "accepted, if a key of the user made it and it was not used before";
+    let too_long = "refused: malformed_header (the header is too long with this token)";
+    assert_eq!(last(&longest, "JWT"), (Some(0), accepted.to_owned()));
+    assert_eq!(last(&format!("JWT {longest}"), "JWT"), (Some(0), accepted.to_owned()));
+    assert_eq!(last(&longest, "Bearer"), (Some(3), too_long.to_owned()));
+    let longer = token(6061);
+    assert_eq!(last(&longer, "JWT"), (Some(3), too_long.to_owned()));
+    let (code, told) = last(&format!("JWT {longer}"), "JWT");
+    assert!(code == Some(3) && told.starts_with("refused: malformed_header"), "{told}");
+    assert_eq!(last(&"a".repeat(9000), "JWT"), (Some(3), too_long.to_owned()));
 }
 
 #[test]
