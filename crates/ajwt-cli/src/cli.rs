@@ -6,7 +6,8 @@ use std::{
 };
 
 use clap::{
-    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource,
+    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
+    parser::ValueSource,
 };
 
 use crate::{
@@ -67,11 +68,21 @@ pub(crate) enum Command {
 /// or asks for help.
 pub(crate) fn parse() -> Result<Command, Failure> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let mut matches = command().get_matches_from(&arguments);
+    let parsed = command().try_get_matches_from(&arguments);
+    let variable = match &parsed {
+        Ok(matches) => empty_variable(&Cli::command(), matches),
+        // What is missing was to come from the variable, perhaps.
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+            let found = command().ignore_errors(true).try_get_matches_from(&arguments);
+            found.ok().and_then(|matches| empty_variable(&Cli::command(), &matches))
+        }
+        Err(_) => None,
+    };
     // Before the file is read, which does not speak for an empty variable.
-    if let Some(variable) = empty_variable(&Cli::command(), &matches) {
+    if let Some(variable) = variable {
         return Err(Failure::new(format!("{variable} is empty: give it a value, or unset it")));
     }
+    let mut matches = parsed.unwrap_or_else(|error| error.exit());
     if let Some((gateway::COMMAND, given)) = matches.subcommand()
         && let Some(configured) = gateway::configured_arguments(given, &command())?
     {

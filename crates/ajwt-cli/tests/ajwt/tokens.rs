@@ -151,6 +151,29 @@ fn no_audience_is_told_from_another_one() {
     }
 }
 
+/// As `${NAME:-}` makes it in a compose file: it is not said that nothing was given.
+#[test]
+fn an_empty_variable_is_told_by_its_name_where_it_has_to_be_given() {
+    let folder = Folder::new();
+    let run = |words: &str, variables: &[&str]| {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(words.split(' ')).envs(variables.iter().map(|variable| (*variable, "")));
+        let output = command.output().expect("it runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    for (words, variable) in [
+        ("token --username guido", "AJWT_KEY"),
+        ("token --key a.key", "AJWT_USERNAME"),
+        ("request GET http://127.0.0.1:1/ --username guido", "AJWT_KEY"),
+    ] {
+        let told = format!("ajwt: {variable} is empty: give it a value, or unset it\n");
+        assert_eq!(run(words, &[variable]), (Some(1), told), "{words}");
+    }
+    // What the command line says needs no variable, and what others read is nothing to this command.
+    let (code, told) = run("token --username guido", &["AJWT_USERNAME", "AJWT_NONCE"]);
+    assert!(code == Some(2) && told.contains("not provided:\n  --key <FILE>"), "{told}");
+}
+
 /// Whoever asks why the gateway refuses has its variables set.
 #[tokio::test]
 async fn the_variables_of_a_gateway_make_its_verdict() {
