@@ -29,7 +29,7 @@ pub(crate) struct Keygen {
     #[command(flatten)]
     access: Access,
     /// Writes the private key to FILE (mode 0600) and the public one to FILE.pub; without it both go to
-    /// standard output, private first
+    /// standard output, private first, for a program that takes them apart
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
