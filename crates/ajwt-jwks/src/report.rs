@@ -9,7 +9,10 @@ use ajwt_core::SkippedJwk;
 
 #[cfg(feature = "metrics")]
 use crate::sync::{Mutex, lock};
-use crate::{FetchError, SetSnapshot, WarmUp, cache::endpoint::Outcome};
+use crate::{
+    FetchError, SetSnapshot, WarmUp,
+    cache::endpoint::{LastSet, Outcome},
+};
 
 /// Entries of a set that are named: an endpoint may write a hundred.
 const NAMED: usize = 5;
@@ -41,18 +44,34 @@ impl Report {
                     skipped(url, &set.skipped);
                 }
             }
-            Outcome::Failed(error) if matches!(**error, FetchError::Closed) => {
+            Outcome::Failed { error, .. } if matches!(**error, FetchError::Closed) => {
                 tracing::debug!(url, "a fetch was given up, for the cache is closed");
             }
-            Outcome::Failed(error) => {
+            Outcome::Failed { error, last } => {
                 count(error.label());
                 let (reason, error) = (error.label(), &**error as &dyn Error);
-                tracing::warn!(
-                    url,
-                    reason,
-                    error,
-                    "a key set was not fetched; the last one stays for an hour"
-                );
+                match last {
+                    LastSet::Trusted => tracing::warn!(
+                        url,
+                        reason,
+                        error,
+                        "a key set was not fetched; the last one stays until it is an hour old"
+                    ),
+                    // What worked before does so no longer.
+                    LastSet::TooOld => tracing::error!(
+                        url,
+                        reason,
+                        error,
+                        "a key set was not fetched; the last one is more than an hour old and is not \
+                         used: tokens by its keys are refused"
+                    ),
+                    LastSet::Missing => tracing::warn!(
+                        url,
+                        reason,
+                        error,
+                        "a key set was not fetched; there is none yet: tokens by its keys are refused"
+                    ),
+                }
             }
         }
     }

@@ -116,7 +116,21 @@ pub(crate) enum Outcome {
         is_modified: bool,
         reports_skips: bool,
     },
-    Failed(Arc<FetchError>),
+    Failed {
+        error: Arc<FetchError>,
+        last: LastSet,
+    },
+}
+
+/// The set that is there when a fetch has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastSet {
+    /// No fetch of this URL succeeded since it is known.
+    Missing,
+    /// It is used until it is an hour old.
+    Trusted,
+    /// Its keys are refused.
+    TooOld,
 }
 
 impl Endpoint {
@@ -263,7 +277,12 @@ impl Endpoint {
                 state.failures = state.failures.saturating_add(1);
                 state.last_error = Some(Arc::clone(&error));
                 state.due_at = now.saturating_add(back_off(state.failures, jitter));
-                return Outcome::Failed(error);
+                let last = match &state.current {
+                    None => LastSet::Missing,
+                    Some(_) if state.has_set(now) => LastSet::Trusted,
+                    Some(_) => LastSet::TooOld,
+                };
+                return Outcome::Failed { error, last };
             }
         };
         let before = before.map(|(before, _)| before);
@@ -489,7 +508,7 @@ mod tests {
             let response = JwksResponse { set, validators: Validators::default(), fresh_for: None };
             let is_reported = match endpoint.end(Ok(response), Duration::from_secs(at), 0.0, |_| {}) {
                 Outcome::Succeeded { reports_skips, .. } => reports_skips,
-                Outcome::Failed(error) => panic!("{error}"),
+                Outcome::Failed { error, .. } => panic!("{error}"),
             };
             assert_eq!(is_reported, is_due, "{at}");
         }

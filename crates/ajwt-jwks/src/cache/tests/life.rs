@@ -137,8 +137,13 @@ impl Log {
     }
 
     fn warnings(&self) -> Vec<String> {
+        self.lines("WARN")
+    }
+
+    /// Those of a level, in order.
+    fn lines(&self, level: &str) -> Vec<String> {
         let text = String::from_utf8(lock(&self.0).clone()).expect("text");
-        text.lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect()
+        text.lines().filter(|line| line.contains(level)).map(str::to_owned).collect()
     }
 }
 
@@ -166,6 +171,55 @@ async fn an_endpoint_does_not_fill_the_log() {
     // Five and one that tells of the others, every five minutes.
     assert!((60..=72).contains(&lines.len()), "{}: {lines:#?}", lines.len());
     assert_eq!(lines.iter().filter(|line| line.contains("and 95 more")).count() * 6, lines.len());
+}
+
+/// Nothing else tells that the hour has passed, and with it the keys.
+#[tokio::test(start_paused = true)]
+async fn a_failed_fetch_tells_what_becomes_of_the_keys() {
+    let log = Log::default();
+    let _guard = log.listen();
+    let (fixture, key) = Fixture::new();
+    fixture.warm_up(&[A]).await;
+    fixture.script.answer(A, Answer::Fails);
+    let stays = |line: &String| line.contains(A) && line.contains("stays until it is an hour old");
+    pass(59 * MINUTE).await;
+    let warnings = log.warnings();
+    assert!(warnings.len() > 5 && warnings.iter().all(stays), "{warnings:#?}");
+    assert!(log.lines("ERROR").is_empty(), "{:#?}", log.lines("ERROR"));
+
+    // Pauses are 6 minutes and a quarter at most.
+    pass(9 * MINUTE).await;
+    let errors = log.lines("ERROR");
+    let is_not_used = |line: &String| line.contains(A) && line.contains("and is not used: tokens by");
+    assert!(!errors.is_empty() && errors.iter().all(is_not_used), "{errors:#?}");
+    // Those of the hour's last minute.
+    let warnings = log.warnings().len();
+    assert!(log.warnings().iter().all(stays), "{:#?}", log.warnings());
+    pass(2 * HOUR).await;
+    assert!(log.lines("ERROR").len() > errors.len() + 10 && log.lines("ERROR").iter().all(is_not_used));
+    assert_eq!(log.warnings().len(), warnings, "it does not stay any more");
+
+    // It is there again.
+    fixture.script.answer(A, Answer::Keys(vec![key]));
+    pass(7 * MINUTE).await;
+    let errors = log.lines("ERROR").len();
+    fixture.script.answer(A, Answer::Fails);
+    pass(7 * MINUTE).await;
+    assert!(log.warnings().len() > warnings && log.warnings().iter().all(stays));
+    assert_eq!(log.lines("ERROR").len(), errors);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_fetch_of_a_set_that_was_never_there_promises_no_hour() {
+    let log = Log::default();
+    let _guard = log.listen();
+    let (fixture, _) = Fixture::new();
+    assert_eq!(fixture.warm_up(&[B]).await.failed, 1);
+    pass(2 * HOUR).await;
+    let warnings = log.warnings();
+    let is_missing = |line: &String| line.contains(B) && line.contains("there is none yet: tokens");
+    assert!(warnings.len() > 10 && warnings.iter().all(is_missing), "{warnings:#?}");
+    assert!(log.lines("ERROR").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
