@@ -7,7 +7,10 @@ use std::{
 use ajwt_core::{Fingerprint, JwkSet, PublicKey, Timestamp};
 use thiserror::Error;
 
-use crate::{KeyFileError, SigningKey, clock, key_watch::Watched};
+use crate::{
+    KeyFileError, SigningKey, clock,
+    key_watch::{Occasion, Watched},
+};
 
 /// The keys of one caller: the newest signs, all are published. Clones share the keys.
 ///
@@ -124,13 +127,13 @@ impl KeyRing {
         JwkSet::of_keys(self.public_keys())
     }
 
-    /// Looks at the watched files now, as on a SIGHUP, instead of when the time comes. A ring that
-    /// watches no files is left as it is.
+    /// Looks at the watched files now, as on a SIGHUP, instead of when the time comes; also at one that failed and
+    /// has not changed, whose password may be another by now. A ring that watches no files is left as it is.
     ///
     /// # Errors
     /// The first [`KeyFileError`] there was. Where a file cannot be used, its key stays.
     pub fn reload(&self) -> Result<(), KeyFileError> {
-        self.0.reload(clock::now())
+        self.0.reload(clock::now(), Occasion::Asked)
     }
 
     /// The newest of the keys that may sign now. Where none may, all are so new that servers may not
@@ -166,9 +169,9 @@ impl fmt::Debug for KeyRing {
 }
 
 impl Inner {
-    pub(crate) fn reload(&self, now: Timestamp) -> Result<(), KeyFileError> {
+    pub(crate) fn reload(&self, now: Timestamp, occasion: Occasion) -> Result<(), KeyFileError> {
         let Some(watched) = &self.watched else { return Ok(()) };
-        watched.look(now, |mut keys| {
+        watched.look(now, occasion, |mut keys| {
             if !keys.is_empty() {
                 let oldest = keys.remove(0);
                 let mut held = self.write();

@@ -27,6 +27,11 @@ const MIN_GRACE: Duration = Duration::from_secs(5 * 60);
 /// Files of a folder that are read: as many keys of a user as a server looks at.
 const MAX_FILES: usize = 32;
 
+/// How long a file that gave no key is left alone while it stays the same; after each failure twice as long.
+const MIN_PAUSE: Duration = Duration::from_secs(5);
+
+const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
+
 /// Reads keys again when their files change.
 ///
 /// The path of the [`KeyFile`] is a file, or a folder: then every file in it whose name ends in
@@ -37,6 +42,9 @@ const MAX_FILES: usize = 32;
 /// counts is what the path leads to, so that symbolic links that are swapped, as in Kubernetes
 /// secrets, are seen. A file that can no longer be used leaves its key in use and is reported in the
 /// log, once; a file that is gone from a folder takes its key with it, but never the last one.
+///
+/// What cannot be decrypted is tried again after 5 s, then after pauses twice as long, up to 5 min: each time the
+/// password may be asked for. A file that has changed is tried at the next look, and [`KeyRing::reload`] tries all.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -102,9 +110,8 @@ impl KeyWatch {
     fn start_at(self, now: Timestamp) -> Result<KeyRing, KeyFileError> {
         let Self { file, every, announce } = self;
         let path = file.path().to_owned();
-        let mut files =
-            Files { file, announce, loaded: Vec::new(), changed: false, reported: HashMap::new() };
-        let error = files.look(now).err();
+        let mut files = Files { file, announce, loaded: Vec::new(), changed: false, failed: HashMap::new() };
+        let error = files.look(now, Occasion::Asked).err();
         files.changed = false;
         let mut keys = files.keys().into_iter();
         let Some(oldest) = keys.next() else {
@@ -128,10 +135,19 @@ fn watch(ring: &Weak<Inner>, every: Duration) {
         thread::park_timeout(every);
         let Some(ring) = ring.upgrade() else { return };
         // Failures are in the log already. A panic, of what is asked for a password, must not end the watch.
-        if catch_unwind(AssertUnwindSafe(|| ring.reload(clock::now()))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| ring.reload(clock::now(), Occasion::Timer))).is_err() {
             tracing::error!("reading the signing keys again ended in a panic; the keys read before stay");
         }
     }
+}
+
+/// Why files are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// Somebody asks, who may have mended what was wrong elsewhere, as the password: all are tried.
+    Asked,
+    /// The time has come: what failed is left alone during its pause.
+    Timer,
 }
 
 /// The files of a ring, and the thread that looks at them.
@@ -145,11 +161,12 @@ impl Watched {
     pub(crate) fn look(
         &self,
         now: Timestamp,
+        occasion: Occasion,
         use_keys: impl FnOnce(Vec<DatedKey>),
     ) -> Result<(), KeyFileError> {
         // A panic elsewhere leaves them whole: what was read is kept in one step.
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = files.look(now);
+        let result = files.look(now, occasion);
         if mem::take(&mut files.changed) {
             use_keys(files.keys());
         }
@@ -176,8 +193,39 @@ struct Files {
     loaded: Vec<Loaded>,
     /// Whether `loaded` is another than the ring was told of.
     changed: bool,
-    /// What is wrong with which path, and in the log already.
-    reported: HashMap<PathBuf, String>,
+    failed: HashMap<PathBuf, Failed>,
+}
+
+/// What is wrong with a path, and in the log already.
+struct Failed {
+    text: String,
+    tried: Option<Tried>,
+}
+
+/// What a file held that gave no key. To try the same again asks for the password, perhaps a person or a service that
+/// locks up after a few wrong ones, and derives a key from it.
+struct Tried {
+    digest: Box<[u8]>,
+    at: Timestamp,
+    pause: Duration,
+}
+
+impl Tried {
+    fn is_in_pause(&self, now: Timestamp) -> bool {
+        // A clock that is set back prolongs no pause.
+        self.at <= now && now.saturating_duration_since(self.at) < self.pause
+    }
+}
+
+/// What came of reading a file.
+enum Read {
+    Key(Loaded),
+    Failed {
+        error: KeyFileError,
+        tried: Option<Tried>,
+    },
+    /// It is what failed before, in its pause.
+    LeftAlone,
 }
 
 #[derive(Clone)]
@@ -203,23 +251,27 @@ impl Files {
     }
 
     /// Reads what has changed. The first failure is returned, each is reported.
-    fn look(&mut self, now: Timestamp) -> Result<(), KeyFileError> {
-        let mut failures = Vec::new();
+    fn look(&mut self, now: Timestamp, occasion: Occasion) -> Result<(), KeyFileError> {
+        let (mut failures, mut left_alone) = (Vec::new(), Vec::new());
         match self.paths() {
             Ok(paths) => {
                 let mut loaded = Vec::new();
                 for path in paths {
                     // The newest of them is in the file; one before may still have to sign, or be published.
                     let earlier: Vec<_> = self.loaded.iter().filter(|earlier| earlier.path == path).collect();
-                    match self.load(&path, &earlier, now) {
-                        Ok(key) => {
+                    match self.read(&path, &earlier, now, occasion) {
+                        Read::Key(key) => {
                             let signs_undue = self.loaded.first();
                             loaded.extend(replaced(&key, &earlier, signs_undue, self.announce, now).cloned());
                             loaded.push(key);
                         }
-                        Err(error) => {
+                        Read::Failed { error, tried } => {
                             loaded.extend(earlier.into_iter().cloned());
-                            failures.push((path, error));
+                            failures.push((path, error, tried));
+                        }
+                        Read::LeftAlone => {
+                            loaded.extend(earlier.into_iter().cloned());
+                            left_alone.push(path);
                         }
                     }
                 }
@@ -229,10 +281,9 @@ impl Files {
                     self.changed = true;
                 }
             }
-            Err(error) => failures.push((self.file.path().to_owned(), error)),
+            Err(error) => failures.push((self.file.path().to_owned(), error, None)),
         }
-        self.report(&failures);
-        failures.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+        self.report(failures, &left_alone)
     }
 
     /// Oldest first.
@@ -256,9 +307,12 @@ impl Files {
         Ok(paths.split_off(paths.len().saturating_sub(MAX_FILES)))
     }
 
-    fn load(&self, path: &Path, earlier: &[&Loaded], now: Timestamp) -> Result<Loaded, KeyFileError> {
+    fn read(&self, path: &Path, earlier: &[&Loaded], now: Timestamp, occasion: Occasion) -> Read {
         let file = self.file.at(path.into());
-        let contents = file.contents()?;
+        let contents = match file.contents() {
+            Ok(contents) => contents,
+            Err(error) => return Read::Failed { error, tried: None },
+        };
         let digest: Box<[u8]> = digest::digest(&digest::SHA256, &contents.text).as_ref().into();
         let from = match self.announce {
             Duration::ZERO => Timestamp::from_millis(i64::MIN),
@@ -269,25 +323,46 @@ impl Files {
             let key = DatedKey { from: known.key.from.min(from), ..known.key.clone() };
             let is_back = earlier.last().is_some_and(|last| last.digest != digest);
             let back_at = if is_back { Some(now) } else { known.back_at };
-            return Ok(Loaded { key, back_at, ..Loaded::clone(known) });
+            return Read::Key(Loaded { key, back_at, ..Loaded::clone(known) });
         }
-        let key = file.key_of(&contents)?;
+        let before = self.failed.get(path).and_then(|failed| failed.tried.as_ref());
+        let before = before.filter(|tried| tried.digest == digest);
+        if occasion == Occasion::Timer && before.is_some_and(|tried| tried.is_in_pause(now)) {
+            return Read::LeftAlone;
+        }
+        let key = match file.key_of(&contents) {
+            Ok(key) => key,
+            Err(error) => {
+                // Where the password is not there, nobody was asked and nothing derived.
+                let is_costly = matches!(error, KeyFileError::Key { .. } | KeyFileError::Password { .. });
+                let pause = before.map_or(MIN_PAUSE, |tried| tried.pause.saturating_mul(2).min(MAX_PAUSE));
+                return Read::Failed { error, tried: is_costly.then_some(Tried { digest, at: now, pause }) };
+            }
+        };
         tracing::info!(path = %path.display(), fingerprint = %key.public_key().fingerprint(), "read a signing key");
         let key = DatedKey { key: Arc::new(key.into()), from };
-        Ok(Loaded { path: path.into(), digest, key, back_at: None })
+        Read::Key(Loaded { path: path.into(), digest, key, back_at: None })
     }
 
-    /// Warns of each failure once, for as long as it stays the same.
-    fn report(&mut self, failures: &[(PathBuf, KeyFileError)]) {
-        let mut reported = HashMap::new();
-        for (path, error) in failures {
-            let text = with_sources(error);
-            if self.reported.get(path) != Some(&text) {
+    /// Warns of each failure once, for as long as it stays the same, and returns the first.
+    fn report(
+        &mut self,
+        failures: Vec<(PathBuf, KeyFileError, Option<Tried>)>,
+        left_alone: &[PathBuf],
+    ) -> Result<(), KeyFileError> {
+        let stays = left_alone.iter().filter_map(|path| self.failed.remove_entry(path));
+        let mut failed: HashMap<_, _> = stays.collect();
+        let mut first = Ok(());
+        for (path, error, tried) in failures {
+            let text = with_sources(&error);
+            if self.failed.get(&path).is_none_or(|before| before.text != text) {
                 tracing::warn!(path = %path.display(), error = text, "a key file cannot be used; the keys read before stay");
             }
-            reported.insert(path.clone(), text);
+            failed.insert(path, Failed { text, tried });
+            first = first.and(Err(error));
         }
-        self.reported = reported;
+        self.failed = failed;
+        first
     }
 }
 

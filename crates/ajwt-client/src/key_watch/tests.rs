@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use ajwt_core::{PrivateKey, PublicKey};
@@ -67,7 +68,12 @@ fn start(path: &Path, announce: Duration, now: Timestamp) -> KeyRing {
 
 /// Looks at the files at this time.
 fn look(keys: &KeyRing, now: Timestamp) -> Result<(), KeyFileError> {
-    keys.downgrade().upgrade().expect("a ring").reload(now)
+    keys.downgrade().upgrade().expect("a ring").reload(now, Occasion::Asked)
+}
+
+/// As [`look`], because the time has come.
+fn look_by_timer(keys: &KeyRing, now: Timestamp) -> Result<(), KeyFileError> {
+    keys.downgrade().upgrade().expect("a ring").reload(now, Occasion::Timer)
 }
 
 fn signing(keys: &KeyRing, now: Timestamp) -> PublicKey {
@@ -273,4 +279,76 @@ fn a_key_that_is_moved_in_signs_no_sooner_than_one_that_is_written_here() {
         // Moved by a machine that may be busy.
         assert_eq!(signing(keys, now.saturating_add(announce + HOUR)), new);
     }
+}
+
+/// Each time somebody may be asked for the password, and a key is derived from it.
+#[test]
+fn what_cannot_be_decrypted_is_tried_again_after_pauses_that_grow() {
+    let folder = Folder::new();
+    let path = folder.at("current.key");
+    let at = |second: u32| folder.now.saturating_add(second * SECOND);
+    let write = |password: &[u8]| {
+        let key = PrivateKey::generate_ed25519().expect("a key");
+        fs::write(&path, key.to_encrypted_pem(password).expect("pem").as_bytes()).expect("written");
+        key.public_key().clone()
+    };
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let file = KeyFile::new(&path).allow_open_permissions().password_from(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(b"horse".to_vec())
+    });
+    // How often since it was asked last.
+    let asked = || asked.swap(0, Ordering::SeqCst);
+    let first = write(b"horse");
+    let keys = KeyWatch::new(file).every(24 * HOUR).start_at(at(0)).expect("a ring");
+    assert_eq!(asked(), 1);
+
+    write(b"battery");
+    let mut tried = Vec::new();
+    for second in 0..1300 {
+        // During the pause it is no news.
+        let _ = look_by_timer(&keys, at(second));
+        if asked() > 0 {
+            tried.push(second);
+        }
+    }
+    assert_eq!(tried, [0, 5, 15, 35, 75, 155, 315, 615, 915, 1215]);
+    assert_eq!(signing(&keys, at(1300)), first);
+    // Nor does the pause hold up who asks, or whose clock was set back.
+    let error = look(&keys, at(1300)).expect_err("another password");
+    assert!(matches!(error, KeyFileError::Key { .. }), "{error:?}");
+    assert_eq!(asked(), 1);
+    look_by_timer(&keys, at(1000)).expect_err("another password");
+    assert_eq!(asked(), 1);
+
+    // Another content is tried at once, and the pause begins anew.
+    write(b"staple");
+    for (second, due) in [(1001, 1), (1002, 0), (1005, 0), (1006, 1)] {
+        let _ = look_by_timer(&keys, at(second));
+        assert_eq!(asked(), due, "{second}");
+    }
+    let second = write(b"horse");
+    look_by_timer(&keys, at(1007)).expect("read");
+    assert_eq!((asked(), signing(&keys, at(1007))), (1, second));
+}
+
+/// Its key stays as that of one that fails, and the others go on.
+#[test]
+fn a_file_that_is_left_alone_keeps_its_key_and_spoils_no_other() {
+    let folder = Folder::new();
+    let at = |second: u32| folder.now.saturating_add(second * SECOND);
+    let one = folder.write_key("1.key", HOUR);
+    let two = folder.write_key("2.key", HOUR);
+    let keys = start(folder.folder.path(), Duration::ZERO, at(0));
+    folder.write("2.key", b"no key", HOUR);
+    assert!(look_by_timer(&keys, at(1)).is_err());
+    assert!(look_by_timer(&keys, at(2)).is_ok(), "it is left alone");
+    assert_eq!((keys.public_keys(), signing(&keys, at(2))), (vec![one, two.clone()], two.clone()));
+    let three = folder.write_key("3.key", HOUR);
+    fs::remove_file(folder.at("1.key")).expect("removed");
+    assert!(look_by_timer(&keys, at(3)).is_ok());
+    assert_eq!((keys.public_keys(), signing(&keys, at(3))), (vec![two, three.clone()], three));
+    // Its pause is over.
+    assert!(look_by_timer(&keys, at(6)).is_err());
 }
