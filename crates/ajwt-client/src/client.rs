@@ -22,6 +22,8 @@ const RETRIES: usize = 3;
 /// - Connecting takes at most 5 s, an attempt at most 30 s. What timed out while the server worked
 ///   on it is not sent again.
 /// - Proxies that the environment names are not used, for they would see the tokens of plain http.
+/// - With the feature `rustls`, a default one, TLS is that of rustls, whatever else another crate of the application
+///   switches on in reqwest.
 ///
 /// ```no_run
 /// use ajwt_client::{ClientBuilder, KeyFile, OriginSigner, RequestSigner};
@@ -47,10 +49,13 @@ impl ClientBuilder {
     pub fn new(signer: OriginSigner) -> Self {
         let transport =
             reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT).no_proxy();
+        // Where any other crate of the application switches on native-tls, reqwest prefers that.
+        #[cfg(feature = "rustls")]
+        let transport = transport.tls_backend_rustls();
         Self { signer, transport, retries: RETRIES, outermost: Vec::new() }
     }
 
-    /// Changes how reqwest connects: timeouts, certificates, a proxy, the pool. Redirects and its
+    /// Changes how reqwest connects: timeouts, certificates, a proxy, the pool, the TLS library. Redirects and its
     /// own retries stay off whatever is set here.
     ///
     /// A proxy reads the tokens of plain http. It reads those of https too where reqwest has no TLS at all,
