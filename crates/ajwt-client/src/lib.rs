@@ -2,7 +2,8 @@
 //!
 //! - [`RequestSigner`] makes the value of one `Authorization` header, as one user, with one key or
 //!   the newest of a [`KeyRing`]. Keys come from a [`KeyFile`], from files that change
-//!   ([`KeyWatch`]), or stay in an ssh-agent (`SshAgent`, feature `ssh-agent`, on Unix).
+//!   ([`KeyWatch`]), or stay where they are: in an ssh-agent (`SshAgent`, feature `ssh-agent`, on Unix), or in
+//!   whatever a function of yours asks for signatures ([`SigningKey::remote`]).
 //! - `OriginSigner` signs for named origins only, and notices clocks that are apart.
 //! - `ClientBuilder` (feature `middleware`) builds a client on `reqwest_middleware` with defaults
 //!   that are right between services; `build_blocking` (feature `blocking`) one without async.
@@ -66,6 +67,7 @@ mod middleware;
 mod origin;
 #[cfg(any(feature = "middleware", feature = "tower"))]
 mod origin_signer;
+mod remote_key;
 #[cfg(feature = "reqwest")]
 mod request_builder;
 mod signer;
@@ -88,6 +90,7 @@ pub use middleware::SigningMiddleware;
 pub use origin::OriginError;
 #[cfg(any(feature = "middleware", feature = "tower"))]
 pub use origin_signer::{ClockSkewError, OriginSigner};
+pub use remote_key::RemoteKeyError;
 #[cfg(feature = "reqwest")]
 pub use request_builder::RequestBuilderExt;
 pub use signer::{RequestSigner, SignerError, SigningError};

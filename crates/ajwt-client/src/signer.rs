@@ -1,4 +1,4 @@
-use std::{fmt, time::Instant};
+use std::{fmt, panic::resume_unwind, time::Instant};
 
 use ajwt_core::{ClaimError, Claims, Nonce, NonceGenerationError, PublicKey, SignError, Timestamp, Username};
 use http::HeaderValue;
@@ -9,7 +9,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::{KeyRing, SigningKey, clock};
+use crate::{KeyRing, RemoteKeyError, SigningKey, clock};
 
 const DEFAULT_SCHEME: &str = "JWT";
 
@@ -77,8 +77,8 @@ impl RequestSigner {
     /// once, within the server's tolerance of now.
     ///
     /// It is made on this thread: in microseconds with an Ed25519 key, in milliseconds with a large
-    /// RSA key, and as fast as an ssh-agent answers. In async code prefer
-    /// [`authorization_async`](Self::authorization_async).
+    /// RSA key, and as fast as an ssh-agent, or what holds a [remote](SigningKey::remote) key, answers. In async
+    /// code prefer [`authorization_async`](Self::authorization_async).
     ///
     /// # Errors
     /// [`SigningError`].
@@ -95,7 +95,7 @@ impl RequestSigner {
     }
 
     /// As [`authorization`](Self::authorization), for async code: keys whose signature takes long
-    /// enough to hold other tasks up (RSA above 2048 bits, and those of an ssh-agent) sign on
+    /// enough to hold other tasks up (RSA above 2048 bits, those of an ssh-agent, and remote ones) sign on
     /// tokio's blocking threads, where there is a tokio runtime. A signature that waits for such a thread is not
     /// made if the future is dropped before.
     ///
@@ -124,7 +124,14 @@ impl RequestSigner {
             signed
         };
         let mut signing = Signing(task::spawn_blocking(sign));
-        (&mut signing.0).await.map_err(|_| SigningError::Stopped)?
+        match (&mut signing.0).await {
+            Ok(signed) => signed,
+            // What panics is the function of a remote key, which is the caller's.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(_) => Err(SigningError::Stopped),
+            },
+        }
     }
 
     fn sign(&self, key: &SigningKey, now: Timestamp, asked: Instant) -> Result<HeaderValue, SigningError> {
@@ -200,6 +207,9 @@ pub enum SigningError {
     /// The key did not sign.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// A remote key did not sign.
+    #[error(transparent)]
+    Remote(#[from] RemoteKeyError),
     /// The ssh-agent did not sign.
     #[cfg(all(unix, feature = "ssh-agent"))]
     #[error(transparent)]

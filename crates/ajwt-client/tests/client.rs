@@ -5,6 +5,7 @@ mod server;
 
 use std::{
     collections::HashSet,
+    error::Error as _,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -13,8 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajwt_client::{ClientBuilder, OriginError, OriginSigner, RequestSigner, SigningError, SigningMiddleware};
-use ajwt_core::UntrustedToken;
+use ajwt_client::{
+    ClientBuilder, OriginError, OriginSigner, RemoteKeyError, RequestSigner, SigningError, SigningKey,
+    SigningMiddleware,
+};
+use ajwt_core::{Algorithm, PrivateKey, RsaKeySize, UntrustedToken};
 use async_trait::async_trait;
 use axum::{
     Router,
@@ -99,6 +103,54 @@ async fn requests_to_others_are_not_sent() {
     assert_eq!(refused(&[]), OriginError::NoOrigins);
     assert!(matches!(refused(&["http://orders.example"]), OriginError::Insecure { .. }));
     assert!(matches!(refused(&["orders.example"]), OriginError::Malformed { .. }));
+}
+
+#[tokio::test]
+async fn a_remote_key_signs_each_request() {
+    for key in [ed25519(), PrivateKey::generate_rsa(RsaKeySize::Bits2048).expect("a key")] {
+        let public = key.public_key().clone();
+        let seen = Seen::default();
+        let origin = serve(seen.layer(service(authenticator(public.clone())))).await;
+        let key = SigningKey::remote(public, move |algorithm, message| Ok(key.sign(algorithm, message)?));
+        let client = client(RequestSigner::new("guido", key).expect("a signer"), &[&origin]);
+        for method in [Method::GET, Method::POST, Method::GET] {
+            let response = client.request(method, &origin).send().await.expect("an answer");
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.text().await.expect("text"), "hello, guido");
+        }
+        assert_eq!(tokens(&seen).len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn what_a_remote_key_does_not_sign_is_not_sent() {
+    let seen = Seen::default();
+    let origin = serve(seen.layer(Router::new())).await;
+    let client = |key: SigningKey| client(RequestSigner::new("guido", key).expect("a signer"), &[&origin]);
+    let public = ed25519().public_key().clone();
+    let refusing = client(SigningKey::remote(public, |_, _| Err("the token is locked".into())));
+    let error = signing_error(refusing.get(&origin).send().await);
+    assert!(matches!(error, SigningError::Remote(RemoteKeyError::Failed { .. })), "{error:?}");
+    assert_eq!(error.to_string(), "the remote key did not sign");
+    assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("the token is locked"));
+
+    let wrong: [fn(&PrivateKey, Algorithm, &[u8]) -> Vec<u8>; 3] = [
+        |_, algorithm, message| ed25519().sign(algorithm, message).expect("signed"),
+        |key, algorithm, message| key.sign(algorithm, &message[1..]).expect("signed"),
+        |key, algorithm, message| key.sign(algorithm, message).expect("signed")[1..].to_vec(),
+    ];
+    for (sign, len) in wrong.into_iter().zip([64, 64, 63]) {
+        let key = ed25519();
+        let public = key.public_key().clone();
+        let key = SigningKey::remote(public, move |algorithm, message| Ok(sign(&key, algorithm, message)));
+        match signing_error(client(key).get(&origin).send().await) {
+            SigningError::Remote(RemoteKeyError::WrongSignature { algorithm, found, due }) => {
+                assert_eq!((algorithm, found, due), (Algorithm::EdDsa, len, 64));
+            }
+            error => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(seen.all(), []);
 }
 
 #[tokio::test]
