@@ -27,6 +27,11 @@ use crate::{
 /// }
 /// ```
 ///
+/// A `kid` is known here if it is that of a key in [`KeyedUser::keys`]. Any other may be that of a key that was added
+/// to a set a moment ago, and has the user's URLs fetched, every 30 s at most. So keys that users have beside trusted
+/// URLs belong in `KeyedUser::keys`; or, if a repository of your own holds them, put it before this one: the engine
+/// asks no further repository once a key that the `kid` names has verified.
+///
 /// A token without `kid` never meets a key of a set. Closing the authenticator closes the cache, unless another
 /// repository on it is open still: one that was neither closed nor dropped. So authenticators that share a cache have
 /// a repository each: one that two of them share is closed with the first, and the cache with it, for both.
