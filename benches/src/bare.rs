@@ -45,6 +45,7 @@ pub(crate) fn parsed(key: &PublicKey) -> ParsedPublicKey {
         // After the prefix of RFC 8410.
         KeyType::Ed25519 => &spki[12..],
         KeyType::Rsa { .. } => &spki[..],
+        other => panic!("a key of another type: {other}"),
     };
     ParsedPublicKey::new(algorithm, bytes).expect("a key")
 }

@@ -117,6 +117,8 @@ impl SigningKey {
             Place::Memory(key) => match key.public_key().key_type() {
                 KeyType::Rsa { bits } => bits > MAX_INLINE_RSA_BITS,
                 KeyType::Ed25519 => false,
+                // What it takes is not known.
+                _ => true,
             },
             Place::Remote(_) => true,
             #[cfg(all(unix, feature = "ssh-agent"))]

@@ -117,6 +117,7 @@ impl AgentKey {
         let kind = match self.public.key_type() {
             KeyType::Ed25519 => Signature::Ed25519,
             KeyType::Rsa { .. } => Signature::RsaSha512,
+            _ => return Err(SignError::KeyAlgorithm(self.public.preferred_algorithm()).into()),
         };
         let (socket, limit) = (&self.agent.socket, Limit::since(asked));
         let signature = protocol::sign(socket, &self.blob, unsigned.signing_input(), kind, limit)?;

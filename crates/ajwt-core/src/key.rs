@@ -35,6 +35,7 @@ pub const MAX_PRIVATE_KEY_LEN: usize = 64 * 1024;
 
 /// What kind of key it is, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KeyType {
     /// RSA with a modulus of this many bits.
     Rsa {

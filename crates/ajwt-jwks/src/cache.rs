@@ -254,7 +254,7 @@ impl Shared {
             let place = places.get(url.url())?;
             place.use_now(now);
             if let Some(keys) = &place.keys {
-                keys.find(key_id, url.id(), now, &mut found);
+                keys.find(key_id, url.source(), now, &mut found);
             }
         }
         Some(found)

@@ -43,7 +43,8 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// are links, as Kubernetes mounts them, remove the link itself: one that leads to nothing any more is a file
 /// that cannot be read, and its last good content stays in force. A folder that cannot be read leaves all as
 /// it was for a minute, after which requests are answered with 503: a key may have been taken out of it. Write
-/// a new file beside the old one and rename it, as to every file that is read while it changes.
+/// a new file beside the old one and rename it, as to every file that is read while it changes. No use of these
+/// keys is recorded ([`KeySource::Unrecorded`](crate::KeySource::Unrecorded)): there is no row to note it at.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -78,8 +79,6 @@ struct Looked {
 #[derive(Default)]
 struct Seen {
     files: BTreeMap<FileName, SeenFile>,
-    /// Keys and URLs read so far, which numbers them.
-    count: i64,
 }
 
 #[derive(Default)]
@@ -208,8 +207,7 @@ impl Seen {
             if read.is_ok() && read.as_ref().ok() == seen.bytes.as_ref() {
                 continue;
             }
-            let content =
-                read.as_ref().map_err(Clone::clone).and_then(|bytes| name.parse(bytes, &mut self.count));
+            let content = read.as_ref().map_err(Clone::clone).and_then(|bytes| name.parse(bytes));
             let problem = content.as_ref().err().map(ToString::to_string);
             if let Some(problem) = problem.as_deref().filter(|_| problem != seen.problem) {
                 let file = folder.join(name.as_path());

@@ -66,12 +66,19 @@ impl<U: KeyedUser> PublicKeyRepository<U> for UserKeys {
 }
 
 /// Where a key came from: the row whose use is recorded.
+///
+/// An id is that of a row which the authenticator's [`UsageRecorder`](crate::UsageRecorder) writes to. Keys from
+/// elsewhere (files, a vault, a table with ids of another type) are [`Unrecorded`](Self::Unrecorded): numbered by
+/// oneself, each use would be noted at whatever row has that number, which may be another user's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum KeySource {
     /// A key row of this id.
     Key(i64),
     /// The JWKS trust row of this id.
     Trust(i64),
+    /// No row: its use is not recorded.
+    Unrecorded,
 }
 
 /// A public key of a user as a store returned it.

@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 use crate::{KeySource, RepositoryError, sync::lock};
 
 /// Notes when a key was last used. Best effort: it neither delays nor fails a request.
+///
+/// [`KeySource::Unrecorded`] is no row, and no recorder writes anything for it.
 #[async_trait]
 pub trait UsageRecorder: Debug + Send + Sync + 'static {
     /// Notes a use. Called on the request path: it must not wait.
@@ -36,7 +38,7 @@ impl UsageRecorder for NoUsage {
 #[async_trait]
 pub trait UsageStore: Debug + Send + Sync + 'static {
     /// Writes the last use of each row. A row that is gone is not an error, and an older time never
-    /// replaces a newer one.
+    /// replaces a newer one. [`KeySource::Unrecorded`] is never among them.
     ///
     /// # Errors
     /// [`RepositoryError`]; the uses are written with the next batch.
@@ -106,6 +108,9 @@ impl UsageRecorder for BatchedUsage {
 
 impl Batch {
     fn note(&self, source: KeySource, at: Timestamp) {
+        if source == KeySource::Unrecorded {
+            return;
+        }
         let mut uses = lock(&self.uses);
         let last = uses.entry(source).or_insert(at);
         *last = at.max(*last);
@@ -180,6 +185,16 @@ mod tests {
     #[test]
     fn the_interval_of_the_stores_is_30_seconds() {
         assert_eq!(BatchedUsage::DEFAULT_INTERVAL, Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_use_of_a_key_without_a_row_is_written_nowhere() {
+        let store = Arc::new(Store::default());
+        let usage = BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(3600));
+        usage.record(KeySource::Unrecorded, Timestamp::from_millis(5));
+        usage.record(KeySource::Key(7), Timestamp::from_millis(5));
+        usage.flush().await;
+        assert_eq!(*store.rows.lock().expect("lock"), [(KeySource::Key(7), Timestamp::from_millis(5))]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,6 +53,15 @@ pub const MAX_TRUSTS: usize = 32;
 /// #[derive(Debug)]
 /// struct Accounts(HashMap<String, Arc<Account>>);
 ///
+/// impl Accounts {
+///     /// The key is in no row, so no use of it is recorded.
+///     fn add(&mut self, email: &str, key: PublicKey) {
+///         let keys = vec![StoredKey::new(key, KeySource::Unrecorded)];
+///         let account = Account { email: email.to_owned(), suspended: false, keys };
+///         self.0.insert(email.to_owned(), Arc::new(account));
+///     }
+/// }
+///
 /// #[async_trait]
 /// impl UserRepository for Accounts {
 ///     type User = Account;
@@ -198,7 +207,7 @@ pub trait KeyedUser: Debug + Send + Sync + 'static {
 /// A URL whose keys count as a user's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedUrl {
-    id: i64,
+    source: KeySource,
     url: Box<str>,
 }
 
@@ -206,13 +215,19 @@ impl TrustedUrl {
     /// `id` is the row's, for [`KeySource::Trust`].
     #[must_use]
     pub fn new(id: i64, url: impl Into<Box<str>>) -> Self {
-        Self { id, url: url.into() }
+        Self { source: KeySource::Trust(id), url: url.into() }
     }
 
-    /// The row's id.
+    /// Of no row: the use of its keys is not recorded.
     #[must_use]
-    pub const fn id(&self) -> i64 {
-        self.id
+    pub fn unrecorded(url: impl Into<Box<str>>) -> Self {
+        Self { source: KeySource::Unrecorded, url: url.into() }
+    }
+
+    /// Where its keys come from: what their use is recorded by.
+    #[must_use]
+    pub const fn source(&self) -> KeySource {
+        self.source
     }
 
     /// The URL of a JWK Set.
@@ -248,10 +263,10 @@ impl User {
         Self { username: username.into(), active: true, keys: Vec::new(), jwks_urls: Vec::new() }
     }
 
-    /// With these keys, newest first, numbered from 1.
+    /// With these keys, newest first, which come from no row ([`KeySource::Unrecorded`]).
     #[must_use]
     pub fn with_keys(self, keys: impl IntoIterator<Item = PublicKey>) -> Self {
-        let keys = (1..).zip(keys).map(|(id, key)| StoredKey::new(key, KeySource::Key(id)));
+        let keys = keys.into_iter().map(|key| StoredKey::new(key, KeySource::Unrecorded));
         self.with_stored_keys(keys.collect())
     }
 

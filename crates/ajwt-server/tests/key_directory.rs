@@ -9,8 +9,8 @@ use std::{
 
 use ajwt_core::{Claims, Nonce, PrivateKey, Token, Username};
 use ajwt_server::{
-    Authenticator, Clock as _, Freshness, KeyDirectory, KeyedUser as _, MemoryNonceBackend, Reason,
-    SystemClock, User, UserRepository as _,
+    Authenticator, Clock as _, Freshness, KeyDirectory, KeySource, KeyedUser as _, MemoryNonceBackend,
+    Reason, SystemClock, User, UserRepository as _,
 };
 use tempfile::TempDir;
 
@@ -112,6 +112,11 @@ async fn a_user_has_the_keys_and_urls_of_both_files() {
     assert_eq!(urls("guido").await, ["https://a.example/jwks.json"]);
     assert_eq!(urls("amelie").await, ["https://b.example/jwks.json"]);
     assert!(find(&directory, "amelie").await.expect("a user").keys().is_empty());
+    // There are no rows, and none of a database beside it may be written to.
+    let guido = find(&directory, "guido").await.expect("a user");
+    let sources = guido.keys().iter().map(|key| key.source());
+    let sources: Vec<_> = sources.chain(guido.jwks_urls().iter().map(|url| url.source())).collect();
+    assert_eq!(sources, [KeySource::Unrecorded; 3]);
     assert_eq!(logged(folder.path()), [""; 0], "other files are not looked at");
 }
 

@@ -347,6 +347,8 @@ impl UsageStore for MySqlRepository {
                 let (sql, id) = match source {
                     KeySource::Key(id) => (&self.sql.key_used, id),
                     KeySource::Trust(id) => (&self.sql.trust_used, id),
+                    // No row of these tables.
+                    _ => continue,
                 };
                 let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
                 update.execute(&mut *connection).await.map_err(&failed)?;

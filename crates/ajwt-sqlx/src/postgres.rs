@@ -382,6 +382,8 @@ impl UsageStore for PostgresRepository {
                 let (sql, id) = match source {
                     KeySource::Key(id) => (&self.sql.key_used, id),
                     KeySource::Trust(id) => (&self.sql.trust_used, id),
+                    // No row of these tables.
+                    _ => continue,
                 };
                 let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
                 update.execute(&mut *connection).await.map_err(&failed)?;

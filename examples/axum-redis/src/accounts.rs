@@ -58,10 +58,11 @@ impl Accounts {
         for configured in serde_json::from_str::<Vec<Configured>>(json)? {
             let Configured { name, plan, suspended, keys } = configured;
             let mut stored = Vec::new();
-            for (id, text) in (1..).zip(&keys) {
+            for text in &keys {
                 let (key, _comment) =
                     PublicKey::from_text(text).map_err(|error| format!("{name}: {error}"))?;
-                stored.push(StoredKey::new(key, KeySource::Key(id)));
+                // No row in a database, so no use is recorded.
+                stored.push(StoredKey::new(key, KeySource::Unrecorded));
             }
             let account = Account { name, plan, suspended, keys: stored };
             if let Some(other) = accounts.insert(account.name.clone(), Arc::new(account)) {

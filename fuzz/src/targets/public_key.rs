@@ -78,5 +78,6 @@ fn check_rules(key: &PublicKey, jwk: &str) {
             assert_eq!(key.signature_len(), n.len());
         }
         KeyType::Ed25519 => assert_eq!((number("x").len(), key.signature_len()), (32, 64)),
+        other => panic!("a key of another type: {other}"),
     }
 }

@@ -122,6 +122,7 @@ async fn its_keys_sign_tokens_that_the_server_accepts() {
         let algorithm = match key.public_key().key_type() {
             KeyType::Ed25519 => Algorithm::EdDsa,
             KeyType::Rsa { .. } => Algorithm::Rs512,
+            other => panic!("a key of another type: {other}"),
         };
         let signer = RequestSigner::new("guido", key).expect("a signer");
         for value in [signer.authorization(), signer.authorization_async().await] {

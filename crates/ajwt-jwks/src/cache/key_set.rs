@@ -20,7 +20,7 @@ pub(crate) struct KeySet {
 impl KeySet {
     pub(super) fn new(set: &JwkSet, validators: Validators) -> Self {
         // Which trust it counts for depends on the user that asks.
-        let key = |jwk| StoredKey::of_jwk(jwk, KeySource::Trust(0));
+        let key = |jwk| StoredKey::of_jwk(jwk, KeySource::Unrecorded);
         let listed = |key: StoredKey| ListedKey { beginning: beginning(key.key_id()), key };
         let mut keys: Vec<_> = set.keys().iter().map(key).map(listed).collect();
         // Those of one id stay as they came.
@@ -60,7 +60,7 @@ impl TrustedKeys {
     }
 
     /// Adds the keys of this id, unless the set is too old.
-    pub(super) fn find(&self, key_id: &str, trust: i64, now: Duration, found: &mut Vec<StoredKey>) {
+    pub(super) fn find(&self, key_id: &str, trust: KeySource, now: Duration, found: &mut Vec<StoredKey>) {
         if !is_trusted(self.succeeded_at, now) {
             return;
         }
@@ -68,7 +68,7 @@ impl TrustedKeys {
         let first = self.keys.partition_point(|listed| listed.beginning < beginning);
         let alike = self.keys.iter().skip(first).take_while(|listed| listed.beginning == beginning);
         let of_id = alike.map(|listed| &listed.key).filter(|key| key.key_id() == key_id);
-        found.extend(of_id.map(|key| key.clone().with_source(KeySource::Trust(trust))));
+        found.extend(of_id.map(|key| key.clone().with_source(trust)));
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
         let absent = ["", "a-long-", "a-long-id", "a-long-id-3", "c"];
         for asked in ids.iter().chain(&absent) {
             let mut found = Vec::new();
-            keys.find(asked, 7, Duration::ZERO, &mut found);
+            keys.find(asked, KeySource::Trust(7), Duration::ZERO, &mut found);
             let found_ids: Vec<_> = found.iter().map(StoredKey::key_id).collect();
             let due: Vec<_> = ids.into_iter().filter(|id| id == asked).collect();
             assert_eq!(found_ids, due);

@@ -88,12 +88,7 @@ impl FileName {
         }
     }
 
-    /// Numbers what it finds on from `count`.
-    pub(super) fn parse(&self, bytes: &[u8], count: &mut i64) -> Result<Content, FileProblem> {
-        let mut next = || {
-            *count = count.saturating_add(1);
-            *count
-        };
+    pub(super) fn parse(&self, bytes: &[u8]) -> Result<Content, FileProblem> {
         let username = |name| Username::from_percent_encoded(name).map_err(FileProblem::Name);
         if let Some(name) = self.0.strip_suffix(".keys") {
             let username = username(name)?;
@@ -101,7 +96,8 @@ impl FileName {
             if keys.len() > MAX_KEYS {
                 return Err(FileProblem::TooManyKeys(keys.len()));
             }
-            let keys = keys.iter().rev().map(|key| StoredKey::new(key.key().clone(), KeySource::Key(next())));
+            let stored = |key: &NewKey| StoredKey::new(key.key().clone(), KeySource::Unrecorded);
+            let keys = keys.iter().rev().map(stored);
             return Ok(Content::Keys(username, keys.collect()));
         }
         let username = username(self.0.strip_suffix(".jwks").unwrap_or(&self.0))?;
@@ -109,7 +105,7 @@ impl FileName {
             let url = String::from_utf8_lossy(url);
             let refused = |error: AdminError| FileProblem::Url { line, problem: error.to_string() };
             AdminError::check_trust_url(&url).map_err(refused)?;
-            Ok(TrustedUrl::new(next(), url))
+            Ok(TrustedUrl::unrecorded(url))
         });
         let urls = urls.collect::<Result<Vec<_>, _>>()?;
         if urls.len() > MAX_TRUSTS {

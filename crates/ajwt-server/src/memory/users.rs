@@ -171,6 +171,9 @@ impl TrustedUrls for MemoryRepository {
 #[async_trait]
 impl UsageRecorder for MemoryRepository {
     fn record(&self, source: KeySource, at: Timestamp) {
+        if source == KeySource::Unrecorded {
+            return;
+        }
         let mut last_uses = self.last_uses();
         let last_used_on = last_uses.entry(source).or_insert(at);
         *last_used_on = at.max(*last_used_on);

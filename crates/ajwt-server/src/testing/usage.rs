@@ -4,7 +4,7 @@ use super::{Findings, at, fresh_user, new_key, remove_if_there};
 use crate::{KeyAdmin, KeySource, NewKey, UsageRecorder};
 
 /// What every [`UsageRecorder`] must do: what was recorded is on record after a flush, the newest
-/// time wins, rows that are gone do no harm and do not come back.
+/// time wins, rows that are gone do no harm and do not come back, and a key that has no row is noted at none.
 ///
 /// # Panics
 /// With what it did wrong.
@@ -40,6 +40,11 @@ pub async fn usage(admin: &dyn KeyAdmin, recorder: &dyn UsageRecorder) {
         recorder.flush().await;
         due = Due { key: Some(at(50)), trust: Some(at(20)) };
         due.check("after newer and older uses", admin, &user, [key, idle_key, trust], &mut findings).await;
+
+        recorder.record(KeySource::Unrecorded, at(55));
+        recorder.flush().await;
+        due.check("after a use of a key without a row", admin, &user, [key, idle_key, trust], &mut findings)
+            .await;
 
         recorder.record(KeySource::Key(gone_key), at(60));
         recorder.record(KeySource::Trust(gone_trust), at(60));

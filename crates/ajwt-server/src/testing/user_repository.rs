@@ -250,7 +250,8 @@ impl<U: KeyedUser> Suite<'_, U> {
 
     async fn expect_urls(&mut self, user: &Username, due: &[(i64, String)], what: &str) {
         let Some(found) = self.current(user).await else { return };
-        let found: Vec<_> = found.jwks_urls().iter().map(|url| (url.id(), url.url().to_owned())).collect();
+        let found: Vec<_> = found.jwks_urls().iter().map(|url| (url.source(), url.url())).collect();
+        let due: Vec<_> = due.iter().map(|(id, url)| (KeySource::Trust(*id), url.as_str())).collect();
         self.findings.check(found == due, || {
             format!("the trusted URLs of a user {what}, newest first, are {found:?}, not {due:?}")
         });
@@ -298,5 +299,6 @@ impl<U: KeyedUser> Suite<'_, U> {
 fn id(key: &StoredKey) -> i64 {
     match key.source() {
         KeySource::Key(id) | KeySource::Trust(id) => id,
+        KeySource::Unrecorded => panic!("the suite's own keys have rows"),
     }
 }
