@@ -14,7 +14,7 @@ pub const MAX_TRUSTS: usize = 32;
 /// Finds users by name.
 ///
 /// Users, their keys and their JWKS URLs are read together, in one query; the keys then cost the
-/// engine nothing.
+/// engine nothing. A repository around another one hands its answers on by [`Found::map`].
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Arc};
@@ -130,6 +130,10 @@ impl<U> Found<U> {
     }
 
     /// With the store's revision, read in the same statement as the user: see [`RevisionSource`].
+    ///
+    /// Everything that the user type holds must raise it, an application's own columns too: while it stands, a
+    /// [`CachedUserRepository`](crate::CachedUserRepository) keeps the user for a minute. Where something does not
+    /// raise it leave it out, and the user is kept for `max_staleness`.
     #[must_use]
     pub const fn with_revision(mut self, revision: Option<i64>) -> Self {
         self.revision = revision;
@@ -143,6 +147,23 @@ impl<U> Found<U> {
     pub const fn after_failed_read(mut self) -> Self {
         self.is_after_failed_read = true;
         self
+    }
+
+    /// Another user made of this one: as fresh, and after a failed read if this one is. So a repository around one
+    /// that may cache hands its answers on. Were they [`current`](Self::current) there, the engine would refuse by what
+    /// a cache said: a key that was just added would not work, and a refusal would cost a read of the store only for
+    /// names that are not cached, which tells strangers which are.
+    ///
+    /// Without the revision, for it says nothing of what the new user holds besides;
+    /// [`with_revision`](Self::with_revision) puts it back where all of that raises it.
+    #[must_use]
+    pub fn map<V>(self, make: impl FnOnce(Arc<U>) -> Arc<V>) -> Found<V> {
+        Found {
+            user: make(self.user),
+            freshness: self.freshness,
+            revision: None,
+            is_after_failed_read: self.is_after_failed_read,
+        }
     }
 
     /// The user.
@@ -175,7 +196,8 @@ impl<U> Found<U> {
 #[async_trait]
 pub trait RevisionSource: Debug + Send + Sync + 'static {
     /// A number that rises with every change to users, keys and trusts (not with the note of a
-    /// key's last use), whoever makes it. `None`: this store has no such number.
+    /// key's last use), whoever makes it, and to whatever else the user type holds that carries it
+    /// ([`Found::with_revision`]). `None`: this store has no such number.
     ///
     /// # Errors
     /// [`RepositoryError`] if the store failed.
@@ -313,5 +335,28 @@ impl KeyedUser for User {
 
     fn jwks_urls(&self) -> &[TrustedUrl] {
         &self.jwks_urls
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_of_an_answer_is_as_fresh_and_has_no_revision() {
+        let user = || Arc::new("guido");
+        let answers = [
+            Found::current(user()),
+            Found::cached(user()),
+            Found::current(user()).after_failed_read(),
+            Found::cached(user()).after_failed_read(),
+        ];
+        for answer in answers {
+            let (freshness, is_after_failed_read) = (answer.freshness(), answer.is_after_failed_read());
+            let made = answer.with_revision(Some(7)).map(|user| Arc::new(user.len()));
+            assert_eq!(**made.user(), 5);
+            assert_eq!((made.freshness(), made.is_after_failed_read()), (freshness, is_after_failed_read));
+            assert_eq!(made.revision(), None);
+        }
     }
 }

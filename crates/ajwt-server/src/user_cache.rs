@@ -183,7 +183,8 @@ impl<U: KeyedUser> CachedUserRepository<U> {
         Self::new(store.clone(), store, options)
     }
 
-    /// As [`over`](Self::over), where what reads users and what tells the revision are two.
+    /// As [`over`](Self::over), where what reads users and what tells the revision are two. Everything that the user
+    /// type holds must raise that revision, or users must carry none: see [`Found::with_revision`].
     ///
     /// # Panics
     /// Outside of a tokio runtime with its timer enabled.
