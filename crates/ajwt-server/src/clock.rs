@@ -71,6 +71,14 @@ impl Clock for SystemClock {
 }
 
 /// A clock that stands still until it is moved: for tests. Clones share the time.
+///
+/// What takes part in one decision goes by one clock: give a clone to
+/// [`AuthenticatorBuilder::clock`](crate::AuthenticatorBuilder::clock), to
+/// [`MemoryNonceBackend::with_clock`](crate::MemoryNonceBackend::with_clock) and, where there is one, to
+/// [`UserCacheOptions::clock`](crate::UserCacheOptions::clock), and date tokens by it. Beside a
+/// [`MemoryNonceBackend::default`](crate::MemoryNonceBackend), whose memory began today, a token of an earlier day
+/// may have been used before, and is answered with 503
+/// ([`Reason::NonceStoreStarting`](crate::Reason::NonceStoreStarting)).
 #[derive(Clone, Debug)]
 pub struct MockClock(Arc<MockTime>);
 

@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use ajwt_core::Timestamp;
 use ajwt_server::{
     Answer, AnswerFormat, Authenticator, Checked, Clock as _, Guard, MemoryNonceBackend, MemoryRepository,
-    RejectionBody, SystemClock, User, problem_details,
+    MockClock, Reason, RejectionBody, SystemClock, User, problem_details,
     testing::{StoreIsDown, TestSigner},
 };
 
@@ -206,4 +207,44 @@ async fn a_guard_may_answer_in_http_only() {
     // Of a handler that needs a caller, too.
     let anonymous = working.optional().check([], AnswerFormat::Grpc, None).await.expect("anonymous");
     assert_eq!(anonymous.refusal().status, 401);
+}
+
+async fn judge(authenticator: &Authenticator, token: String) -> Result<(), Reason> {
+    let outcome = authenticator.authenticate([token.as_bytes()]).await;
+    outcome.map(drop).map_err(|rejection| rejection.reason())
+}
+
+#[tokio::test]
+async fn a_test_signer_may_name_an_audience_and_a_scheme() {
+    let signer = TestSigner::new("guido").with_audience("reports").with_scheme("Service");
+    let authenticator = signer.authenticator();
+    let token = signer.authorization();
+    assert!(token.starts_with("Service "), "{token}");
+    assert_eq!(judge(&authenticator, token).await, Ok(()));
+    let other_scheme = signer.authorization().replacen("Service", "JWT", 1);
+    assert_eq!(judge(&authenticator, other_scheme).await, Err(Reason::NoCredentials));
+
+    let users = Arc::new(MemoryRepository::new([signer.user()]));
+    let nonces = Arc::new(MemoryNonceBackend::default());
+    let without_audience =
+        Authenticator::builder(users, nonces).scheme("Service").build().expect("an authenticator");
+    assert_eq!(judge(&without_audience, signer.authorization()).await, Err(Reason::WrongAudience));
+}
+
+/// As the docs of `MockClock` say.
+#[tokio::test]
+async fn a_test_signer_dates_tokens_by_the_clock_of_the_test() {
+    let clock = MockClock::new(Timestamp::from_secs(1_700_000_000));
+    let signer = TestSigner::new("guido");
+    let beside = |nonces: MemoryNonceBackend| {
+        let users = Arc::new(MemoryRepository::new([signer.user()]));
+        let builder = Authenticator::builder(users, Arc::new(nonces)).clock(Arc::new(clock.clone()));
+        builder.build().expect("an authenticator")
+    };
+    let authenticator = beside(MemoryNonceBackend::with_clock(1000, Arc::new(clock.clone())));
+    assert_eq!(judge(&authenticator, signer.authorization_at(clock.now())).await, Ok(()));
+    assert_eq!(judge(&authenticator, signer.authorization()).await, Err(Reason::OutsideWindow));
+    let apart = beside(MemoryNonceBackend::default());
+    let token = signer.authorization_at(clock.now());
+    assert_eq!(judge(&apart, token).await, Err(Reason::NonceStoreStarting));
 }

@@ -85,7 +85,9 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
         self
     }
 
-    /// Reads the time here. Default: the operating system's clocks.
+    /// Reads the time here. Default: the operating system's clocks. A nonce backend in memory must be on the same clock
+    /// ([`MemoryNonceBackend::with_clock`](crate::MemoryNonceBackend::with_clock)): beside one whose clock is ahead
+    /// requests are answered with 503 for as long as an entry is remembered.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;

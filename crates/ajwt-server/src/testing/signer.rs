@@ -1,12 +1,12 @@
 use std::{io, sync::Arc};
 
-use ajwt_core::{Claims, Nonce, PrivateKey, PublicKey, Token, Username};
+use ajwt_core::{Claims, Nonce, PrivateKey, PublicKey, Timestamp, Token, Username, Validation};
 use async_trait::async_trait;
 
 use super::username;
 use crate::{
     Authenticator, Clock as _, MemoryNonceBackend, MemoryRepository, NonceBackend, NonceError, NonceOutcome,
-    NonceUse, RepositoryError, SystemClock, User,
+    NonceUse, RepositoryError, SystemClock, User, authorization,
 };
 
 /// A caller for the tests of a protected route: a user with a new key, who signs.
@@ -29,6 +29,8 @@ use crate::{
 pub struct TestSigner {
     username: Username,
     key: PrivateKey,
+    audience: Option<Box<str>>,
+    scheme: Box<str>,
 }
 
 impl TestSigner {
@@ -39,7 +41,32 @@ impl TestSigner {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let key = PrivateKey::generate_ed25519().unwrap_or_else(|error| panic!("a key: {error}"));
-        Self { username: username(name), key }
+        Self { username: username(name), key, audience: None, scheme: "JWT".into() }
+    }
+
+    /// Names the service that the tokens are for, in the claim `aud`. [`authenticator`](Self::authenticator) has this
+    /// audience then.
+    ///
+    /// # Panics
+    /// If it is empty.
+    #[must_use]
+    pub fn with_audience(mut self, audience: impl Into<Box<str>>) -> Self {
+        let audience: Box<str> = audience.into();
+        assert!(!audience.is_empty(), "an audience is not empty");
+        self.audience = Some(audience);
+        self
+    }
+
+    /// Uses this authentication scheme instead of `JWT`. [`authenticator`](Self::authenticator) has it then.
+    ///
+    /// # Panics
+    /// If it is none: one word of letters, digits and ``!#$%&'*+-.^_`|~`` is.
+    #[must_use]
+    pub fn with_scheme(mut self, scheme: impl Into<Box<str>>) -> Self {
+        let scheme: Box<str> = scheme.into();
+        assert!(authorization::is_scheme(&scheme), "{scheme:?} is no authentication scheme");
+        self.scheme = scheme;
+        self
     }
 
     /// The user, with the public half of the key.
@@ -54,7 +81,7 @@ impl TestSigner {
         self.key.public_key()
     }
 
-    /// An authenticator that knows this user alone, with its stores in memory.
+    /// An authenticator that knows this user alone, with its stores in memory, on the operating system's clocks.
     ///
     /// # Panics
     /// If the cryptographic library fails.
@@ -71,7 +98,14 @@ impl TestSigner {
     #[must_use]
     pub fn authenticator_with(&self, nonces: impl NonceBackend) -> Authenticator {
         let users = Arc::new(MemoryRepository::new([self.user()]));
+        let mut validation = Validation::default();
+        if let Some(audience) = self.audience.clone() {
+            validation =
+                validation.with_audience(audience).unwrap_or_else(|error| panic!("an audience: {error}"));
+        }
         Authenticator::builder(users, Arc::new(nonces))
+            .validation(validation)
+            .scheme(self.scheme.clone())
             .build()
             .unwrap_or_else(|error| panic!("an authenticator: {error}"))
     }
@@ -82,10 +116,45 @@ impl TestSigner {
     /// If the operating system gives no random bytes.
     #[must_use]
     pub fn authorization(&self) -> String {
+        self.authorization_at(SystemClock::new().now())
+    }
+
+    /// As [`authorization`](Self::authorization), dated `now`: for an authenticator on a
+    /// [`MockClock`](crate::MockClock), and for tokens that are too old.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use ajwt_core::Timestamp;
+    /// use ajwt_server::{
+    ///     Authenticator, Clock as _, MemoryNonceBackend, MemoryRepository, MockClock, testing::TestSigner,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = MockClock::new(Timestamp::from_secs(1_700_000_000));
+    /// let signer = TestSigner::new("guido");
+    /// let users = Arc::new(MemoryRepository::new([signer.user()]));
+    /// // On the same clock.
+    /// let nonces = Arc::new(MemoryNonceBackend::with_clock(1000, Arc::new(clock.clone())));
+    /// let authenticator = Authenticator::builder(users, nonces).clock(Arc::new(clock.clone())).build()?;
+    ///
+    /// let token = signer.authorization_at(clock.now());
+    /// assert!(authenticator.authenticate([token.as_bytes()]).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If the operating system gives no random bytes.
+    #[must_use]
+    pub fn authorization_at(&self, now: Timestamp) -> String {
         let nonce = Nonce::generate(getrandom::fill).unwrap_or_else(|error| panic!("a nonce: {error}"));
-        let claims = Claims::new(self.username.clone(), SystemClock::new().now(), nonce);
+        let mut claims = Claims::new(self.username.clone(), now, nonce);
+        if let Some(audience) = self.audience.clone() {
+            claims = claims.with_audience(audience);
+        }
         let token = Token::sign(&claims, &self.key).unwrap_or_else(|error| panic!("a token: {error}"));
-        format!("JWT {}", token.as_str())
+        format!("{} {}", self.scheme, token.as_str())
     }
 }
 
