@@ -17,7 +17,7 @@ use actix_web::{
 use ajwt_actix::{AuthMiddleware, Authenticated, AuthenticatedRejection};
 use ajwt_server::{
     Authenticator, Found, Freshness, InsecureNoReplayProtection, KeyedUser, MemoryNonceBackend,
-    RepositoryError, StoredKey, TrustedUrl, User, UserRepository, problem_details,
+    RejectionBody, RepositoryError, StoredKey, TrustedUrl, User, UserRepository, problem_details,
     testing::{StoreIsDown, TestSigner},
 };
 use async_trait::async_trait;
@@ -48,6 +48,7 @@ fn routes(config: &mut web::ServiceConfig) {
 struct Response {
     status: u16,
     challenge: Option<String>,
+    content_type: Option<String>,
     body: String,
 }
 
@@ -70,10 +71,11 @@ where
     }
     let response = test::call_service(&app, request.to_request()).await;
     let status = response.status().as_u16();
-    let challenge = response.headers().get("www-authenticate");
-    let challenge = challenge.map(|value| value.to_str().expect("ascii").to_owned());
+    let header =
+        |name: &str| response.headers().get(name).map(|value| value.to_str().expect("ascii").to_owned());
+    let (challenge, content_type) = (header("www-authenticate"), header("content-type"));
     let body = test::try_read_body(response).await.ok().expect("a body");
-    Response { status, challenge, body: String::from_utf8(body.to_vec()).expect("text") }
+    Response { status, challenge, content_type, body: String::from_utf8(body.to_vec()).expect("text") }
 }
 
 async fn get_text<F, B>(app: App<F>, path: &str, authorization: &[&str]) -> (u16, String)
@@ -199,6 +201,17 @@ async fn a_token_is_used_up_once_under_two_middlewares_of_one_authenticator() {
     let nobody = TestSigner::new("guido").authenticator_with(InsecureNoReplayProtection);
     let app = App::new().wrap(AuthMiddleware::new(nobody)).wrap(AuthMiddleware::new(one)).configure(routes);
     assert_eq!(get_text(app, "/required", &[&signer.authorization()]).await, unauthorized());
+}
+
+#[actix_web::test]
+async fn a_body_may_be_of_any_media_type() {
+    for media_type in ["application/vnd.api+json", r#"application/problem+json; profile="a b""#] {
+        let body = move |_| RejectionBody::new(media_type, "{}").expect("a media type");
+        let middleware = AuthMiddleware::new(TestSigner::new("guido").authenticator()).rejection_body(body);
+        let response = get(App::new().wrap(middleware).configure(routes), "/required", &[]).await;
+        assert_eq!(response.content_type.as_deref(), Some(media_type));
+        assert_eq!((response.status, &*response.body), (401, "{}"));
+    }
 }
 
 #[actix_web::test]

@@ -16,8 +16,8 @@ use ajwt_client::RequestSigner;
 use ajwt_core::PrivateKey;
 use ajwt_server::{
     Authenticator, Found, Freshness, InsecureNoReplayProtection, KeyedUser, MemoryNonceBackend,
-    MemoryRepository, NonceBackend, RepositoryError, StoredKey, TrustedUrl, User, UserRepository,
-    testing::StoreIsDown,
+    MemoryRepository, NonceBackend, RejectionBody, RepositoryError, StoredKey, TrustedUrl, User,
+    UserRepository, testing::StoreIsDown,
 };
 use async_trait::async_trait;
 use axum::{
@@ -125,6 +125,17 @@ async fn every_rejection_has_the_same_bytes_over_a_real_socket() {
             ["content-length: 13", "content-type: text/plain; charset=utf-8", "www-authenticate: JWT"];
         assert_eq!(headers, expected, "{what}");
         assert_eq!(response.text().await.expect("text"), "unauthorized\n", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_may_be_of_any_media_type() {
+    for media_type in ["application/vnd.api+json", r#"application/problem+json; profile="a b""#] {
+        let body = move |_| RejectionBody::new(media_type, "{}").expect("a media type");
+        let app = routes().layer(AuthLayer::new(authenticator(&signer())).rejection_body(body));
+        let response = get_response(&app, "/required", &[]).await;
+        assert_eq!(response.headers()["content-type"], media_type);
+        assert_eq!(text(response).await, (StatusCode::UNAUTHORIZED, "{}".to_owned()));
     }
 }
 

@@ -83,7 +83,7 @@ pub use nonce::{
 };
 pub use public_key::{KeySource, PublicKeyRepository, StoredKey, UserKeys};
 pub use rejection::{Reason, Rejection, RejectionKind};
-pub use rejection_body::{RejectionBody, RejectionSummary, problem_details};
+pub use rejection_body::{ContentTypeError, RejectionBody, RejectionSummary, problem_details};
 pub use usage::{BatchedUsage, NoUsage, UsageRecorder, UsageStore};
 pub use user::{
     Found, Freshness, KeyedUser, MAX_KEYS, MAX_TRUSTS, RevisionSource, TrustedUrl, TrustedUrls, User,

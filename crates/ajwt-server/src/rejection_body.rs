@@ -1,4 +1,6 @@
-use crate::{Reason, RejectionKind};
+use thiserror::Error;
+
+use crate::{Reason, RejectionKind, authorization};
 
 /// The body of a rejection, and its media type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +10,20 @@ pub struct RejectionBody {
 }
 
 impl RejectionBody {
+    /// Of this media type (RFC 9110 section 8.3.1), in characters that can stand in a header: visible ASCII and spaces.
+    ///
+    /// A function for [`Guard::rejection_body`](crate::Guard::rejection_body) may `expect` it to be one: it is called
+    /// when the guard is made, not by a request.
+    ///
+    /// # Errors
+    /// [`ContentTypeError`] if it is none.
+    pub fn new(content_type: &'static str, text: impl Into<Box<str>>) -> Result<Self, ContentTypeError> {
+        if !is_content_type(content_type) {
+            return Err(ContentTypeError { found: content_type });
+        }
+        Ok(Self { content_type, text: text.into() })
+    }
+
     /// `text/plain; charset=utf-8`.
     #[must_use]
     pub fn text(text: impl Into<Box<str>>) -> Self {
@@ -19,6 +35,25 @@ impl RejectionBody {
     pub fn json(json: impl Into<Box<str>>) -> Self {
         Self { content_type: "application/json", text: json.into() }
     }
+}
+
+/// What adapters make a header of without a further look: nothing here may end its line or be refused by them.
+fn is_content_type(value: &str) -> bool {
+    let media_type = value.split(';').next().unwrap_or_default().trim_end_matches(' ');
+    // Both parts are tokens, as schemes are.
+    let is_token = authorization::is_scheme;
+    let is_media_type =
+        media_type.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
+    is_media_type && !value.ends_with(' ') && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+/// A text that is no value of `Content-Type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{found:?} is no media type: a type and a subtype in visible ASCII are, as in \"application/json\"")]
+#[non_exhaustive]
+pub struct ContentTypeError {
+    /// The text.
+    pub found: &'static str,
 }
 
 /// What may be told to the peer of a rejection.
@@ -81,6 +116,36 @@ pub(crate) type BodyWriter = dyn Fn(RejectionSummary) -> RejectionBody + Send + 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_content_type_can_stand_in_a_header() {
+        for good in [
+            "application/vnd.api+json",
+            "application/problem+json; charset=utf-8",
+            r#"text/plain ;charset="utf-8""#,
+        ] {
+            let body = RejectionBody::new(good, "{}").expect(good);
+            assert_eq!((body.content_type, &*body.text), (good, "{}"));
+        }
+        for bad in [
+            "",
+            "json",
+            "/json",
+            "application/",
+            "application/a/b",
+            " text/plain",
+            "text/plain ",
+            "text/plain;\tcharset=utf-8",
+            "text/plain\r\nset-cookie: a=b",
+            "text/plain; charset=\r\n\r\n",
+            "text/plain; a=\u{7f}",
+            "text/plain; a=\0",
+            "text/pl\u{e4}in",
+            "text/plain; a=\u{e4}",
+        ] {
+            assert_eq!(RejectionBody::new(bad, "{}"), Err(ContentTypeError { found: bad }));
+        }
+    }
 
     #[test]
     fn problem_details_are_json_whatever_the_reason() {
