@@ -4,19 +4,22 @@
 use tonic_build::manual::{Builder, Method, Service};
 
 fn main() {
-    let method = |name: &str, route: &str| {
+    let method = |name: &str, route: &str, input: &str, output: &str| {
         Method::builder()
             .name(name)
             .route_name(route)
-            .input_type("crate::Greeting")
-            .output_type("crate::Greeting")
+            .input_type(input)
+            .output_type(output)
             .codec_path("tonic_prost::ProstCodec")
     };
+    let greet = |name: &str, route: &str| method(name, route, "crate::Greeting", "crate::Greeting");
     let greeter = Service::builder()
         .package("example")
         .name("Greeter")
-        .method(method("greet", "Greet").build())
-        .method(method("greet_often", "GreetOften").server_streaming().build())
+        .method(greet("greet", "Greet").build())
+        .method(greet("greet_often", "GreetOften").server_streaming().build())
         .build();
-    Builder::new().compile(&[greeter]);
+    let check = method("check", "Check", "crate::HealthCheckRequest", "crate::HealthCheckResponse");
+    let health = Service::builder().package("grpc.health.v1").name("Health").method(check.build()).build();
+    Builder::new().compile(&[greeter, health]);
 }

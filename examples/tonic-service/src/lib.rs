@@ -2,9 +2,11 @@
 #![allow(clippy::missing_errors_doc, reason = "example code, kept as short as a reader's own")]
 
 mod client;
+mod health;
 mod service;
 
 pub use client::{Client, connect};
+pub use health::{HealthCheckRequest, HealthCheckResponse, SERVING};
 pub use service::serve;
 
 /// The message in both directions.
@@ -19,4 +21,5 @@ pub struct Greeting {
 #[allow(missing_debug_implementations, missing_docs, reason = "it is as tonic makes it")]
 pub mod generated {
     include!(concat!(env!("OUT_DIR"), "/example.Greeter.rs"));
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.Health.rs"));
 }

@@ -4,20 +4,27 @@ use ajwt_axum::{AuthLayer, Authenticated, AuthenticatedRejection};
 use ajwt_server::Authenticator;
 use futures_util::{Stream, stream};
 use tokio::net::TcpListener;
-use tonic::{Request, Response, Status, transport::Server, transport::server::TcpIncoming};
+use tonic::{
+    Request, Response, Status, service::LayerExt as _, transport::Server, transport::server::TcpIncoming,
+};
 
 use crate::{
     Greeting,
-    generated::greeter_server::{Greeter, GreeterServer},
+    generated::{
+        greeter_server::{Greeter, GreeterServer},
+        health_server::HealthServer,
+    },
+    health::Running,
 };
 
-/// Serves on a free port of the loopback interface. Every call needs a fresh token: without one the
-/// answer is `UNAUTHENTICATED`, and `UNAVAILABLE` while a store is down.
+/// Serves on a free port of the loopback interface. Every call of the greeter needs a fresh token: without one the
+/// answer is `UNAUTHENTICATED`, and `UNAVAILABLE` while a store is down. The health service is open: a probe has no
+/// token.
 pub async fn serve(authenticator: Authenticator) -> Result<SocketAddr, Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
-    let router =
-        Server::builder().layer(AuthLayer::new(authenticator)).add_service(GreeterServer::new(Polite));
+    let greeter = AuthLayer::new(authenticator).named_layer(GreeterServer::new(Polite));
+    let router = Server::builder().add_service(greeter).add_service(HealthServer::new(Running));
     tokio::spawn(router.serve_with_incoming(TcpIncoming::from(listener)));
     Ok(address)
 }

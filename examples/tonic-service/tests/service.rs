@@ -9,7 +9,11 @@ use ajwt_server::{
     testing::{StoreIsDown, TestSigner},
 };
 use tonic::{Code, Request, Status, metadata::AsciiMetadataValue, transport::Endpoint};
-use tonic_service::{Greeting, connect, generated::greeter_client::GreeterClient, serve};
+use tonic_service::{
+    Greeting, HealthCheckRequest, SERVING, connect,
+    generated::{greeter_client::GreeterClient, health_client::HealthClient},
+    serve,
+};
 
 /// Calls the service with these values of `authorization` and no others.
 async fn greet(authenticator: &Authenticator, authorization: &[String]) -> Result<String, Status> {
@@ -43,6 +47,23 @@ async fn a_token_works_once_and_a_bad_one_is_unauthenticated() {
         assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "unauthorized"), "{what}");
         assert!(status.details().is_empty(), "{what}");
     }
+}
+
+/// As Kubernetes probes a container.
+#[tokio::test]
+async fn a_probe_needs_no_token_and_every_method_of_the_greeter_does() {
+    let address = serve(TestSigner::new("guido").authenticator()).await.expect("it serves");
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an endpoint");
+    let channel = endpoint.connect().await.expect("connected");
+    let mut health = HealthClient::new(channel.clone());
+    let check = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    assert_eq!(health.check(check("")).await.expect("an answer").into_inner().status, SERVING);
+    assert_eq!(health.check(check("other")).await.expect_err("unknown").code(), Code::NotFound);
+
+    let mut greeter = GreeterClient::new(channel);
+    let hello = || Greeting { text: "hello".to_owned() };
+    assert_eq!(greeter.greet(hello()).await.expect_err("refused").code(), Code::Unauthenticated);
+    assert_eq!(greeter.greet_often(hello()).await.expect_err("refused").code(), Code::Unauthenticated);
 }
 
 #[tokio::test]
