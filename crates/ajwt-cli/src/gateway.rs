@@ -10,14 +10,16 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ajwt_core::{PublicKey, Validation};
 use ajwt_jwks::{ClientError, JwksCache, JwksKeyRepository};
-use ajwt_server::{Authenticator, KeyDirectory, TrustedUrls, User, UserCacheOptions, UserRepository};
+use ajwt_server::{
+    Authenticator, KeyDirectory, Readiness, TrustedUrls, User, UserCacheOptions, UserRepository,
+};
 use axum::Router;
 use clap::Args;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::configuration::configured_arguments;
-use self::{connections::Room, health::Health, metrics::ObservedNonces};
+use self::{connections::Room, metrics::ObservedNonces};
 use crate::{
     database::{Database, DatabaseOptions},
     failure::Failure,
@@ -187,7 +189,7 @@ impl Gateway {
         let server_skew = self.server_skew.map(Duration::from_secs);
         let nonces = self.nonce.open(database.as_ref(), server_skew).await?;
         let nonces = Arc::new(ObservedNonces::new(nonces));
-        let health = Health::new(store, Arc::clone(&nonces) as _, &validation)?;
+        let readiness = Readiness::new(store, Arc::clone(&nonces) as _, validation.tolerance());
         let key_sets = self.key_sets(&*trusted).await?;
         let mut builder = Authenticator::builder(users, nonces)
             .validation(validation)
@@ -206,7 +208,7 @@ impl Gateway {
             key_sets.warm_up(&*trusted).await?;
             background.spawn(keep_warm(key_sets, trusted));
         }
-        let router = service::router(authenticator.clone(), published, health, metrics);
+        let router = service::router(authenticator.clone(), published, readiness, metrics);
 
         let listener = TcpListener::bind(self.listen)
             .await

@@ -56,6 +56,7 @@ mod key_directory;
 mod memory;
 mod nonce;
 mod public_key;
+mod readiness;
 mod refusal_timer;
 mod rejection;
 mod rejection_body;
@@ -82,6 +83,7 @@ pub use nonce::{
     InsecureNoReplayProtection, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, StartRule,
 };
 pub use public_key::{KeySource, PublicKeyRepository, StoredKey, UserKeys};
+pub use readiness::{Readiness, ReadinessState};
 pub use rejection::{Reason, Rejection, RejectionKind};
 pub use rejection_body::{ContentTypeError, RejectionBody, RejectionSummary, problem_details};
 pub use usage::{BatchedUsage, NoUsage, UsageRecorder, UsageStore};

@@ -1,10 +1,8 @@
 //! What the gateway answers.
 
-use std::sync::Arc;
-
 use ajwt_axum::{AuthLayer, Authenticated, JwksService};
 use ajwt_core::PublicKey;
-use ajwt_server::{Authenticator, Clock as _, SystemClock};
+use ajwt_server::{Authenticator, Clock as _, Readiness, SystemClock};
 use axum::{
     Router,
     extract::Request,
@@ -19,10 +17,7 @@ use axum::{
 use metrics::histogram;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::{
-    health::{Health, State},
-    metrics::DECISION_SECONDS,
-};
+use super::{health, metrics::DECISION_SECONDS};
 
 const USERNAME: HeaderName = HeaderName::from_static("x-ajwt-username");
 const KEY_ID: HeaderName = HeaderName::from_static("x-ajwt-key-id");
@@ -31,13 +26,12 @@ const KEY_ID: HeaderName = HeaderName::from_static("x-ajwt-key-id");
 pub(super) fn router(
     authenticator: Authenticator,
     published: Vec<PublicKey>,
-    health: Health,
+    readiness: Readiness,
     metrics: PrometheusHandle,
 ) -> Router {
-    let health = Arc::new(health);
     let ready = move || {
-        let health = Arc::clone(&health);
-        async move { ready(&health).await }
+        let readiness = readiness.clone();
+        async move { ready(&readiness).await }
     };
     let metrics = move || async move {
         let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -82,8 +76,8 @@ async fn measured(request: Request, next: Next) -> Response {
     response
 }
 
-async fn ready(health: &Arc<Health>) -> Response {
-    let state = health.state().await;
-    let status = if state == State::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, state.told()).into_response()
+async fn ready(readiness: &Readiness) -> Response {
+    let state = readiness.state().await;
+    let status = if state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, health::told(state)).into_response()
 }
