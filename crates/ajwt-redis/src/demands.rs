@@ -41,9 +41,11 @@ impl Demands {
         questions.cmd("CONFIG").arg("GET").arg("maxmemory");
         questions.cmd("INFO").arg("server");
         questions.cmd("INFO").arg("memory");
+        // Not all of them in one INFO: only newer servers know that.
+        questions.cmd("INFO").arg("replication");
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let answers = ask(connection, deadline, questions).await?;
-        let [policy, maxmemory, info, memory] = answers.as_slice() else {
+        let [policy, maxmemory, info, memory, replication] = answers.as_slice() else {
             return Err(RedisFault::UnexpectedReply { command: "CONFIG GET" });
         };
         if let Value::ServerError(error) = info
@@ -51,21 +53,23 @@ impl Demands {
         {
             return Err(RedisFault::refused(error.code()));
         }
+        let mode = field(info, "redis_mode").or_else(|| field(info, "server_mode"));
+        if let Some(mode) = mode.filter(|mode| *mode != self.mode.name()) {
+            let (server, found) = (server.to_owned(), word(mode));
+            return Err(RedisFault::WrongMode { server, found, wanted: self.mode.name() });
+        }
+        // In a cluster a replica says where the slot is, which is looked for then.
+        if matches!(self.mode, Mode::Standalone) && field(replication, "role") == Some("slave") {
+            return Err(RedisFault::Replica { server: server.to_owned() });
+        }
         // Where CONFIG is forbidden, as at providers, INFO says the same.
         let policy = setting(policy).or_else(|| field(memory, "maxmemory_policy"));
         let maxmemory = setting(maxmemory).or_else(|| field(memory, "maxmemory"));
         self.check_eviction(policy, maxmemory, server)?;
-        let field = |name| field(info, name);
-        if let Some(mode) = field("redis_mode").or_else(|| field("server_mode"))
-            && mode != self.mode.name()
-        {
-            let (server, found) = (server.to_owned(), word(mode));
-            return Err(RedisFault::WrongMode { server, found, wanted: self.mode.name() });
-        }
         if self.trust_persistence {
             return Ok(None);
         }
-        match field("run_id") {
+        match field(info, "run_id") {
             Some(run_id) if !run_id.is_empty() => Ok(Some(run_id.into())),
             _ => Err(RedisFault::NoRunId { server: server.to_owned() }),
         }

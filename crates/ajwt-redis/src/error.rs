@@ -121,6 +121,14 @@ pub enum RedisFault {
         /// Host and port.
         server: String,
     },
+    /// The server is a replica.
+    #[error(
+        "the Redis server {server} is a replica, which takes no nonces: connect to the primary, or through Sentinel"
+    )]
+    Replica {
+        /// Host and port.
+        server: String,
+    },
     /// It is another kind of server.
     #[error("{server} runs in mode {found}, not {wanted}: use the connect function for it")]
     WrongMode {
@@ -206,6 +214,18 @@ impl RedisFault {
             Self::Refused { code, .. } => matches!(code.as_str(), "LOADING" | "MASTERDOWN"),
             _ => false,
         }
+    }
+
+    /// Whether the primary may be another server than this one, of which somebody said that it is the primary.
+    pub(crate) fn may_be_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Replica { .. }
+                | Self::Unreachable { .. }
+                | Self::ConnectTimeout { .. }
+                | Self::Lost { .. }
+                | Self::TimedOut
+        )
     }
 
     /// Whether another server of the cluster may serve the slot by now.

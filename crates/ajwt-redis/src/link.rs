@@ -16,10 +16,14 @@ use redis::{
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
-use crate::{RedisFault, demands::Demands, sentinel::Sentinels};
+use crate::{
+    RedisFault,
+    demands::Demands,
+    sentinel::{self, Sentinels},
+};
 
 /// For name look-up, TCP, TLS, greeting and checks.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -240,23 +244,57 @@ impl Dial {
     fn longest(&self) -> Duration {
         match self.address {
             Address::Server(_) => CONNECT_TIMEOUT,
-            // The Sentinels' answer, and then the primary.
+            // The Sentinels' answer, and then the primary, of whatever they name.
             Address::Sentinel(_) => CONNECT_TIMEOUT * 2,
         }
     }
 
     async fn dial(&self) -> Result<Connected, RedisFault> {
-        let info = match &self.address {
-            Address::Server(info) => (**info).clone(),
-            Address::Sentinel(sentinels) => sentinels.primary().await?,
-        };
+        let deadline = Instant::now() + self.longest();
+        match &self.address {
+            Address::Server(info) => self.dial_server((**info).clone(), deadline).await,
+            Address::Sentinel(sentinels) => self.dial_primary(sentinels, deadline).await,
+        }
+    }
+
+    /// The first of what the Sentinels name that is a primary. After a failover one that is cut off from the others
+    /// names the old primary for as long as that lasts, and may be the one that answers first each time.
+    async fn dial_primary(&self, sentinels: &Sentinels, deadline: Instant) -> Result<Connected, RedisFault> {
+        let mut asking = sentinels.ask();
+        let mut unknown = RedisFault::UnexpectedReply { command: sentinel::ASK };
+        let (mut tried, mut elsewhere) = (Vec::new(), None);
+        while let Some(answer) = asking.join_next().await {
+            let (host, port) = match answer {
+                Ok(Ok(address)) if tried.contains(&address) => continue,
+                Ok(Ok(address)) => address,
+                Ok(Err(fault)) => {
+                    unknown = fault;
+                    continue;
+                }
+                Err(ended) => {
+                    unknown = RedisFault::Lost { source: Arc::new(ended) };
+                    continue;
+                }
+            };
+            tried.push((host.clone(), port));
+            let server = sentinel::at(sentinels.server.clone(), host, port);
+            match self.dial_server(server, deadline).await {
+                Err(fault) if fault.may_be_elsewhere() => elsewhere = Some(fault),
+                dialled => return dialled,
+            }
+        }
+        let none = || RedisFault::NoPrimary { name: sentinels.name.clone(), source: Arc::new(unknown) };
+        Err(elsewhere.unwrap_or_else(none))
+    }
+
+    async fn dial_server(&self, info: ConnectionInfo, deadline: Instant) -> Result<Connected, RedisFault> {
         let server = name_of(&info);
         let dialling = async {
             let mut connection = connect(info).await?;
             let run_id = self.demands.check(&mut connection, &server).await?;
             Ok(Connected { connection, run_id, heard: Arc::new(Mutex::new(Instant::now())) })
         };
-        let dialled = timeout(CONNECT_TIMEOUT, dialling).await;
+        let dialled = timeout_at(deadline.min(Instant::now() + CONNECT_TIMEOUT), dialling).await;
         dialled.unwrap_or_else(|_| Err(RedisFault::ConnectTimeout { server: server.clone() }))
     }
 }

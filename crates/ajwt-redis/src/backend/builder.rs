@@ -123,13 +123,14 @@ impl RedisNonceBackendBuilder {
     ///
     /// # Errors
     /// [`ConnectError`]: the settings are wrong, or the server cannot be reached, may evict nonces,
-    /// or is part of a cluster.
+    /// is a replica or is part of a cluster.
     pub async fn connect(self, url: &str) -> Result<RedisNonceBackend, ConnectError> {
         let address = Address::Server(Box::new(self.info(0, url)?));
         self.one(address).await
     }
 
-    /// Connects to the primary that these Sentinels name, and to its successor after a failover.
+    /// Connects to the primary that these Sentinels name, and to its successor after a failover. Where
+    /// they name several, the first to be named that can be reached and is no replica is it.
     /// `server` is the URL of the primary with the name that the Sentinels know it by in place of
     /// the host: `redis://:password@mymaster`.
     ///

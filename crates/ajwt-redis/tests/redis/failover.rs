@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ajwt_redis::{RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
+use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{NonceBackend as _, NonceUse};
 use ajwt_test_servers::redis::RedisServer;
 
@@ -462,6 +462,70 @@ async fn sentinel_leads_to_the_new_primary() {
     // The new primary has no replica, and nothing new is accepted.
     let refused = fault(&waiting, &use_ahead("alone")).await;
     assert!(matches!(refused, Some(RedisFault::NotReplicated { wanted: 1, acknowledged: 0 })), "{refused:?}");
+}
+
+/// A Sentinel that was cut off when the others had a replica take over names the old primary, which is a replica by
+/// now or gone. It answers first each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_is_behind_the_times_is_passed_over() {
+    let pair = Pair::start().await;
+    let (stale, current) = (RedisServer::start(&["--sentinel"]), RedisServer::start(&["--sentinel"]));
+    current.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {} 1", pair.primary.port()));
+    let current = Proxy::start(current.port()).await;
+    current.delay(Duration::from_millis(100));
+    let urls = [stale.url(), current.url()];
+    let urls = [urls[0].as_str(), urls[1].as_str()];
+    for (old, port) in [("replica", pair.replica.port()), ("gone", 1)] {
+        // It is told of one at a time.
+        let _ = stale.try_ask::<()>("SENTINEL REMOVE orders");
+        stale.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {port} 1"));
+        let refused = builder().connect_sentinel(&urls[..1], "redis://orders").await.expect_err("an error");
+        let is_told = match &refused {
+            ConnectError::Server(RedisFault::Replica { .. }) => old == "replica",
+            ConnectError::Server(RedisFault::Unreachable { .. }) => old == "gone",
+            _ => false,
+        };
+        assert!(is_told, "{old}: {}", told(&refused));
+        let mut last = String::new();
+        let mut is_accepted = false;
+        // Not once: the machine may stall for longer than the Sentinels' answers are waited for.
+        for round in 0..20 {
+            match builder().connect_sentinel(&urls, "redis://orders").await {
+                Ok(backend) => match backend.consume(&use_ahead(&format!("{old} {round}"))).await {
+                    Ok(outcome) => {
+                        assert_eq!(outcome, ajwt_server::NonceOutcome::Fresh);
+                        is_accepted = true;
+                        break;
+                    }
+                    Err(error) => last = told(&error),
+                },
+                Err(error) => last = told(&error),
+            }
+        }
+        assert!(is_accepted, "{old}: {last}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_refused_at_the_start() {
+    let pair = Pair::start().await;
+    let url = pair.replica.url();
+    let refused = builder().connect(&url).await.expect_err("an error");
+    let ConnectError::Server(RedisFault::Replica { server }) = &refused else { panic!("{}", told(&refused)) };
+    assert_eq!(*server, format!("127.0.0.1:{}", pair.replica.port()));
+    let refused = builder().trust_persistence().connect(&url).await.expect_err("an error");
+    assert!(matches!(refused, ConnectError::Server(RedisFault::Replica { .. })), "{}", told(&refused));
+    let client = redis::Client::open(url).expect("a client");
+    let connection = client.get_multiplexed_async_connection_with_config(&crate::patient_driver()).await;
+    let refused = builder().over(connection.expect("connected")).await.expect_err("an error");
+    assert!(matches!(refused, ConnectError::Server(RedisFault::Replica { .. })), "{}", told(&refused));
+
+    // Who may not ask finds out from the first claim.
+    pair.replica.ask::<()>("ACL SETUSER app on >pw ~test/* +set +get +eval +time");
+    let url = format!("redis://app:pw@127.0.0.1:{}", pair.replica.port());
+    let backend = builder().trust_persistence().connect(&url).await.expect("connected");
+    let refused = fault(&backend, &use_ahead("one")).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "READONLY"), "{refused:?}");
 }
 
 /// Asking a Sentinel and connecting to the primary take 1.5 s each: less than either may, and together more than one
