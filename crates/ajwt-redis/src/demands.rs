@@ -48,10 +48,14 @@ impl Demands {
         let [policy, maxmemory, info, memory, replication] = answers.as_slice() else {
             return Err(RedisFault::UnexpectedReply { command: "CONFIG GET" });
         };
-        if let Value::ServerError(error) = info
-            && matches!(error.code(), "LOADING" | "NOAUTH" | "MASTERDOWN")
-        {
-            return Err(RedisFault::refused(error.code()));
+        // What may not be asked, or does not exist here, is not told. Any other error says nothing of the server that
+        // would hold once it is over.
+        for answer in &answers {
+            if let Value::ServerError(error) = answer
+                && !matches!(error.code(), "NOPERM" | "ERR")
+            {
+                return Err(RedisFault::refused(error.code()));
+            }
         }
         let mode = field(info, "redis_mode").or_else(|| field(info, "server_mode"));
         if let Some(mode) = mode.filter(|mode| *mode != self.mode.name()) {

@@ -176,6 +176,7 @@ impl RedisFault {
         let advice = match code {
             "READONLY" => "it is a replica; connect to the primary, or through Sentinel",
             "LOADING" => "it is loading its data, which passes by itself",
+            "BUSY" => "a script holds it up; SCRIPT KILL ends it, FUNCTION KILL a function",
             "OOM" => concat!("it is full; raise maxmemory: sizing in ", operations!()),
             "NOAUTH" | "WRONGPASS" => "check the user and password of the URL",
             "NOPERM" => concat!("the user lacks a permission: all of them in ", operations!()),
@@ -211,7 +212,7 @@ impl RedisFault {
                 error.is_none_or(|error| error.kind() != redis::ErrorKind::AuthenticationFailed)
             }
             Self::ConnectTimeout { .. } | Self::Lost { .. } | Self::TimedOut => true,
-            Self::Refused { code, .. } => matches!(code.as_str(), "LOADING" | "MASTERDOWN"),
+            Self::Refused { code, .. } => matches!(code.as_str(), "LOADING" | "MASTERDOWN" | "BUSY"),
             _ => false,
         }
     }
@@ -248,5 +249,21 @@ impl From<RedisFault> for NonceError {
             RedisFault::TimedOut => RepositoryError::timeout("consuming a nonce in Redis"),
             fault => RepositoryError::new("consuming a nonce in Redis", fault),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process of a cluster starts meanwhile, if another primary can be reached.
+    #[test]
+    fn what_ends_by_itself_may_pass() {
+        for code in ["LOADING", "MASTERDOWN", "BUSY"] {
+            assert!(RedisFault::refused(code).may_pass(), "{code}");
+        }
+        for code in ["NOAUTH", "WRONGPASS", "NOPERM", "ERR", "READONLY"] {
+            assert!(!RedisFault::refused(code).may_pass(), "{code}");
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! A server that evicts forgets used nonces: why the check at the start matters.
 
+use std::time::Duration;
+
 use ajwt_redis::{ConnectError, RedisFault};
 use ajwt_server::{NonceBackend as _, NonceOutcome};
 use ajwt_test_servers::redis::RedisServer;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{builder, fresh, replayed, told, use_ahead, use_now};
+use crate::{builder, fault, fresh, replayed, told, use_ahead, use_now};
 
 const POLICIES: [&str; 7] = [
     "allkeys-lru",
@@ -170,6 +172,43 @@ async fn where_info_is_forbidden_the_operator_must_vouch() {
     let backend = builder().trust_persistence().connect(&url).await.expect("connected");
     assert!(backend.initialise().await.expect("new"));
     fresh(&backend, &use_now("one")).await;
+}
+
+/// While a script runs the server tells nothing: what it keeps to itself then is not what it does not grant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_a_script_holds_up_is_not_taken_unseen() {
+    // Under the name that is understood by old servers, too.
+    let server = RedisServer::start(&["--lua-time-limit", "100", "--maxmemory", "100mb"]);
+    let earlier = builder().connect(&server.url()).await.expect("connected");
+    server.ask::<()>("CONFIG SET maxmemory-policy allkeys-lru");
+    let script = std::thread::spawn({
+        let url = server.url();
+        move || {
+            let client = redis::Client::open(url).expect("a client");
+            let mut connection = client.get_connection().expect("connected");
+            redis::cmd("EVAL").arg("while true do end").arg(0).exec(&mut connection)
+        }
+    });
+    let is_busy = || server.try_ask::<String>("PING").is_err_and(|error| error.code() == Some("BUSY"));
+    let mut looks = 0..400;
+    while !is_busy() {
+        assert!(looks.next().is_some() && !script.is_finished(), "it does not run");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for settings in [builder(), builder().trust_persistence()] {
+        let refused = settings.connect(&server.url()).await.expect_err("an error");
+        let is_told =
+            matches!(&refused, ConnectError::Server(RedisFault::Refused { code, .. }) if code == "BUSY");
+        assert!(is_told && told(&refused).contains("SCRIPT KILL"), "{}", told(&refused));
+    }
+    let refused = fault(&earlier, &use_ahead("earlier")).await;
+    assert!(matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "BUSY"), "{refused:?}");
+    server.ask::<()>("SCRIPT KILL");
+    script.join().expect("it ends").expect_err("it was killed");
+    for settings in [builder(), builder().trust_persistence()] {
+        let error = settings.connect(&server.url()).await.expect_err("an error");
+        assert!(matches!(error, ConnectError::Server(RedisFault::Evicts { .. })), "{error}");
+    }
 }
 
 #[derive(Clone, Default)]
