@@ -37,6 +37,14 @@ const QUEUE: usize = 1024;
 /// After how long without a word an idle connection is probed, so that no firewall in between forgets it.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// After how long without a word the driver is asked whether its connection has ended, by a server's `timeout` or a
+/// proxy's limit for idle connections. Less than the shortest `timeout` of a server, 1 s.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// After how long without a word the server is asked, too: whatever was in between may have forgotten the connection,
+/// which its ends are not told.
+const SILENT: Duration = Duration::from_secs(30);
+
 /// Where to connect to.
 pub(crate) enum Address {
     Server(Box<ConnectionInfo>),
@@ -105,12 +113,9 @@ impl Link {
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        let (number, mut connected) = match self.connected_by_now() {
-            Some((number, connected)) if !self.losses.took(&connected) => (number, connected),
-            gone => {
-                if let Some((number, _)) = gone {
-                    self.replace(number);
-                }
+        let (number, mut connected) = match self.usable(deadline, &mut waiting).await {
+            Some(found) => found,
+            None => {
                 waiting.get_or_insert_with(Instant::now);
                 timeout_at(deadline, self.connected()).await.map_err(|_| RedisFault::TimedOut)??
             }
@@ -138,6 +143,23 @@ impl Link {
             }
         }
         read
+    }
+
+    /// The connection that there is, unless it is known to be lost by now. Nothing was sent on it then but a question
+    /// that may be repeated, so it is replaced and costs no claim.
+    async fn usable(&self, deadline: Instant, waiting: &mut Option<Instant>) -> Option<(u64, Connected)> {
+        let (number, mut connected) = self.connected_by_now()?;
+        let silence = connected.silence();
+        let mut is_lost = self.losses.took(&connected) || (silence >= QUIET && connected.has_ended());
+        if !is_lost && silence >= SILENT {
+            waiting.get_or_insert_with(Instant::now);
+            is_lost = !connected.answers(deadline).await;
+        }
+        if is_lost {
+            self.replace(number);
+            return None;
+        }
+        Some((number, connected))
     }
 
     /// The usual case, which needs no timer.
@@ -211,6 +233,31 @@ impl Connected {
     fn silence(&self) -> Duration {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
+
+    /// Whether the driver has found out that the connection is over. It refuses a command at once then, and else has it
+    /// wait: given up before it is sent, it is not sent.
+    fn has_ended(&mut self) -> bool {
+        let refused = self.connection.req_packed_command(&question()).now_or_never();
+        refused.is_some_and(|answer| answer.is_err())
+    }
+
+    /// Whether anything comes from the server, an error even. Half of the time that is left is for a new connection.
+    async fn answers(&mut self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        let half = now + deadline.saturating_duration_since(now) / 2;
+        let mut questions = redis::pipe();
+        questions.add_command(question());
+        let answered = ask(&mut self.connection, half, questions).await.is_ok();
+        if answered {
+            self.hear();
+        }
+        answered
+    }
+}
+
+/// It changes nothing, and whoever may begin a memory may ask it: PING would take a permission of its own.
+fn question() -> redis::Cmd {
+    redis::cmd("TIME")
 }
 
 impl fmt::Debug for Link {

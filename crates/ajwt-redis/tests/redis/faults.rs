@@ -11,6 +11,7 @@ use ajwt_test_servers::redis::RedisServer;
 use tokio::task::JoinSet;
 
 use crate::{
+    batches::calls,
     fault, fresh,
     hearing::{Hearing, IN_URL, PASSWORD, malformed},
     proxy::{Fault, Proxy},
@@ -151,6 +152,53 @@ async fn a_connection_that_was_made_while_nobody_asked_is_used() {
     let made = proxy.connections();
     fresh(&backend, &use_ahead("after a pause")).await;
     assert_eq!(proxy.connections(), made);
+}
+
+/// As a server's `timeout` or a proxy's limit does where requests are few.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_cut_while_nobody_asked_costs_no_claim() {
+    let (server, proxy, backend) = behind_proxy().await;
+    for round in 0..3 {
+        server.ask::<()>("CONFIG SET timeout 1");
+        let mut looks = 0..400;
+        while proxy.open() > 0 {
+            assert!(looks.next().is_some(), "round {round}: it is not cut");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // The next connection is not to be cut, however long the machine stalls.
+        server.ask::<()>("CONFIG SET timeout 0");
+        // Several pauses, of which one alone is all that a stall takes: the driver has found out by then.
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        fresh(&backend, &use_ahead(&format!("round {round}"))).await;
+        assert_eq!(proxy.claims().len(), 1, "round {round}: the claim was sent again");
+    }
+}
+
+/// Neither end of it is told. On a runtime of one thread, whose clock can be put forward.
+#[tokio::test]
+async fn a_connection_that_was_silent_for_long_is_tried_before_a_claim_is_sent() {
+    async fn half_a_minute_passes() {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+    }
+
+    let (server, proxy, backend) = behind_proxy().await;
+    fresh(&backend, &use_ahead("at first")).await;
+    let (made, asked) = (proxy.connections(), calls(&server, "time"));
+    half_a_minute_passes().await;
+    fresh(&backend, &use_ahead("after a silence")).await;
+    assert_eq!(calls(&server, "time"), asked + 1, "it is not tried, or more than once");
+    assert_eq!(proxy.connections(), made, "a connection that works is kept");
+
+    half_a_minute_passes().await;
+    proxy.forget();
+    proxy.claims();
+    fresh(&backend, &use_ahead("after it was forgotten")).await;
+    assert_eq!(proxy.claims().len(), 1, "the claim was sent on it, or twice");
+    assert_eq!(proxy.connections(), made + 1);
 }
 
 /// To connect takes most of a claim's time: what is left to those that waited for it is too little for an answer,

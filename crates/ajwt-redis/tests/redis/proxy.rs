@@ -48,6 +48,10 @@ struct State {
     /// The claims that came in.
     claims: Mutex<Vec<Vec<u8>>>,
     connections: AtomicUsize,
+    /// Of these connections those that are open.
+    open: AtomicUsize,
+    /// The first so many connections let nothing through any more.
+    forgotten: AtomicUsize,
 }
 
 impl Proxy {
@@ -60,12 +64,19 @@ impl Proxy {
             delay: Mutex::default(),
             claims: Mutex::default(),
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            forgotten: AtomicUsize::new(0),
         });
         let accepted = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                accepted.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(Arc::clone(&accepted).serve(client));
+                let number = accepted.connections.fetch_add(1, Ordering::SeqCst);
+                accepted.open.fetch_add(1, Ordering::SeqCst);
+                let state = Arc::clone(&accepted);
+                tokio::spawn(async move {
+                    Arc::clone(&state).serve(client, number).await;
+                    state.open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
         Self { state, port, accepting }
@@ -101,6 +112,16 @@ impl Proxy {
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
+
+    /// How many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.state.open.load(Ordering::SeqCst)
+    }
+
+    /// The connections that there are stay and let nothing through any more, as when a firewall forgets them.
+    pub(crate) fn forget(&self) {
+        self.state.forgotten.store(self.connections(), Ordering::SeqCst);
+    }
 }
 
 impl Drop for Proxy {
@@ -110,7 +131,7 @@ impl Drop for Proxy {
 }
 
 impl State {
-    async fn serve(self: Arc<Self>, client: TcpStream) {
+    async fn serve(self: Arc<Self>, client: TcpStream, number: usize) {
         let target = self.target.load(Ordering::SeqCst);
         let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
         let (from_client, to_client) = client.into_split();
@@ -119,16 +140,21 @@ impl State {
         // A fault strikes the connection on which a claim came: a new one works, so that a repetition
         // would get through, and be counted.
         let struck = Arc::new(AtomicBool::new(false));
-        let mut back =
-            tokio::spawn(Arc::clone(&self).back(from_server, Arc::clone(&to_client), Arc::clone(&struck)));
+        let back = Arc::clone(&self).back(number, from_server, Arc::clone(&to_client), Arc::clone(&struck));
+        let mut back = tokio::spawn(back);
         tokio::select! {
-            () = self.forth(from_client, to_server, to_client, &struck) => back.abort(),
+            () = self.forth(number, from_client, to_server, to_client, &struck) => back.abort(),
             _ = &mut back => {}
         }
     }
 
+    fn forgets(&self, number: usize) -> bool {
+        number < self.forgotten.load(Ordering::SeqCst)
+    }
+
     async fn forth(
         &self,
+        number: usize,
         mut client: OwnedReadHalf,
         mut server: OwnedWriteHalf,
         back: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
@@ -146,6 +172,9 @@ impl State {
                 self.claims.lock().expect("a lock").push(bytes.to_vec());
                 fault = self.fault.lock().expect("a lock").clone();
                 struck.store(true, Ordering::SeqCst);
+            }
+            if self.forgets(number) {
+                continue;
             }
             match fault {
                 Fault::CutBefore => return,
@@ -169,6 +198,7 @@ impl State {
 
     async fn back(
         self: Arc<Self>,
+        number: usize,
         mut server: OwnedReadHalf,
         client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
         struck: Arc<AtomicBool>,
@@ -188,7 +218,10 @@ impl State {
                     _ => {}
                 }
                 let due = Instant::now() + *self.delay.lock().expect("a lock");
-                if !swallowing && sender.send((due, buffer[..length].to_vec())).is_err() {
+                if !swallowing
+                    && !self.forgets(number)
+                    && sender.send((due, buffer[..length].to_vec())).is_err()
+                {
                     return;
                 }
             }
