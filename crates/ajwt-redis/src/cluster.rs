@@ -1,5 +1,7 @@
 use std::{
     collections::HashMap,
+    error::Error,
+    iter,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
@@ -33,6 +35,9 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 /// A look that has not gone on to another server for so long is on a runtime that does not run any more.
 const STUCK: Duration = Duration::from_secs(2);
 
+/// Between two lines of one text in the log.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
+
 /// Which server serves which bucket.
 ///
 /// Why not the redis crate's cluster client: it repeats commands after a broken connection (a
@@ -51,7 +56,13 @@ struct Look {
     /// When it began, went on to another server, or ended.
     went_on: Instant,
     looking: Option<JoinHandle<()>>,
+    told: Told,
 }
+
+/// What was said in the log of late, and when: while a cluster is down there are up to ten looks a second. Several
+/// texts, since each look ends at another server.
+#[derive(Default)]
+struct Told(Vec<(String, Instant)>);
 
 #[derive(Default)]
 struct Map {
@@ -73,7 +84,7 @@ impl Cluster {
         terms: Arc<Terms>,
     ) -> Result<Arc<Self>, RedisFault> {
         let map = RwLock::default();
-        let look = Mutex::new(Look { went_on: Instant::now(), looking: None });
+        let look = Mutex::new(Look { went_on: Instant::now(), looking: None, told: Told::default() });
         let cluster = Arc::new(Self { seeds, demands, terms, map, look, turn: AtomicUsize::new(0) });
         cluster.refresh().await?;
         let map = cluster.map();
@@ -91,7 +102,7 @@ impl Cluster {
         }
         for fault in away {
             tracing::warn!(
-                error = &fault as &dyn std::error::Error,
+                error = &fault as &dyn Error,
                 "a primary of the Redis cluster cannot be reached; tokens of its buckets are refused until it can be"
             );
         }
@@ -130,13 +141,14 @@ impl Cluster {
         look.went_on = Instant::now();
         look.looking = Some(tokio::spawn(async move {
             tokio::time::sleep_until(due).await;
-            if let Err(fault) = cluster.refresh().await {
+            let fault = cluster.refresh().await.err();
+            let to_tell = cluster.look().end(fault, Instant::now());
+            if let Some(fault) = to_tell {
                 tracing::warn!(
-                    error = &fault as &dyn std::error::Error,
+                    error = &fault as &dyn Error,
                     "where the slots of the Redis cluster are is not known"
                 );
             }
-            cluster.look().went_on = Instant::now();
         }));
     }
 
@@ -226,6 +238,33 @@ impl Look {
     fn is_under_way(&self) -> bool {
         self.went_on.elapsed() < STUCK && self.looking.as_ref().is_some_and(|looking| !looking.is_finished())
     }
+
+    /// It ended now. The fault, if it is to be told.
+    fn end(&mut self, fault: Option<RedisFault>, now: Instant) -> Option<RedisFault> {
+        self.went_on = now;
+        if fault.is_none() {
+            self.told = Told::default();
+        }
+        fault.filter(|fault| self.told.is_due(fault, now))
+    }
+}
+
+impl Told {
+    /// Whether to say this now, which is as good as said then.
+    fn is_due(&mut self, fault: &RedisFault, now: Instant) -> bool {
+        self.0.retain(|(_, told)| now.saturating_duration_since(*told) < TOLD_AGAIN);
+        let text = with_causes(fault);
+        let is_due = self.0.iter().all(|(told, _)| *told != text);
+        if is_due {
+            self.0.push((text, now));
+        }
+        is_due
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let causes = iter::successors(error.source(), |error| (**error).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// `[first, last, [host, port, ..], replicas ..]`. A host that is not told is the one that was asked; the
@@ -250,4 +289,28 @@ fn range_of(
         host => host.to_owned(),
     };
     Some((number(first)?, number(last)?, at(settings.clone(), host, number(port)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_text_is_told_once_a_minute_and_anew_after_a_success() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut look = Look { went_on: begin, looking: None, told: Told::default() };
+        let mut is_told = |slot: Option<u16>, seconds| {
+            let fault = slot.map(|slot| RedisFault::SlotNotServed { slot });
+            look.end(fault, at(seconds)).is_some()
+        };
+        assert!(is_told(Some(1), 0));
+        assert!(!is_told(Some(1), 1));
+        assert!(is_told(Some(2), 2), "another text");
+        assert!(!is_told(Some(1), 59) && !is_told(Some(2), 59), "one after the other, again and again");
+        assert!(is_told(Some(1), 60));
+        assert!(!is_told(Some(2), 61) && is_told(Some(2), 62));
+        assert!(!is_told(None, 63), "there is nothing to tell");
+        assert!(is_told(Some(2), 64), "after a success");
+    }
 }

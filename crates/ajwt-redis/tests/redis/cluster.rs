@@ -250,6 +250,30 @@ fn a_server_that_forgot_is_told_once() {
     assert_eq!(log.matches("was emptied").count(), 1, "{log}");
 }
 
+/// Each look for the slots ends at another server, and there are up to ten a second.
+#[test]
+fn a_cluster_that_is_down_does_not_fill_the_log() {
+    let mut cluster = RedisCluster::start();
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime().block_on(async {
+            let backend = cluster.new_backend(builder()).await;
+            cluster.servers.iter_mut().for_each(RedisServer::kill);
+            for number in 0..100 {
+                let answer = backend.consume(&use_ahead(&format!("down {number}"))).await;
+                assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
+                tokio::time::sleep(Duration::from_millis(40)).await;
+            }
+        });
+    });
+    let log = log.text();
+    let told: Vec<_> = log.lines().filter_map(|line| line.split_once("is not known")).collect();
+    let texts: HashSet<_> = told.iter().map(|(_, text)| *text).collect();
+    assert!(!told.is_empty(), "{log}");
+    assert_eq!(told.len(), texts.len(), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_server_of_the_cluster_holds_nothing_else_up_and_comes_back() {
     let mut cluster = RedisCluster::start();
