@@ -71,7 +71,8 @@ pub(crate) struct NonceOptions {
     /// Your word that Redis loses no write when it restarts or fails over: these then cost no outage
     #[arg(long, env = "AJWT_REDIS_TRUST_PERSISTENCE")]
     redis_trust_persistence: bool,
-    /// Trusts the certificates of this PEM file for rediss://, in place of the system's
+    /// Trusts the certificates of this PEM file for rediss://, in place of the system's. It is read at the start:
+    /// restart after it was renewed, before the old ones end
     #[arg(long, env = "AJWT_REDIS_CA", value_name = "FILE")]
     redis_ca: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use std::{
 };
 
 use ajwt_server::StartRule;
-use redis::{ConnectionInfo, IntoConnectionInfo as _, aio::ConnectionLike};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, aio::ConnectionLike};
 
 use super::{RedisNonceBackend, Servers};
 use crate::{
@@ -99,14 +99,17 @@ impl RedisNonceBackendBuilder {
         self
     }
 
-    /// Trusts these certificates (PEM) in place of the system's.
+    /// Trusts these certificates (PEM) in place of the system's, for as long as the backend lives: where they are
+    /// renewed, make another one (restart the service) before the old ones end, or the first connection after that
+    /// fails.
     #[cfg(feature = "tls")]
     pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.certificates_mut().root_cert = Some(pem.into());
         self
     }
 
-    /// Shows this certificate to the server. Both are PEM.
+    /// Shows this certificate to the server. Both are PEM, and used for as long as the backend lives: a renewed one
+    /// needs another backend (a restart of the service) before the old one ends.
     #[cfg(feature = "tls")]
     pub fn client_certificate_pem(
         mut self,
@@ -120,6 +123,10 @@ impl RedisNonceBackendBuilder {
 
     /// Connects to one server: `redis://[user][:password@]host[:port][/database]`, or `rediss://`
     /// with the feature `tls`.
+    ///
+    /// `rediss://` takes the `CryptoProvider` that is the process's default in rustls. Where there is none yet, it
+    /// installs aws-lc-rs as such, for everything in the process. To have another one, call its `install_default()`
+    /// before. So do the other two ways to connect.
     ///
     /// # Errors
     /// [`ConnectError`]: the settings are wrong, or the server cannot be reached, may evict nonces,
@@ -144,7 +151,7 @@ impl RedisNonceBackendBuilder {
         let sentinels = self.infos(sentinels)?;
         let server = self.info(sentinels.len(), server)?;
         let name = match server.addr() {
-            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => host.clone(),
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
             _ => {
                 let reason = "it must have the primary's name in place of the host".to_owned();
                 return Err(ConnectError::Url { index: sentinels.len(), reason });
@@ -235,18 +242,19 @@ impl RedisNonceBackendBuilder {
     fn info(&self, index: usize, url: &str) -> Result<ConnectionInfo, ConnectError> {
         let refused = |error: redis::RedisError| ConnectError::Url { index, reason: error.to_string() };
         let info = url.into_connection_info().map_err(refused)?;
+        // Without the feature, too: the application may have compiled TLS into the redis crate.
+        if trusts_any_server(info.addr()) {
+            let reason = "#insecure would trust any server; give its root certificate".to_owned();
+            return Err(ConnectError::Url { index, reason });
+        }
         #[cfg(feature = "tls")]
-        if self.certificates.is_some() && !matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
+        if self.certificates.is_some() && !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
             let reason =
                 "certificates are given, but it is not encrypted: begin it with rediss://".to_owned();
             return Err(ConnectError::Url { index, reason });
         }
         #[cfg(feature = "tls")]
-        if let redis::ConnectionAddr::TcpTls { insecure, .. } = info.addr() {
-            if *insecure {
-                let reason = "#insecure would trust any server; give its root certificate".to_owned();
-                return Err(ConnectError::Url { index, reason });
-            }
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
             // rustls panics where several providers are compiled in and none was chosen.
             if rustls::crypto::CryptoProvider::get_default().is_none() {
                 // Another thread was faster: that serves as well.
@@ -276,5 +284,25 @@ impl fmt::Debug for RedisNonceBackendBuilder {
             .field("trust_persistence", &self.trust_persistence)
             .field("replicas", &self.replicas)
             .finish_non_exhaustive()
+    }
+}
+
+fn trusts_any_server(address: &ConnectionAddr) -> bool {
+    matches!(address, ConnectionAddr::TcpTls { insecure: true, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The redis crate makes the address of a URL with `#insecure` where TLS is compiled into it.
+    #[test]
+    fn an_address_that_trusts_any_server_is_told_without_the_feature_too() {
+        for insecure in [true, false] {
+            let (host, port) = ("localhost".to_owned(), 6379);
+            let address = ConnectionAddr::TcpTls { host, port, insecure, tls_params: None };
+            assert_eq!(trusts_any_server(&address), insecure);
+        }
+        assert!(!trusts_any_server(&ConnectionAddr::Tcp("localhost".to_owned(), 6379)));
     }
 }
