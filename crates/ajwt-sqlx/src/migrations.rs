@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use sqlx::{
     SqlSafeStr as _,
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
 use crate::schema::{Owner, Schema};
@@ -61,6 +61,18 @@ pub(crate) fn migrator(schema: &Schema, files: &Files) -> Migrator {
     migrator.dangerous_set_table_name(table(schema));
     migrator.set_locking(false);
     migrator
+}
+
+/// Makes those that were not made yet, up to this one if it is named.
+///
+/// Not [`Migrator::run`], although it does nothing else with a connection: its future is not `Send` in the compiler's
+/// eyes, and nobody could migrate in a task.
+pub(crate) async fn run<C: Migrate>(
+    migrator: &Migrator,
+    target: Option<i64>,
+    connection: &mut C,
+) -> Result<(), MigrateError> {
+    migrator.run_direct(target, connection, false).await
 }
 
 fn migration(version: i64, name: &'static str, sql: &'static str) -> Migration {

@@ -164,7 +164,7 @@ impl PostgresRepository {
         let mut transaction = lease.begin().await?;
         sqlx::query(WAIT_TO_MIGRATE).execute(&mut *transaction).await?;
         sqlx::query(MIGRATION_LOCK).execute(&mut *transaction).await?;
-        migrator.run(&mut *transaction).await?;
+        migrations::run(&migrator, None, &mut *transaction).await?;
         transaction.commit().await?;
         lease.end();
         Ok(())

@@ -143,7 +143,7 @@ impl SqliteRepository {
         let migrator = migrations::migrator(&self.schema, &MIGRATIONS);
         // The write lock of one transaction around it all.
         let mut transaction = self.begin_migration().await?;
-        migrator.run(&mut *transaction).await?;
+        migrations::run(&migrator, None, &mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 

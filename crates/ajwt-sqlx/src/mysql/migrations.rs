@@ -57,12 +57,8 @@ pub(super) async fn run(
         _ => {}
     }
     // Beside the tables of others there are none.
-    let result = if without_triggers && matches!(schema.owner(), Owner::Ajwt) {
-        migrator.run_to(TRIGGERS - 1, &mut *connection).await
-    } else {
-        migrator.run(&mut *connection).await
-    };
-    result.map_err(|error| match error {
+    let target = (without_triggers && matches!(schema.owner(), Owner::Ajwt)).then_some(TRIGGERS - 1);
+    migrations::run(&migrator, target, &mut *connection).await.map_err(|error| match error {
         MigrateError::ExecuteMigration(error, TRIGGERS) if forbids_triggers(&error) => {
             MigrationError::NoTriggers { source: error.into() }
         }
