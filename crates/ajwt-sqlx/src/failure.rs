@@ -10,14 +10,19 @@ use thiserror::Error;
 #[error("the tables of ajwt are missing or of another version; run the migrations")]
 pub struct MissingTables(#[source] sqlx::Error);
 
+/// What sqlx says of it sends whoever reads it to the pool, when most often it is the server.
+#[derive(Debug, Error)]
+#[error(
+    "no connection to the database in time: it refuses them, has none left, or all of the pool are in use"
+)]
+struct NoConnection(#[source] sqlx::Error);
+
 /// Wraps a database's error for the engine.
 pub(crate) fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> RepositoryError {
-    move |error| {
-        if is_of_missing_tables(&error) {
-            RepositoryError::new(what, MissingTables(error))
-        } else {
-            RepositoryError::new(what, error)
-        }
+    move |error| match error {
+        sqlx::Error::PoolTimedOut => RepositoryError::new(what, NoConnection(error)),
+        error if is_of_missing_tables(&error) => RepositoryError::new(what, MissingTables(error)),
+        error => RepositoryError::new(what, error),
     }
 }
 

@@ -26,6 +26,8 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// How long one removal may take, or a connection that went silent would end them all.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(30);
 
+const REMOVING: &str = "removing expired nonces";
+
 /// Between two looks at the mark for what is refused by it, in milliseconds.
 const LOOK_ANEW_MS: u64 = 1000;
 
@@ -246,12 +248,14 @@ impl<T: NonceTable> Shared<T> {
     async fn sweep(&self) {
         loop {
             let removing = self.table.remove_expired(self.clock.now().as_millis());
-            let removed = tokio::time::timeout(SWEEP_TIMEOUT, removing).await;
-            match removed.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            let removed = match tokio::time::timeout(SWEEP_TIMEOUT, removing).await {
+                Ok(removed) => removed.map_err(failed(REMOVING)),
+                Err(_) => Err(RepositoryError::timeout(REMOVING)),
+            };
+            match removed {
                 Ok(removed) if removed >= u64::from(SWEEP_BATCH) => tokio::time::sleep(SWEEP_PAUSE).await,
                 Ok(_) => return,
                 Err(error) => {
-                    let error = failed("removing expired nonces")(error);
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "expired nonces are removed later"

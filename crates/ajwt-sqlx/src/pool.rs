@@ -1,16 +1,43 @@
 //! What databases behind a network need beside SQL: connections break, and stop answering.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    pin::pin,
+    sync::{self, Arc, PoisonError},
+    time::Duration,
+};
 
 use ajwt_server::RepositoryError;
-use sqlx::{Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection};
-use tokio::sync::Mutex;
+use sqlx::{
+    ConnectOptions as _, Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
-use crate::unanswered::{Source, Unanswered};
+use crate::{
+    failure::failed,
+    unanswered::{Source, Unanswered},
+};
 
-/// How long a request waits for a connection of a pool that we open: less than the engine waits
-/// for a store by default.
+/// How long the first connection of a pool that we open may take, and whatever no request waits for: less than the
+/// engine waits for a store by default.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How long a request waits for a connection of such a pool: less than the cache of users waits for a read by default,
+/// which else would tell that it took too long, and nobody why.
+const LEASED_WITHIN: Duration = Duration::from_millis(600);
+
+/// How long the attempt may take that shows why there was none.
+const TRIED_FOR: Duration = Duration::from_secs(5);
+
+/// Between two of them, for one pool.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// The pools for which it was made, and when.
+static TRIED: sync::Mutex<Vec<(usize, Instant)>> = sync::Mutex::new(Vec::new());
 
 /// How long a connection may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -41,8 +68,19 @@ const REPLACED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 pub(crate) struct Lease<DB: Database>(Option<PoolConnection<DB>>);
 
 impl<DB: Database> Lease<DB> {
+    /// Waits as long as a request may; an application's own pool may say that it waits longer than ours do.
     pub(crate) async fn of(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
-        Ok(Self(Some(pool.acquire().await?)))
+        let mut acquiring = pin!(pool.acquire());
+        let acquired = timeout(LEASED_WITHIN, acquiring.as_mut()).await;
+        if matches!(acquired, Err(_) | Ok(Err(sqlx::Error::PoolTimedOut))) {
+            tell_why(pool);
+        }
+        let acquired = match acquired {
+            Ok(acquired) => acquired,
+            Err(_) if pool.options().get_acquire_timeout() > ACQUIRE_TIMEOUT => acquiring.await,
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        };
+        Ok(Self(Some(acquired?)))
     }
 
     /// Runs a statement to its end.
@@ -82,6 +120,48 @@ impl<DB: Database> Drop for Lease<DB> {
     }
 }
 
+/// Tells the log why there is no connection. A pool keeps that to itself: it tries again while a server refuses them,
+/// or has none left, and says then that time was up.
+fn tell_why<DB: Database>(pool: &Pool<DB>) {
+    let options = pool.connect_options();
+    // Nobody else's as long as the pool is there.
+    if pool.is_closed() || !may_try(Arc::as_ptr(&options).addr()) {
+        return;
+    }
+    tokio::spawn(async move {
+        const WHAT: &str = "connecting to the database";
+
+        let error = match timeout(TRIED_FOR, options.connect()).await {
+            Ok(Ok(connection)) => {
+                tracing::warn!(
+                    "a request had no connection to the database in time, although one could be made now: look \
+                     whether all of the pool are in use"
+                );
+                let _ = timeout(PING_TIMEOUT, connection.close()).await;
+                return;
+            }
+            Ok(Err(error)) => failed(WHAT)(error),
+            Err(_) => RepositoryError::timeout(WHAT),
+        };
+        tracing::warn!(
+            error = &error as &dyn Error,
+            "a request had no connection to the database in time, and none can be made"
+        );
+    });
+}
+
+/// Whether it is time for another attempt for the pool.
+fn may_try(pool: usize) -> bool {
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    tried.retain(|(_, at)| now.saturating_duration_since(*at) < TRIED_AGAIN_AFTER);
+    let may = tried.iter().all(|(of, _)| *of != pool);
+    if may {
+        tried.push((pool, now));
+    }
+    may
+}
+
 /// A connection that is kept out of the pool for one purpose, which then never waits behind requests.
 /// It is taken from the pool, so that whatever an application does to its connections was done to it.
 pub(crate) struct Reserved<DB: Database>(Mutex<Option<Kept<DB>>>);
@@ -113,11 +193,11 @@ impl<DB: Database> Reserved<DB> {
         if let Some(mut kept) = slot.take() {
             // Not given up for a place in a line, nor before there is another.
             if now.saturating_sub(kept.since) >= KEPT_FOR && !has_none_to_give(pool) {
-                match tokio::time::timeout(REPLACED_WITHIN, anew()).await {
+                match timeout(REPLACED_WITHIN, anew()).await {
                     Ok(Ok(other)) => {
                         let old = std::mem::replace(&mut kept, other);
                         // Servers complain of those that end without a word.
-                        tokio::spawn(tokio::time::timeout(PING_TIMEOUT, old.connection.close()));
+                        tokio::spawn(timeout(PING_TIMEOUT, old.connection.close()));
                     }
                     _ => kept.since = now.saturating_add(REPLACED_AGAIN_AFTER).saturating_sub(KEPT_FOR),
                 }
@@ -260,13 +340,13 @@ pub(crate) async fn may_be_used<C: Connection>(
 }
 
 async fn answers<C: Connection>(connection: &mut C, within: Duration) -> bool {
-    matches!(tokio::time::timeout(within, connection.ping()).await, Ok(Ok(())))
+    matches!(timeout(within, connection.ping()).await, Ok(Ok(())))
 }
 
 /// Back to the pool, which takes no broken one: it waits for an answer first, and by itself does so without
 /// a limit, in which the connection's place is taken. So this is what dropping it does, with one.
 fn give_back<DB: Database>(mut connection: PoolConnection<DB>) {
-    tokio::spawn(tokio::time::timeout(PING_TIMEOUT, connection.return_to_pool()));
+    tokio::spawn(timeout(PING_TIMEOUT, connection.return_to_pool()));
 }
 
 #[cfg(all(test, feature = "postgres"))]

@@ -1,0 +1,87 @@
+//! What the log says of a PostgreSQL that gives no connection. The subscriber is the global one: one test.
+#![cfg(feature = "postgres")]
+
+#[path = "support/postgres_store.rs"]
+mod postgres_store;
+#[path = "support/store.rs"]
+mod store;
+#[path = "../../../tests/end-to-end/tests/support/trace.rs"]
+mod trace;
+
+use std::{error::Error, iter, time::Duration};
+
+use ajwt_server::{Freshness, UserRepository as _};
+use ajwt_sqlx::PostgresRepository;
+use ajwt_test_servers::sql::{Kind, Server};
+use sqlx::{Connection as _, PgConnection};
+use store::Store as _;
+use trace::Trace;
+
+/// What this crate told.
+struct Log {
+    trace: Trace,
+    lines: Vec<String>,
+}
+
+impl Log {
+    fn count(&mut self, text: &str) -> usize {
+        for told in self.trace.take().into_iter().filter(|told| told.target.starts_with("ajwt_sqlx")) {
+            let values: Vec<_> = told.fields.into_iter().map(|(_, value)| value).collect();
+            self.lines.push(values.join(" "));
+        }
+        self.lines.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Within as long as a busy machine may take.
+    async fn comes_to_say(&mut self, text: &str) {
+        for _ in 0..300 {
+            if self.count(text) > 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("nothing of {text:?}: {:#?}", self.lines);
+    }
+}
+
+async fn finds_no_connection(store: &PostgresRepository) {
+    let Err(error) = store.find_by_username("guido", Freshness::Current).await else { panic!("it was read") };
+    let sources = iter::successors(Some(&error as &dyn Error), |error| error.source());
+    let told: Vec<_> = sources.map(ToString::to_string).collect();
+    assert!(told.iter().any(|text| text.starts_with("no connection to the database in time")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_why_there_is_no_connection() {
+    let mut log = Log { trace: Trace::start(), lines: Vec::new() };
+    let mut server = Server::start(Kind::Postgres, &["-c", "max_connections=20"]);
+    let url = server.url("postgres");
+    let full = PostgresRepository::open(&url).await;
+    full.migrate().await.expect("migrated");
+
+    // Those of the pool are cut off, and others take all places.
+    let mut others = vec![PgConnection::connect(&url).await.expect("connected")];
+    let cut_off = sqlx::query(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+    );
+    cut_off.execute(&mut others[0]).await.expect("cut off");
+    for _ in 0..5 {
+        while let Ok(taken) = PgConnection::connect(&url).await {
+            others.push(taken);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    finds_no_connection(&full).await;
+    log.comes_to_say("too many clients").await;
+    drop(others);
+
+    // Once a minute for each pool: another one.
+    let stopped = PostgresRepository::open(&url).await;
+    server.stop();
+    for _ in 0..3 {
+        finds_no_connection(&stopped).await;
+    }
+    log.comes_to_say("Connection refused").await;
+    assert_eq!(log.count("Connection refused"), 1, "{:#?}", log.lines);
+}
