@@ -14,6 +14,7 @@ use self::file::{Content, FileName};
 use crate::{
     Found, Freshness, KeyedUser as _, RepositoryError, TrustedUrls, User, UserRepository,
     sync::{lock, read, write},
+    turn,
 };
 
 mod file;
@@ -165,17 +166,22 @@ async fn watch(shared: Arc<Shared>) {
     let mut told = None;
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let problem = look(&shared).await.err().map(|error| error.source.to_string());
-        if let Some(problem) = problem.as_deref().filter(|_| problem != told) {
-            let path = shared.path.display();
-            tracing::error!(
-                %path,
-                problem,
-                "the folder of keys cannot be read; its last content stays in force for a minute, then the answer is 503"
-            );
-        }
-        told = problem;
+        turn::run("looking at the folder of keys", look_and_tell(&shared, &mut told)).await;
     }
+}
+
+/// What was told is not told again.
+async fn look_and_tell(shared: &Arc<Shared>, told: &mut Option<String>) {
+    let problem = look(shared).await.err().map(|error| error.source.to_string());
+    if let Some(problem) = problem.as_deref().filter(|_| problem != *told) {
+        let path = shared.path.display();
+        tracing::error!(
+            %path,
+            problem,
+            "the folder of keys cannot be read; its last content stays in force for a minute, then the answer is 503"
+        );
+    }
+    *told = problem;
 }
 
 /// Reading files blocks, so it has a thread of its own.

@@ -64,6 +64,7 @@ mod report;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod turn;
 mod usage;
 mod user;
 mod user_cache;

@@ -9,7 +9,7 @@ use ajwt_core::Timestamp;
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
-use crate::{KeySource, RepositoryError, sync::lock};
+use crate::{KeySource, RepositoryError, sync::lock, turn};
 
 /// Notes when a key was last used. Best effort: it neither delays nor fails a request.
 ///
@@ -82,7 +82,7 @@ impl BatchedUsage {
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(interval).await;
-                writer.write().await;
+                turn::run("writing the last use of keys", writer.write()).await;
             }
         });
         Self { batch, task }
@@ -159,7 +159,7 @@ impl Drop for Unwritten<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
 
@@ -277,6 +277,33 @@ mod tests {
             assert_eq!(store.0.load(Ordering::SeqCst), round);
             assert_eq!(lock(&usage.batch.uses).len(), WRITTEN_AT_ONCE * 2 + 1, "none is lost");
         }
+    }
+
+    /// A store that panics once.
+    #[derive(Debug, Default)]
+    struct Panicking {
+        has_panicked: AtomicBool,
+        store: Store,
+    }
+
+    #[async_trait]
+    impl UsageStore for Panicking {
+        async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+            assert!(self.has_panicked.swap(true, Ordering::SeqCst), "panics once, as this test wants it");
+            self.store.write(uses).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_panics_is_made_up_for_in_the_next_round() {
+        let store = Arc::new(Panicking::default());
+        let usage = BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(30));
+        usage.record(KeySource::Key(1), Timestamp::from_millis(5));
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        assert!(store.has_panicked.load(Ordering::SeqCst));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let rows = store.store.rows.lock().expect("lock").clone();
+        assert_eq!(rows, [(KeySource::Key(1), Timestamp::from_millis(5))]);
     }
 
     #[tokio::test(start_paused = true)]

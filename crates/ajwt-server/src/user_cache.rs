@@ -11,6 +11,7 @@ use crate::{
         atomic::{AtomicBool, Ordering},
         lock,
     },
+    turn,
 };
 
 const DEFAULT_MAX_STALENESS: Duration = Duration::from_secs(1);
@@ -343,10 +344,19 @@ impl<U: KeyedUser> Shared<U> {
         if self.options.max_staleness.is_zero() {
             return;
         }
+        let interval = (self.options.max_staleness / 2).max(MIN_POLL_INTERVAL);
+        // They end by a panic only.
+        while turn::run("looking for changes of users", self.look_on_time(interval)).await.is_none() {
+            // A change that the store was about to tell may be lost.
+            lock(&self.knowledge).changed_at = Some(self.options.clock.monotonic());
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    async fn look_on_time(&self, interval: Duration) {
         // Kept while it waits: a store may lose what it was about to tell to a call that is given up.
         let mut changed = self.revisions.changed();
         loop {
-            let interval = (self.options.max_staleness / 2).max(MIN_POLL_INTERVAL);
             let was_told = tokio::time::timeout(interval, &mut changed).await.is_ok();
             if was_told {
                 lock(&self.knowledge).changed_at = Some(self.options.clock.monotonic());

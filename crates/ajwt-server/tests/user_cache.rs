@@ -41,6 +41,8 @@ struct Store {
     is_down: AtomicBool,
     hangs: AtomicBool,
     panics: AtomicBool,
+    /// The next look at the revision does.
+    look_panics: AtomicBool,
     /// Of this user nothing can be read.
     fails_for: Mutex<Option<&'static str>>,
     delay: Mutex<Duration>,
@@ -107,6 +109,8 @@ impl UserRepository for Store {
 impl RevisionSource for Store {
     async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
         self.looks.fetch_add(1, Ordering::SeqCst);
+        let panics = self.look_panics.swap(false, Ordering::SeqCst);
+        assert!(!panics, "a store that panics, as this test wants it");
         self.answer().await
     }
 
@@ -174,6 +178,25 @@ async fn what_raises_no_revision_is_read_anew_after_max_staleness() {
     assert_eq!(find(&cache, "guido", MayBeCached).await, Some((true, MayBeCached)));
     users.all.store(true, Ordering::SeqCst);
     pass(200).await;
+    assert_eq!(find(&cache, "guido", MayBeCached).await, Some((false, Current)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_panics_is_followed_by_others() {
+    let (store, cache) = cached(|options| options);
+    store.look_panics.store(true, Ordering::SeqCst);
+    assert_eq!(find(&cache, "guido", MayBeCached).await, Some((true, Current)));
+    pass(2000).await;
+    assert_eq!(store.looks(), 1, "it panicked");
+    assert_eq!(store.reads(), 1);
+    assert_eq!(find(&cache, "guido", MayBeCached).await, Some((true, Current)));
+    for _ in 0..20 {
+        pass(400).await;
+        assert_eq!(find(&cache, "guido", MayBeCached).await, Some((true, MayBeCached)));
+    }
+    assert_eq!(store.reads(), 1);
+    store.set("guido", false);
+    pass(1100).await;
     assert_eq!(find(&cache, "guido", MayBeCached).await, Some((false, Current)));
 }
 

@@ -37,6 +37,7 @@ pub mod schedules;
 pub mod sync;
 pub mod task;
 pub mod time;
+mod turn;
 #[allow(dead_code, unreachable_pub, reason = "a part of another crate")]
 mod user_cache;
 
