@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use thiserror::Error;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 
 use self::file::{Content, FileName};
 use crate::{
@@ -21,6 +21,9 @@ mod file;
 
 /// Between two looks at the folder.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// So old the last look is only where the folder cannot be read, or where nobody looks any more.
+const OVERDUE: Duration = Duration::from_secs(3);
 
 /// How long what the folder held serves while it cannot be read.
 const MAX_AGE: Duration = Duration::from_secs(60);
@@ -60,7 +63,7 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// ```
 pub struct KeyDirectory {
     shared: Arc<Shared>,
-    watcher: JoinHandle<()>,
+    watcher: Mutex<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -108,7 +111,7 @@ impl KeyDirectory {
             tracing::warn!(%path, "the folder's mode is {mode:04o}: unless it is mounted read-only, every account of this host may add users");
         }
         let watcher = tokio::spawn(watch(Arc::clone(&shared)));
-        Ok(Self { shared, watcher })
+        Ok(Self { shared, watcher: Mutex::new(watcher) })
     }
 
     /// Looks at the folder now.
@@ -118,11 +121,22 @@ impl KeyDirectory {
     pub async fn reload(&self) -> Result<(), KeyDirectoryError> {
         look(&self.shared).await
     }
+
+    /// Begins to look at the folder again, on this runtime, if the one that did so has ended; says whether it had.
+    fn watch_again(&self) -> bool {
+        let Ok(runtime) = Handle::try_current() else { return false };
+        let mut watcher = lock(&self.watcher);
+        let has_ended = watcher.is_finished();
+        if has_ended {
+            *watcher = runtime.spawn(watch(Arc::clone(&self.shared)));
+        }
+        has_ended
+    }
 }
 
 impl Drop for KeyDirectory {
     fn drop(&mut self) {
-        self.watcher.abort();
+        lock(&self.watcher).abort();
     }
 }
 
@@ -141,6 +155,11 @@ impl UserRepository for KeyDirectory {
         username: &str,
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
+        let age = read(&self.shared.looked).at.elapsed();
+        if age > OVERDUE && self.watch_again() {
+            // What comes of it shows in how old the last look is.
+            let _ = look(&self.shared).await;
+        }
         let looked = read(&self.shared.looked);
         if looked.at.elapsed() > MAX_AGE {
             return Err(RepositoryError::new(

@@ -314,3 +314,26 @@ mod unix {
         assert!(has(&directory, "guido", &[&key]).await);
     }
 }
+
+/// As where it is opened before the server's own runtime is made.
+#[test]
+fn a_folder_is_looked_at_on_another_runtime_when_its_own_has_ended() {
+    let runtime = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().expect("a runtime")
+    };
+    // Before and after requests are 503, as nobody has looked for a minute.
+    for pause in [5, 90] {
+        let (folder, first, second, third) = (folder(), key(), key(), key());
+        write(&folder, "guido.keys", line(&first));
+        let directory = runtime().block_on(KeyDirectory::open(folder.path())).expect("opened");
+        write(&folder, "guido.keys", line(&second));
+        runtime().block_on(async {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            assert!(has(&directory, "guido", &[&second]).await, "after {pause} s");
+            write(&folder, "guido.keys", line(&third));
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            assert!(has(&directory, "guido", &[&third]).await, "after {pause} s");
+        });
+    }
+}
