@@ -13,7 +13,7 @@ use sqlx::{
     ConnectOptions as _, Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection,
 };
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, OwnedMutexGuard},
     time::{Instant, timeout},
 };
 
@@ -94,6 +94,18 @@ impl<DB: Database> Lease<DB> {
             self.end();
         }
         result
+    }
+
+    /// Works in a transaction, and commits it.
+    pub(crate) async fn commit<T>(
+        mut self,
+        work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let mut transaction = self.begin().await?;
+        let worked = work(&mut transaction).await?;
+        transaction.commit().await?;
+        self.end();
+        Ok(worked)
     }
 
     /// Begins a transaction. After its commit, [`end`](Self::end); without, the connection is closed.
@@ -246,6 +258,37 @@ pub(crate) struct Connections<DB: Database> {
 impl<DB: Database> Connections<DB> {
     pub(crate) fn new(pool: Pool<DB>) -> Self {
         Self { pool, reads: Arc::default(), commits: Arc::default() }
+    }
+}
+
+/// Rounds of uses, of which one is written at a time. Where a server commits nothing, each would leave it one more
+/// connection, or take one more place of the pool.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    turn: Arc<Mutex<()>>,
+    unanswered: Arc<Unanswered>,
+}
+
+impl Rounds {
+    /// Waits until no other is being written.
+    pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Writes one, which tells how many rows it changed: if none, nothing was committed.
+    pub(crate) async fn write<DB: Database>(
+        &self,
+        pool: &Pool<DB>,
+        turn: OwnedMutexGuard<()>,
+        writing: impl Future<Output = Result<u64, sqlx::Error>> + Send + 'static,
+    ) -> Result<(), sqlx::Error> {
+        let writing = async move {
+            let _turn = turn;
+            writing.await
+        };
+        // The first is closed, for it is more often its connection that went silent than the server.
+        let source = Source { places: 1, ..source(pool) };
+        self.unanswered.run(source, |changed| *changed > 0, writing).await.map(drop)
     }
 }
 

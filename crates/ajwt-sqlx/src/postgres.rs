@@ -27,7 +27,7 @@ use crate::{
     failure::failed,
     key_cache::KeyCache,
     migrations,
-    pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved},
+    pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved, Rounds},
     schema::{self, REVISION, Schema, Statements},
     unanswered::Unanswered,
     user_rows,
@@ -75,6 +75,7 @@ pub struct PostgresRepository {
     sql: Arc<Statements>,
     polling: Arc<Reserved<Postgres>>,
     reads: Arc<Unanswered>,
+    rounds: Arc<Rounds>,
     listener: Listener,
 }
 
@@ -117,6 +118,7 @@ impl PostgresRepository {
             schema,
             polling: Arc::default(),
             reads: Arc::default(),
+            rounds: Arc::default(),
             listener: Listener::default(),
         }
     }
@@ -377,20 +379,25 @@ impl UsageStore for PostgresRepository {
         let mut uses = uses.to_vec();
         // In one order in every process, or two of them may wait for each other.
         uses.sort_unstable();
-        pool::transaction(&self.pool, &failed, async |connection: &mut PgConnection| {
+        let statements = Arc::clone(&self.sql);
+        let write = async move |connection: &mut PgConnection| {
+            let mut changed: u64 = 0;
             for (source, at) in uses {
                 let (sql, id) = match source {
-                    KeySource::Key(id) => (&self.sql.key_used, id),
-                    KeySource::Trust(id) => (&self.sql.trust_used, id),
+                    KeySource::Key(id) => (&statements.key_used, id),
+                    KeySource::Trust(id) => (&statements.trust_used, id),
                     // No row of these tables.
                     _ => continue,
                 };
                 let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
-                update.execute(&mut *connection).await.map_err(&failed)?;
+                let updated = update.execute(&mut *connection).await?.rows_affected();
+                changed = changed.saturating_add(updated);
             }
-            Ok(())
-        })
-        .await
+            Ok(changed)
+        };
+        let turn = self.rounds.turn().await;
+        let lease = Lease::of(&self.pool).await.map_err(&failed)?;
+        self.rounds.write(&self.pool, turn, lease.commit(write)).await.map_err(failed)
     }
 }
 

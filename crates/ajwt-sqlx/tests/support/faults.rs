@@ -8,8 +8,8 @@ use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
 
 use ajwt_core::{PrivateKey, SignedToken};
 use ajwt_server::{
-    Authenticator, Clock as _, NonceBackend as _, NonceError, NonceOutcome, Reason, RejectionKind,
-    SystemClock, testing,
+    Authenticator, Clock as _, KeySource, NewKey, NonceBackend as _, NonceError, NonceOutcome, Reason,
+    RejectionKind, SystemClock, UsageStore, testing,
 };
 use ajwt_test_servers::sql::{Kind, Server};
 use sqlx::{Database, Executor, Pool};
@@ -22,7 +22,7 @@ use crate::store::{self, Store, add_guido, authenticate, name, sign};
 const IN_TIME: Duration = Duration::from_secs(5);
 
 /// What these tests ask of a database besides.
-pub(crate) trait Served: Store {
+pub(crate) trait Served: Store + UsageStore {
     const KIND: Kind;
     /// Arguments of a server that takes twenty connections.
     const TWENTY_CONNECTIONS: &'static [&'static str];
@@ -488,6 +488,49 @@ pub(crate) async fn a_server_that_commits_nothing_keeps_few_connections<S: Serve
     panic!("the server has {} connections", other.texts(S::ITS_CONNECTIONS).await.len());
 }
 
+/// Nor do the rounds that note the use of keys, which nobody waits for.
+pub(crate) async fn rounds_of_uses_that_are_not_committed_keep_few_connections<S: Served>() {
+    let service = service::<S>(S::FOR_STANDBYS).await;
+    let other = S::open(&service.server.url(S::MAINTENANCE)).await;
+    let store = S::open(&service.server.url("ajwt")).await;
+    // Each has a row of its own, which no earlier one has locked.
+    let mut keys = Vec::new();
+    for _ in 0..12 {
+        let key = NewKey::of_key(store::key().public_key().clone());
+        keys.push(store.add_key(&name("guido"), &key).await.expect("added").id);
+    }
+    let now = SystemClock::new().now();
+    let round = |key, second| [(KeySource::Key(key), now.saturating_add(Duration::from_secs(second)))];
+    let before = other.texts(S::ITS_CONNECTIONS).await.len();
+    for sql in S::STANDBY_IS_GONE {
+        other.execute(sql).await;
+    }
+    // That none is there takes the server a moment to see.
+    let mut waiting = 0;
+    for (second, key) in (1..200).zip(keys.iter().cycle()) {
+        let limit = Duration::from_millis(300);
+        waiting += usize::from(tokio::time::timeout(limit, store.write(&round(*key, second))).await.is_err());
+        if waiting == keys.len() {
+            break;
+        }
+    }
+    assert_eq!(waiting, keys.len(), "they were committed");
+    // One that was closed, one that is kept, and room for a machine that stalled until that one had its turn.
+    let after = other.texts(S::ITS_CONNECTIONS).await.len();
+    assert!(after <= before + 5, "{before} connections, then {after}");
+    for sql in S::NO_STANDBY_IS_NEEDED {
+        other.execute(sql).await;
+    }
+    for second in 200..250 {
+        let written = tokio::time::timeout(IN_TIME, store.write(&round(keys[0], second))).await;
+        if written.is_ok_and(|written| written.is_ok()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("uses are not written any more");
+}
+
 /// The tests of one store, by name.
 #[macro_export]
 macro_rules! fault_tests {
@@ -511,6 +554,7 @@ macro_rules! fault_tests {
             exhausted_connections_are_503
             a_caller_that_hangs_up_costs_no_connection
             a_server_that_commits_nothing_keeps_few_connections
+            rounds_of_uses_that_are_not_committed_keep_few_connections
         }
     };
 }
