@@ -24,13 +24,17 @@ struct Generations {
     previous: HashMap<Digest, Option<PublicKey>>,
 }
 
-/// SHA-256 of a row's id and text. The id is in it so that each bad row is named once.
+/// SHA-256 of the kind of a row, its id and text. The id is in it so that each bad row is named once.
 type Digest = [u8; 32];
+
+/// Kinds of rows. None begins with another: a trust may have the id and the text of a key, and says nothing of it.
+const KEY: &[u8] = b"key";
+const TRUST: &[u8] = b"trust";
 
 impl KeyCache {
     /// The key of a row's text; `None`, with one warning that names the row, if it is none.
     pub(crate) fn parse(&self, row: i64, text: &[u8]) -> Option<PublicKey> {
-        let digest = digest(row, text);
+        let digest = digest(KEY, row, text);
         if let Some(known) = self.lock().find(&digest) {
             return known;
         }
@@ -44,6 +48,18 @@ impl KeyCache {
         };
         self.lock().insert(digest, key.clone());
         key
+    }
+
+    /// Whether a trust of this text, which is none, is met for the first time. It is told then only, for anybody may
+    /// claim its user's name.
+    pub(crate) fn is_new_trust(&self, row: i64, text: &[u8]) -> bool {
+        let digest = digest(TRUST, row, text);
+        let mut generations = self.lock();
+        let is_new = generations.find(&digest).is_none();
+        if is_new {
+            generations.insert(digest, None);
+        }
+        is_new
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
@@ -69,8 +85,9 @@ impl Generations {
     }
 }
 
-fn digest(row: i64, text: &[u8]) -> Digest {
+fn digest(kind: &[u8], row: i64, text: &[u8]) -> Digest {
     let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(kind);
     hash.update(&row.to_be_bytes());
     hash.update(text);
     let mut digest = [0; 32];
@@ -98,7 +115,20 @@ mod tests {
         }
         let mut generations = cache.lock();
         assert!(generations.current.len() + generations.previous.len() <= 2 * GENERATION);
-        assert!(generations.find(&digest(0, hot)).is_some());
-        assert!(generations.find(&digest(0, b"no key 0")).is_none());
+        assert!(generations.find(&digest(KEY, 0, hot)).is_some());
+        assert!(generations.find(&digest(KEY, 0, b"no key 0")).is_none());
+    }
+
+    #[test]
+    fn a_trust_that_is_no_text_is_new_once_and_hides_no_key() {
+        let cache = KeyCache::default();
+        let key = ajwt_core::PrivateKey::generate_ed25519().expect("a key");
+        let text = key.public_key().to_openssh("of a test");
+        for is_new in [true, false] {
+            assert_eq!(cache.is_new_trust(1, b"\xff"), is_new);
+            assert_eq!(cache.is_new_trust(2, b"\xff"), is_new);
+            assert_eq!(cache.is_new_trust(1, text.as_bytes()), is_new);
+        }
+        assert_eq!(cache.parse(1, text.as_bytes()).as_ref(), Some(key.public_key()));
     }
 }

@@ -62,6 +62,9 @@ const LISTEN_ANEW: Duration = Duration::from_secs(300);
 /// Between two attempts to listen for changes.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 
+/// After so long it is told again that they fail, and why.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(600);
+
 /// Users, keys and trusts in PostgreSQL. Cheap to clone; clones share the pool, the parsed keys and the
 /// connection that looks for changes. Each listens for changes by itself, on a connection of its own once
 /// it is asked for them.
@@ -286,7 +289,28 @@ impl PostgresRepository {
 /// What listens, once something does. A notification is heard by one that waits for it, so a clone has
 /// its own.
 #[derive(Debug, Default)]
-struct Listener(Mutex<Option<PgListener>>);
+struct Listener(Mutex<Listening>);
+
+#[derive(Debug, Default)]
+struct Listening {
+    listener: Option<PgListener>,
+    /// Why it does not listen, as it was told last, and when by the monotonic clock.
+    told: Option<(String, Duration)>,
+}
+
+impl Listening {
+    /// Whether it is to be told that it does not listen for this reason.
+    fn is_news(&mut self, reason: &str, now: Duration) -> bool {
+        let is_news = self
+            .told
+            .as_ref()
+            .is_none_or(|(told, at)| told.as_str() != reason || now.saturating_sub(*at) >= TOLD_AGAIN_AFTER);
+        if is_news {
+            self.told = Some((reason.to_owned(), now));
+        }
+        is_news
+    }
+}
 
 impl Clone for Listener {
     fn clone(&self) -> Self {
@@ -337,16 +361,20 @@ impl RevisionSource for PostgresRepository {
         if !self.schema.has_revision() {
             return std::future::pending().await;
         }
-        let mut slot = self.listener.0.lock().await;
-        let Some(listener) = &mut *slot else {
+        let mut listening = self.listener.0.lock().await;
+        let Some(listener) = &mut listening.listener else {
             match self.listen().await {
-                Ok(listener) => *slot = Some(listener),
+                Ok(listener) => *listening = Listening { listener: Some(listener), told: None },
                 Err(error) => {
+                    // It is tried every few seconds, whether there are requests or not.
+                    let is_news = listening.is_news(&error.to_string(), self.clock.monotonic());
                     let error = failed("listening for changes")(error);
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "changes are noticed by polling only, until listening works"
-                    );
+                    if is_news {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "changes are noticed by polling only, until listening works"
+                        );
+                    }
                     tokio::time::sleep(LISTEN_RETRY).await;
                 }
             }
@@ -354,7 +382,7 @@ impl RevisionSource for PostgresRepository {
         };
         let heard = tokio::time::timeout(LISTEN_ANEW, listener.try_recv()).await;
         if !matches!(heard, Ok(Ok(Some(_)))) {
-            *slot = None;
+            listening.listener = None;
         }
     }
 }
@@ -574,5 +602,22 @@ fn if_storable<T: Default>(found: Result<T, sqlx::Error>) -> Result<T, sqlx::Err
             Ok(T::default())
         }
         found => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nothing_is_heard_is_told_once_in_ten_minutes() {
+        let mut listening = Listening::default();
+        let mut is_news = |reason, second| listening.is_news(reason, Duration::from_secs(second));
+        assert!(is_news("refused", 0));
+        assert!(!is_news("refused", 599));
+        assert!(is_news("no database of that name", 599));
+        assert!(is_news("refused", 600));
+        assert!(!is_news("refused", 1199));
+        assert!(is_news("refused", 1200));
     }
 }

@@ -47,7 +47,10 @@ pub(crate) fn found<'r>(
             })),
             _ => match str::from_utf8(row.text) {
                 Ok(url) => trusts.push(TrustedUrl::new(row.id, url)),
-                Err(error) => tracing::warn!(row = row.id, %error, "a trusted URL is skipped"),
+                Err(error) if cache.is_new_trust(row.id, row.text) => {
+                    tracing::warn!(row = row.id, %error, "a trusted URL is skipped, for it is no text in UTF-8");
+                }
+                Err(_) => {}
             },
         }
     }

@@ -10,7 +10,7 @@ mod trace;
 
 use std::{error::Error, iter, time::Duration};
 
-use ajwt_server::{Freshness, UserRepository as _};
+use ajwt_server::{Freshness, RevisionSource as _, UserRepository as _};
 use ajwt_sqlx::PostgresRepository;
 use ajwt_test_servers::sql::{Kind, Server};
 use sqlx::{Connection as _, PgConnection};
@@ -84,4 +84,8 @@ async fn the_log_says_why_there_is_no_connection() {
     }
     log.comes_to_say("Connection refused").await;
     assert_eq!(log.count("Connection refused"), 1, "{:#?}", log.lines);
+    for _ in 0..3 {
+        stopped.changed().await;
+    }
+    assert_eq!(log.count("by polling only"), 1, "{:#?}", log.lines);
 }
