@@ -52,18 +52,24 @@ impl Report {
 
     /// The store of users failed: logged once, then at most once a minute with a count.
     pub(crate) fn store_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
-        if let Some(unlogged) = self.store_failures.pass(clock) {
-            tracing::error!(error, unlogged, "the user store failed; requests are answered with 503");
+        if let Some(Held { unlogged, unlogged_earlier }) = self.store_failures.pass(clock) {
+            tracing::error!(
+                error,
+                unlogged,
+                unlogged_earlier,
+                "the user store failed; requests are answered with 503"
+            );
         }
     }
 
     /// As [`store_failed`](Self::store_failed), of what has a user's keys, such as the cache of key sets: it must
     /// not keep a failure of the user store out of the log.
     pub(crate) fn keys_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
-        if let Some(unlogged) = self.key_failures.pass(clock) {
+        if let Some(Held { unlogged, unlogged_earlier }) = self.key_failures.pass(clock) {
             tracing::error!(
                 error,
                 unlogged,
+                unlogged_earlier,
                 "keys could not be read; their users' requests are answered with 503"
             );
         }
@@ -71,16 +77,26 @@ impl Report {
 
     /// As [`store_failed`](Self::store_failed), of the nonce store.
     pub(crate) fn nonce_store_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
-        if let Some(unlogged) = self.nonce_failures.pass(clock) {
-            tracing::error!(error, unlogged, "the nonce store failed; requests are answered with 503");
+        if let Some(Held { unlogged, unlogged_earlier }) = self.nonce_failures.pass(clock) {
+            tracing::error!(
+                error,
+                unlogged,
+                unlogged_earlier,
+                "the nonce store failed; requests are answered with 503"
+            );
         }
     }
 
     /// A nonce store whose memory began too recently: it passes by itself, and must not keep a real
     /// failure out of the log.
     pub(crate) fn nonce_store_starting(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
-        if let Some(unlogged) = self.nonce_starts.pass(clock) {
-            tracing::warn!(error, unlogged, "the nonce store was just started; until then the answer is 503");
+        if let Some(Held { unlogged, unlogged_earlier }) = self.nonce_starts.pass(clock) {
+            tracing::warn!(
+                error,
+                unlogged,
+                unlogged_earlier,
+                "the nonce store was just started; until then the answer is 503"
+            );
         }
     }
 
@@ -115,11 +131,21 @@ struct LogLimit {
     /// Milliseconds of the monotonic clock, plus one; zero before the first message.
     last: AtomicU64,
     unlogged: AtomicU64,
+    /// When the last one was held back, as `last`.
+    held_at: AtomicU64,
+}
+
+/// Messages that were held back since the last one that passed. Where the last of them is long ago they belong to a
+/// trouble that has passed, of which nobody is to be told by a single failure weeks later as if it was of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    unlogged: u64,
+    unlogged_earlier: Option<u64>,
 }
 
 impl LogLimit {
-    /// How many messages were held back since the last one, if this one may pass.
-    fn pass(&self, clock: &dyn Clock) -> Option<u64> {
+    /// What was held back since the last one, if this one may pass.
+    fn pass(&self, clock: &dyn Clock) -> Option<Held> {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let now = ms(clock.monotonic()).saturating_add(1);
         let last = self.last.load(Ordering::Relaxed);
@@ -128,8 +154,16 @@ impl LogLimit {
         let passes =
             is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if passes {
-            return Some(self.unlogged.swap(0, Ordering::Relaxed));
+            let unlogged = self.unlogged.swap(0, Ordering::Relaxed);
+            let held_for = now.saturating_sub(self.held_at.load(Ordering::Relaxed));
+            let is_earlier = unlogged > 0 && held_for > ms(QUIET.saturating_mul(2));
+            return Some(if is_earlier {
+                Held { unlogged: 0, unlogged_earlier: Some(unlogged) }
+            } else {
+                Held { unlogged, unlogged_earlier: None }
+            });
         }
+        self.held_at.store(now, Ordering::Relaxed);
         self.unlogged.fetch_add(1, Ordering::Relaxed);
         None
     }
@@ -167,12 +201,31 @@ mod tests {
     fn one_message_a_minute_passes_and_the_rest_are_counted() {
         let clock = MockClock::new(Timestamp::from_secs(0));
         let limit = LogLimit::default();
-        assert_eq!(limit.pass(&clock), Some(0));
+        assert_eq!(limit.pass(&clock), held(0));
         assert_eq!(limit.pass(&clock), None);
         clock.advance(Duration::from_millis(59_999));
         assert_eq!(limit.pass(&clock), None);
         clock.advance(Duration::from_millis(1));
-        assert_eq!(limit.pass(&clock), Some(2));
+        assert_eq!(limit.pass(&clock), held(2));
+    }
+
+    fn held(unlogged: u64) -> Option<Held> {
+        Some(Held { unlogged, unlogged_earlier: None })
+    }
+
+    #[test]
+    fn what_was_held_back_in_another_outage_is_told_as_that() {
+        let clock = MockClock::new(Timestamp::from_secs(0));
+        let limit = LogLimit::default();
+        assert_eq!(limit.pass(&clock), held(0));
+        assert_eq!(limit.pass(&clock), None);
+        clock.advance(Duration::from_secs(120));
+        assert_eq!(limit.pass(&clock), held(1));
+        assert_eq!(limit.pass(&clock), None);
+        clock.advance(Duration::from_secs(121));
+        assert_eq!(limit.pass(&clock), Some(Held { unlogged: 0, unlogged_earlier: Some(1) }));
+        clock.advance(Duration::from_secs(121));
+        assert_eq!(limit.pass(&clock), held(0), "it is told once");
     }
 
     #[test]
@@ -183,7 +236,7 @@ mod tests {
         report.keys_failed(&error, &clock);
         report.nonce_store_starting(&error, &clock);
         for limit in [&report.store_failures, &report.nonce_failures] {
-            assert_eq!(limit.pass(&clock), Some(0));
+            assert_eq!(limit.pass(&clock), held(0));
         }
     }
 
