@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use ajwt_server::{
     Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
@@ -148,8 +148,12 @@ impl NonceTable for Connections<MySql> {
         };
         let added = Lease::of(&self.pool).await?.run(add);
         let is_answer = |result: &MySqlQueryResult| result.rows_affected() > 0;
-        let added = self.commits.run(pool::source(&self.pool), is_answer, added).await;
-        drop(caller);
+        let adding = pin!(self.commits.run(pool::source(&self.pool), is_answer, added));
+        // After `adding`, so that it goes first where this is dropped: what goes on then begins in a task of its own,
+        // perhaps at once on another thread, and would else find that somebody waits. No test can hold it up between
+        // the two.
+        let _waiting = caller;
+        let added = adding.await;
         if is_broken(&added) {
             // Not tried again: it would meet its own row.
             drop_broken(&self.pool).await;
