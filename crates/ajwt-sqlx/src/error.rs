@@ -67,8 +67,15 @@ pub enum MigrationError {
     },
 }
 
-impl From<sqlx::migrate::MigrateError> for MigrationError {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
+// Not `From`, which would be public.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+impl MigrationError {
+    /// Of a statement around the migrations.
+    pub(crate) fn failed(error: sqlx::Error) -> Self {
+        Self::Failed { source: error.into() }
+    }
+
+    pub(crate) fn of(error: sqlx::migrate::MigrateError) -> Self {
         use sqlx::migrate::MigrateError;
 
         match error {
@@ -76,11 +83,5 @@ impl From<sqlx::migrate::MigrateError> for MigrationError {
             MigrateError::VersionMismatch(version) => Self::Changed { version },
             other => Self::Failed { source: other.into() },
         }
-    }
-}
-
-impl From<sqlx::Error> for MigrationError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Failed { source: error.into() }
     }
 }

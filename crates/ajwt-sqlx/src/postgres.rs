@@ -165,12 +165,13 @@ impl PostgresRepository {
     pub async fn migrate(&self) -> Result<(), MigrationError> {
         let migrator = migrations::migrator(&self.schema, &MIGRATIONS);
         // sqlx's own lock belongs to a session. This one ends with the transaction around it all.
-        let mut lease = Lease::of(&self.pool).await?;
-        let mut transaction = lease.begin().await?;
-        sqlx::query(WAIT_TO_MIGRATE).execute(&mut *transaction).await?;
-        sqlx::query(MIGRATION_LOCK).execute(&mut *transaction).await?;
-        migrations::run(&migrator, None, &mut *transaction).await?;
-        transaction.commit().await?;
+        let mut lease = Lease::of(&self.pool).await.map_err(MigrationError::failed)?;
+        let mut transaction = lease.begin().await.map_err(MigrationError::failed)?;
+        for sql in [WAIT_TO_MIGRATE, MIGRATION_LOCK] {
+            sqlx::query(sql).execute(&mut *transaction).await.map_err(MigrationError::failed)?;
+        }
+        migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
+        transaction.commit().await.map_err(MigrationError::failed)?;
         lease.end();
         Ok(())
     }

@@ -142,9 +142,9 @@ impl SqliteRepository {
     pub async fn migrate(&self) -> Result<(), MigrationError> {
         let migrator = migrations::migrator(&self.schema, &MIGRATIONS);
         // The write lock of one transaction around it all.
-        let mut transaction = self.begin_migration().await?;
-        migrations::run(&migrator, None, &mut *transaction).await?;
-        Ok(transaction.commit().await?)
+        let mut transaction = self.begin_migration().await.map_err(MigrationError::failed)?;
+        migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
+        transaction.commit().await.map_err(MigrationError::failed)
     }
 
     /// Waits longer for others that migrate than a request would.

@@ -34,15 +34,18 @@ pub(super) async fn run(
     without_triggers: bool,
 ) -> Result<(), MigrationError> {
     let migrator = migrations::migrator(schema, &MIGRATIONS);
-    let mut connection = pool.acquire().await?;
+    let failed = MigrationError::failed;
+    let mut connection = pool.acquire().await.map_err(failed)?;
     // The lock is the session's, and ends with it whatever happens here.
     connection.close_on_drop();
-    let has_no_database: i64 = sqlx::query_scalar(HAS_NO_DATABASE).fetch_one(&mut *connection).await?;
+    let has_no_database: i64 =
+        sqlx::query_scalar(HAS_NO_DATABASE).fetch_one(&mut *connection).await.map_err(failed)?;
     if has_no_database != 0 {
         return Err(MigrationError::NoDatabase);
     }
-    sqlx::query(WAIT_TO_MIGRATE).execute(&mut *connection).await?;
-    let locked: Option<i64> = sqlx::query_scalar(LOCK_MIGRATIONS).fetch_one(&mut *connection).await?;
+    sqlx::query(WAIT_TO_MIGRATE).execute(&mut *connection).await.map_err(failed)?;
+    let locked: Option<i64> =
+        sqlx::query_scalar(LOCK_MIGRATIONS).fetch_one(&mut *connection).await.map_err(failed)?;
     check_lock(locked)?;
     // One that was cut short is marked as failed. Each of its steps can be repeated.
     let forget = format!("DELETE FROM {} WHERE NOT success", migrations::table(schema));
@@ -51,7 +54,7 @@ pub(super) async fn run(
         Err(error)
             if error.as_database_error().and_then(|error| error.code()).as_deref() != Some("42S02") =>
         {
-            return Err(error.into());
+            return Err(failed(error));
         }
         // No table: nothing has run yet.
         _ => {}
@@ -62,7 +65,7 @@ pub(super) async fn run(
         MigrateError::ExecuteMigration(error, TRIGGERS) if forbids_triggers(&error) => {
             MigrationError::NoTriggers { source: error.into() }
         }
-        error => error.into(),
+        error => MigrationError::of(error),
     })
 }
 
