@@ -27,9 +27,9 @@ use std::{
 
 use ajwt_server::{
     AdminError, Authenticator, CachedUserRepository, Clock as _, KeyAdmin as _, MemoryNonceBackend, NewKey,
-    Reason, SystemClock, UserCacheOptions,
+    NonceBackend as _, Reason, SystemClock, UserCacheOptions, testing,
 };
-use ajwt_sqlx::{ConnectError, SqliteRepository};
+use ajwt_sqlx::{ConnectError, SqliteNonceBackend, SqliteRepository};
 use sqlite_store::url;
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, SqliteConnection,
@@ -214,6 +214,27 @@ async fn a_locked_database_is_503_in_time_and_service_resumes() {
     lock.rollback().await.expect("unlocked");
     assert_eq!(repository.keys(&guido).await.expect("listed"), listed);
     assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_costs_no_connection() {
+    let (folder, repository, _, _) = service::<SqliteRepository>().await;
+    let options = (*repository.pool().connect_options()).clone().busy_timeout(store::PATIENCE);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opened");
+    let nonces = SqliteNonceBackend::new(pool.clone());
+    // It is there as long as its connection.
+    sqlx::query("CREATE TEMP TABLE mark (x)").execute(&pool).await.expect("made");
+    let locker = open(folder.path()).await;
+    let lock = locker.pool().begin_with("BEGIN IMMEDIATE").await.expect("locked");
+    let now = SystemClock::new().now();
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    let nonce = testing::nonce_use("guido", now.as_secs(), "a nonce", now, tolerance, margin);
+    let consumed = tokio::time::timeout(Duration::from_millis(500), nonces.consume(&nonce)).await;
+    assert!(consumed.is_err(), "{consumed:?}");
+    lock.rollback().await.expect("unlocked");
+    let count = sqlx::query_scalar("SELECT count(*) FROM mark").fetch_one(&pool).await;
+    let rows: i64 = count.expect("the same connection");
+    assert_eq!(rows, 0);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use ajwt_server::{
-    Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
+    Clock, GoesOn, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
 };
 use async_trait::async_trait;
 use sqlx::{Sqlite, SqlitePool, pool::PoolConnection, query::Query, sqlite::SqliteArguments};
@@ -135,15 +135,21 @@ impl NonceTable for SqlitePool {
 
 /// Runs a transaction; returns how many rows it returned. All its statements go to the connection's thread at once:
 /// whoever else writes waits no longer than they take.
+///
+/// It goes on when nobody waits for it any more. Dropped half-way it would cost its connection, whose thread waits for
+/// the write lock all the same, and the pool would open one after another while somebody else has that.
 async fn write(
     pool: &SqlitePool,
-    transaction: Query<'_, Sqlite, SqliteArguments>,
+    transaction: Query<'static, Sqlite, SqliteArguments>,
 ) -> Result<usize, sqlx::Error> {
     let mut connection = InTransaction(Some(writing(pool).await?));
-    let Some(leased) = &mut connection.0 else { return Err(sqlx::Error::PoolClosed) };
-    let returned = transaction.fetch_all(&mut **leased).await?;
-    connection.0 = None;
-    Ok(returned.len())
+    let written = GoesOn::new(async move {
+        let Some(leased) = &mut connection.0 else { return Err(sqlx::Error::PoolClosed) };
+        let returned = transaction.fetch_all(&mut **leased).await?;
+        connection.0 = None;
+        Ok(returned.len())
+    });
+    written.await
 }
 
 /// A connection that is closed unless its transaction has come to an end, for sqlx knows nothing of it: whoever had
