@@ -231,11 +231,18 @@ impl<U: KeyedUser> Inner<U> {
         let user = found.map(|found| Arc::clone(found.user()));
         let active = user.as_deref().filter(|user| user.is_active());
         let mut lists = SmallVec::<[_; 2]>::new();
-        for repository in &self.keys {
+        let mut verified = Err(Reason::NoCandidateKey);
+        for (number, repository) in (1..).zip(&self.keys) {
             let reading = repository.candidates(active, checks.token.key_id());
             lists.push(self.in_time("reading keys", reading, patience, Report::keys_failed).await?);
+            // Who has the key that the token names need not wait for the other repositories.
+            let ranks =
+                if number == self.keys.len() { &[Rank::Named, Rank::Static][..] } else { &[Rank::Named] };
+            verified = checks.first_that_verifies(&lists, ranks);
+            if verified.is_ok() {
+                break;
+            }
         }
-        let verified = checks.first_that_verifies(&lists);
         // They borrow the user.
         drop(lists);
         let user = user.ok_or(Reason::UnknownUser)?;
@@ -344,13 +351,19 @@ impl Checks<'_, '_> {
         self.token.claimed_username().as_str()
     }
 
-    /// Tries the keys that `kid` names, then static ones, newest first; at most four different ones.
-    fn first_that_verifies(&mut self, lists: &[Cow<'_, [StoredKey]>]) -> Result<(Token, StoredKey), Reason> {
+    /// Tries the keys of these ranks, one rank after the other, static keys newest first; at most four different ones.
+    fn first_that_verifies(
+        &mut self,
+        lists: &[Cow<'_, [StoredKey]>],
+        ranks: &[Rank],
+    ) -> Result<(Token, StoredKey), Reason> {
         let (token, now) = (self.token, self.now);
-        let keys = || lists.iter().flat_map(|list| list.iter());
-        let ranked = |rank| keys().filter(move |key| key.rank(token, now) == Some(rank));
+        let ranked = |rank| {
+            let keys = lists.iter().flat_map(|list| list.iter());
+            keys.filter(move |key| key.rank(token, now) == Some(rank))
+        };
         let mut candidates = SmallVec::<[&StoredKey; MAX_CANDIDATES]>::new();
-        for candidate in ranked(Rank::Named).chain(ranked(Rank::Static)) {
+        for candidate in ranks.iter().flat_map(|rank| ranked(*rank)) {
             let key = candidate.key();
             // One key may come from a key set and from a row.
             if candidates.iter().any(|other| other.key() == key) {

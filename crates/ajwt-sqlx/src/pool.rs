@@ -22,13 +22,13 @@ use crate::{
     unanswered::{Source, Unanswered},
 };
 
-/// How long the first connection of a pool that we open may take, and whatever no request waits for: less than the
-/// engine waits for a store by default.
+/// How long a request waits for a connection of a pool that we open: less than the engine waits
+/// for a store by default.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long a request waits for a connection of such a pool: less than the cache of users waits for a read by default,
+/// How long a read waits for a connection of such a pool: less than the cache of users waits for a read by default,
 /// which else would tell that it took too long, and nobody why.
-const LEASED_WITHIN: Duration = Duration::from_millis(600);
+const LEASED_TO_READ_WITHIN: Duration = Duration::from_millis(600);
 
 /// How long the attempt may take that shows why there was none.
 const TRIED_FOR: Duration = Duration::from_secs(5);
@@ -63,24 +63,31 @@ const REPLACED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 ///
 /// One that is dropped before is closed. sqlx would wait for it to answer before another takes its place,
 /// and a server that hung would leave a pool of hanging connections behind; for how long an answer is worth waiting
-/// for is [`Unanswered`]'s to say. Nor does one go back that is within a transaction that nobody ends: sqlx gives a connection back that is dropped while it waits for the
-/// answer to BEGIN, and does not roll back.
+/// for is [`Unanswered`]'s to say. Nor does one go back that is within a transaction that nobody ends: sqlx gives a
+/// connection back that is dropped while it waits for the answer to BEGIN, and does not roll back.
 pub(crate) struct Lease<DB: Database>(Option<PoolConnection<DB>>);
 
 impl<DB: Database> Lease<DB> {
-    /// Waits as long as a request may; an application's own pool may say that it waits longer than ours do.
+    /// Waits for a connection as long as the pool says.
     pub(crate) async fn of(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
-        let mut acquiring = pin!(pool.acquire());
-        let acquired = timeout(LEASED_WITHIN, acquiring.as_mut()).await;
-        if matches!(acquired, Err(_) | Ok(Err(sqlx::Error::PoolTimedOut))) {
+        let acquired = pool.acquire().await;
+        if matches!(acquired, Err(sqlx::Error::PoolTimedOut)) {
             tell_why(pool);
         }
-        let acquired = match acquired {
-            Ok(acquired) => acquired,
-            Err(_) if pool.options().get_acquire_timeout() > ACQUIRE_TIMEOUT => acquiring.await,
-            Err(_) => Err(sqlx::Error::PoolTimedOut),
-        };
         Ok(Self(Some(acquired?)))
+    }
+
+    /// For a read: waits no longer than the cache of users does, but with an application's own pool that says so.
+    async fn to_read(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
+        let mut acquiring = pin!(Self::of(pool));
+        if let Ok(lease) = timeout(LEASED_TO_READ_WITHIN, acquiring.as_mut()).await {
+            return lease;
+        }
+        tell_why(pool);
+        if pool.options().get_acquire_timeout() > ACQUIRE_TIMEOUT {
+            return acquiring.await;
+        }
+        Err(sqlx::Error::PoolTimedOut)
     }
 
     /// Runs a statement to its end.
@@ -306,12 +313,12 @@ pub(crate) async fn read<DB: Database, T>(
     pool: &Pool<DB>,
     read: impl AsyncFnOnce(Lease<DB>) -> Result<T, sqlx::Error> + Clone,
 ) -> Result<T, sqlx::Error> {
-    let result = read.clone()(Lease::of(pool).await?).await;
+    let result = read.clone()(Lease::to_read(pool).await?).await;
     if !is_unusable(&result) {
         return result;
     }
     drop_broken(pool).await;
-    read(Lease::of(pool).await?).await
+    read(Lease::to_read(pool).await?).await
 }
 
 /// Works in a transaction, and commits it. What ends it before, be it an error or that whoever asked is gone, closes

@@ -46,7 +46,7 @@ impl Log {
 
 async fn finds_no_connection(store: &PostgresRepository) {
     let Err(error) = store.find_by_username("guido", Freshness::Current).await else { panic!("it was read") };
-    let sources = iter::successors(Some(&error as &dyn Error), |error| error.source());
+    let sources = iter::successors(Some(&error as &dyn Error), |error| (*error).source());
     let told: Vec<_> = sources.map(ToString::to_string).collect();
     assert!(told.iter().any(|text| text.starts_with("no connection to the database in time")), "{told:?}");
 }

@@ -56,7 +56,8 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
     }
 
     /// Asks this repository for keys too, after those added before and before the keys that came
-    /// with the user ([`UserKeys`]).
+    /// with the user ([`UserKeys`]). None is asked any more once a key that the token's `kid` names has
+    /// verified it, so add those first whose answers are at hand.
     #[must_use]
     pub fn keys(mut self, keys: Arc<dyn PublicKeyRepository<U>>) -> Self {
         self.keys.push(keys);

@@ -1,6 +1,10 @@
 //! Stores that answer late, or while time passes that counts.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use ajwt_core::Timestamp;
 use ajwt_server::{
@@ -163,6 +167,23 @@ async fn a_request_waits_for_all_of_its_stores_as_long_as_is_configured() {
 async fn a_request_whose_time_is_over_uses_no_nonce_up() {
     let (reason, took, _) = late([1, 0, 0], 2000, |builder| builder).await;
     assert_eq!((reason, took), (Some(Reason::StoreUnavailable), Duration::from_millis(2001)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_named_waits_for_no_repository_after_its_own() {
+    let silent = Arc::new(Keys { store: Store::Sleeps, asked: Mutex::default() });
+    let engine = Engine::build(Store::Works, Store::Works, None, |builder| {
+        builder.keys(Arc::new(UserKeys)).keys(Arc::clone(&silent) as _)
+    });
+    assert_eq!(engine.judge(&[&engine.header("guido")]).await, Ok(()));
+    assert_eq!(silent.asked.lock().expect("lock").len(), 0);
+    // One that is not named, or is not the one that signed, does not do.
+    let payload = format!(r#"{{"username":"guido","time":{NOW},"nonce":"late"}}"#);
+    let named = format!(r#"{{"alg":"EdDSA","kid":"{}"}}"#, engine.key.public_key().fingerprint());
+    for header in [raw(HEAD, &payload, &engine.key), raw(&named, &payload, &stranger())] {
+        assert_eq!(engine.judge(&[&header]).await, Err(Reason::StoreUnavailable));
+    }
+    assert_eq!(silent.asked.lock().expect("lock").len(), 2);
 }
 
 #[tokio::test]

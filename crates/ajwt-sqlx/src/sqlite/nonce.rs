@@ -146,7 +146,7 @@ async fn write(
     let written = GoesOn::new(async move {
         let Some(leased) = &mut connection.0 else { return Err(sqlx::Error::PoolClosed) };
         let returned = transaction.fetch_all(&mut **leased).await?;
-        connection.0 = None;
+        connection.has_ended();
         Ok(returned.len())
     });
     written.await
@@ -155,6 +155,12 @@ async fn write(
 /// A connection that is closed unless its transaction has come to an end, for sqlx knows nothing of it: whoever had
 /// the connection next would be within it, or go on reading an old state.
 struct InTransaction(Option<PoolConnection<Sqlite>>);
+
+impl InTransaction {
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for InTransaction {
     fn drop(&mut self) {
