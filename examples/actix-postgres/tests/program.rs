@@ -1,30 +1,23 @@
 //! The program against a real PostgreSQL: set up, a key added, called, and stopped.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead as _, BufReader},
     process::{Child, Command, Output, Stdio},
 };
 
 use ajwt_client::{RequestBuilderExt as _, RequestSigner};
 use ajwt_core::{PrivateKey, Username};
-use ajwt_server::{Clock as _, KeyAdmin as _, SystemClock};
+use ajwt_server::KeyAdmin as _;
 use ajwt_sqlx::PostgresRepository;
+use ajwt_test_servers::sql;
 use reqwest::{Client, StatusCode, header::AUTHORIZATION};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-/// A new database of the server that `scripts/test` started.
-async fn new_database() -> String {
-    let server = env::var("AJWT_TEST_POSTGRES").unwrap_or_else(|_| {
-        panic!(
-            "AJWT_TEST_POSTGRES is not set: run ./scripts/test, which starts the server that this test needs"
-        )
-    });
-    let name = format!("ajwt_example_{}_{}", SystemClock::new().now().as_millis(), std::process::id());
-    let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
-    let create = format!("CREATE DATABASE {name}");
-    sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
-    format!("{server}/{name}")
+/// A new database of the server that `scripts/test` started, as long as it is kept, with its URL.
+fn new_database() -> (sql::Database, String) {
+    let database = sql::Database::create("AJWT_TEST_POSTGRES");
+    let url = database.url();
+    (database, url)
 }
 
 fn program(database: &str, arguments: &[&str]) -> Command {
@@ -68,7 +61,7 @@ impl Drop for Served {
 
 #[tokio::test]
 async fn a_caller_is_added_and_served() {
-    let database = new_database().await;
+    let (_kept, database) = new_database();
     assert!(run(&database, &["set-up"]).status.success());
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("guido.pub");
@@ -118,9 +111,9 @@ async fn a_caller_is_added_and_served() {
     assert_eq!(keys.len(), 1);
 }
 
-#[tokio::test]
-async fn what_is_wrong_is_told() {
-    let database = new_database().await;
+#[test]
+fn what_is_wrong_is_told() {
+    let (_kept, database) = new_database();
     for (arguments, told) in [
         (&["add-key", "guido", "/nowhere/guido.pub"][..], "No such file"),
         (&["serve", "here"], "invalid"),

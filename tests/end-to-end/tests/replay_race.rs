@@ -99,23 +99,17 @@ async fn with_sqlite() {
 mod servers {
     use ajwt_redis::RedisNonceBackend;
     use ajwt_sqlx::{MySqlNonceBackend, MySqlRepository, PostgresNonceBackend, PostgresRepository};
-    use ajwt_test_servers::{redis::RedisServer, sql};
-    use sqlx::{
-        AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, mysql::MySqlPoolOptions,
-        postgres::PgPoolOptions,
-    };
+    use ajwt_test_servers::{redis::RedisServer, sql::Database};
+    use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn with_postgresql() {
-        let (server, database) = (sql::shared("AJWT_TEST_POSTGRES"), sql::new_database());
-        let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
-        let create = AssertSqlSafe(format!("CREATE DATABASE {database}"));
-        sqlx::query(create).execute(&mut admin).await.expect("created");
+        let database = Database::create("AJWT_TEST_POSTGRES");
         // As many connections as `connect` opens, whose wait for one is too short here.
         let options = PgPoolOptions::new().test_before_acquire(false).acquire_timeout(PATIENT);
-        let pool = options.connect(&format!("{server}/{database}")).await.expect("connected");
+        let pool = options.connect(&database.url()).await.expect("connected");
         PostgresRepository::new(pool.clone()).migrate().await.expect("migrated");
         let nonces = Arc::new(PostgresNonceBackend::new(pool));
         assert!(nonces.initialise().await.expect("marked"));
@@ -124,17 +118,14 @@ mod servers {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn with_mysql() {
-        let (server, database) = (sql::shared("AJWT_TEST_MYSQL"), sql::new_database());
-        let mut admin = MySqlConnection::connect(&format!("{server}/mysql")).await.expect("connected");
-        let create = AssertSqlSafe(format!("CREATE DATABASE {database}"));
-        sqlx::query(create).execute(&mut admin).await.expect("created");
+        let database = Database::create("AJWT_TEST_MYSQL");
         // As above; and at the isolation level that docs/database.md asks for.
         let options = MySqlPoolOptions::new().test_before_acquire(false).acquire_timeout(PATIENT);
         let options = options.after_connect(|connection, _| {
             let set = sqlx::query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
             Box::pin(async move { set.execute(connection).await.map(drop) })
         });
-        let pool = options.connect(&format!("{server}/{database}")).await.expect("connected");
+        let pool = options.connect(&database.url()).await.expect("connected");
         MySqlRepository::new(pool.clone()).migrate().await.expect("migrated");
         let nonces = Arc::new(MySqlNonceBackend::new(pool));
         assert!(nonces.initialise().await.expect("marked"));

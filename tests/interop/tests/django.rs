@@ -29,10 +29,11 @@ const URL: &str = "https://a.example/jwks.json";
 
 /// Django and ajwt on one database.
 struct Both<S: Store> {
-    _database: S::Database,
     django: Python,
     store: S,
     authenticator: Authenticator,
+    /// The last to go.
+    _database: S::Database,
 }
 
 impl<S: Store> Both<S> {
@@ -45,7 +46,7 @@ impl<S: Store> Both<S> {
         let store = S::open(&url).await.with_schema(Schema::django());
         store.migrate().await.expect("migrated");
         let authenticator = authenticator(&store).await;
-        Self { _database: database, django, store, authenticator }
+        Self { django, store, authenticator, _database: database }
     }
 
     async fn authenticate(&self, authorization: &str) -> Result<String, Reason> {

@@ -1,6 +1,8 @@
 //! PostgreSQL and MariaDB servers: the shared one of `scripts/test`, and ones of a test's own, to
 //! be stopped and paused, and their disks filled up.
 
+mod database;
+
 use std::{
     env, fs,
     io::{self, BufRead as _, BufReader},
@@ -8,12 +10,12 @@ use std::{
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
 };
 
 use ajwt_server::{Clock as _, SystemClock};
+pub use database::Database;
 use tempfile::TempDir;
 
 use crate::port::free_port;
@@ -30,14 +32,6 @@ pub fn shared(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run ./scripts/test, which starts the server that this test needs")
     })
-}
-
-/// A name that no other database of a server has.
-#[must_use]
-pub fn new_database() -> String {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let (millis, number) = (SystemClock::new().now().as_millis(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    format!("ajwt_test_{millis}_{}_{number}", std::process::id())
 }
 
 /// Which server.

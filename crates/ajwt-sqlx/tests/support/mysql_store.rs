@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use ajwt_server::{BatchedUsage, Clock, RepositoryError};
 use ajwt_sqlx::{AuditRecord, MigrationError, MySqlNonceBackend, MySqlRepository, Schema};
-use ajwt_test_servers::sql;
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
+use ajwt_test_servers::sql::Database;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::store::{PATIENCE, Store, connected};
 
 pub(crate) const SERVER: &str = "AJWT_TEST_MYSQL";
-
-/// A database of the shared server.
-pub(crate) struct Database {
-    url: String,
-}
 
 impl Store for MySqlRepository {
     type Nonces = MySqlNonceBackend;
@@ -27,17 +22,11 @@ impl Store for MySqlRepository {
         "SELECT table_name FROM information_schema.tables WHERE table_schema = database()";
 
     async fn create_empty() -> Database {
-        let server = sql::shared(SERVER);
-        let name = sql::new_database();
-        let mut connection = MySqlConnection::connect(&format!("{server}/mysql")).await.expect("connected");
-        let create = format!("CREATE DATABASE {name}");
-        sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
-        let url = format!("{server}/{name}");
-        Database { url }
+        Database::create(SERVER)
     }
 
     fn url(database: &Database) -> String {
-        database.url.clone()
+        database.url()
     }
 
     async fn open(url: &str) -> Self {

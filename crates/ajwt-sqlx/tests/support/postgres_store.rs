@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use ajwt_server::{BatchedUsage, Clock, RepositoryError};
 use ajwt_sqlx::{AuditRecord, MigrationError, PostgresNonceBackend, PostgresRepository, Schema};
-use ajwt_test_servers::sql;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use ajwt_test_servers::sql::Database;
+use sqlx::AssertSqlSafe;
 
 use crate::store::{PATIENCE, Store, connected};
 
 pub(crate) const SERVER: &str = "AJWT_TEST_POSTGRES";
-
-/// A database of the shared server.
-pub(crate) struct Database {
-    url: String,
-}
 
 impl Store for PostgresRepository {
     type Nonces = PostgresNonceBackend;
@@ -27,17 +22,11 @@ impl Store for PostgresRepository {
         SELECT tablename::TEXT FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
 
     async fn create_empty() -> Database {
-        let server = sql::shared(SERVER);
-        let name = sql::new_database();
-        let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
-        let create = format!("CREATE DATABASE {name}");
-        sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
-        let url = format!("{server}/{name}");
-        Database { url }
+        Database::create(SERVER)
     }
 
     fn url(database: &Database) -> String {
-        database.url.clone()
+        database.url()
     }
 
     async fn open(url: &str) -> Self {

@@ -1,6 +1,6 @@
 //! The databases that Django and ajwt share in these tests.
 
-use std::{env, sync::Arc};
+use std::sync::Arc;
 
 use ajwt_server::{
     BatchedUsage, KeyAdmin, NonceBackend, RepositoryError, RevisionSource, TrustedUrls, User, UserRepository,
@@ -9,8 +9,9 @@ use ajwt_sqlx::{
     AuditRecord, MigrationError, MySqlNonceBackend, MySqlRepository, PostgresNonceBackend,
     PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
 };
+use ajwt_test_servers::sql::Database;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection};
+use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 use crate::{mysql_plan, postgres_plan, sqlite_plan};
@@ -19,7 +20,7 @@ use crate::{mysql_plan, postgres_plan, sqlite_plan};
 pub(crate) trait Store:
     UserRepository<User = User> + KeyAdmin + RevisionSource + TrustedUrls + Clone
 {
-    /// Keeps the database.
+    /// Keeps the database, and removes it when dropped.
     type Database;
 
     const TABLES: &'static str;
@@ -125,7 +126,7 @@ impl Store for SqliteRepository {
 }
 
 impl Store for PostgresRepository {
-    type Database = ();
+    type Database = Database;
 
     const TABLES: &'static str = "
         SELECT concat(table_name, ' ', string_agg(concat(column_name, ' ', data_type), ', ' ORDER BY column_name))
@@ -137,14 +138,11 @@ impl Store for PostgresRepository {
     const ANALYZE: &'static str =
         "ANALYZE auth_user, asymmetric_jwt_auth_publickey, asymmetric_jwt_auth_jwksendpointtrust";
 
-    async fn create() -> ((), String, Value) {
-        let (server, name) = (server("AJWT_TEST_POSTGRES"), new_name());
-        let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
-        let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
-        sqlx::query(create).execute(&mut connection).await.expect("created");
-        let url = format!("{server}/{name}");
-        let settings = settings("postgresql", &name, &url);
-        ((), url, settings)
+    async fn create() -> (Database, String, Value) {
+        let database = Database::create("AJWT_TEST_POSTGRES");
+        let url = database.url();
+        let settings = settings("postgresql", &url);
+        (database, url, settings)
     }
 
     async fn open(url: &str) -> Self {
@@ -204,7 +202,7 @@ impl Store for PostgresRepository {
 }
 
 impl Store for MySqlRepository {
-    type Database = ();
+    type Database = Database;
 
     const TABLES: &'static str = "
         SELECT CAST(concat(table_name, ' ',
@@ -220,14 +218,11 @@ impl Store for MySqlRepository {
     /// Its usual collation takes the others for the same.
     const NAMES: &'static [&'static str] = &["guido", "barry"];
 
-    async fn create() -> ((), String, Value) {
-        let (server, name) = (server("AJWT_TEST_MYSQL"), new_name());
-        let mut connection = MySqlConnection::connect(&format!("{server}/mysql")).await.expect("connected");
-        let create = AssertSqlSafe(format!("CREATE DATABASE {name} CHARACTER SET utf8mb4"));
-        sqlx::query(create).execute(&mut connection).await.expect("created");
-        let url = format!("{server}/{name}");
-        let settings = settings("mysql", &name, &url);
-        ((), url, settings)
+    async fn create() -> (Database, String, Value) {
+        let database = Database::create_with("AJWT_TEST_MYSQL", "CHARACTER SET utf8mb4");
+        let url = database.url();
+        let settings = settings("mysql", &url);
+        (database, url, settings)
     }
 
     async fn open(url: &str) -> Self {
@@ -280,23 +275,12 @@ impl Store for MySqlRepository {
     }
 }
 
-fn server(variable: &str) -> String {
-    env::var(variable)
-        .unwrap_or_else(|_| panic!("{variable} is not set: run ./scripts/test, which starts the server"))
-}
-
-fn new_name() -> String {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).expect("random bytes");
-    format!("ajwt_django_{:x}", u64::from_ne_bytes(random))
-}
-
 /// Django's settings for a database of a server.
-fn settings(engine: &str, name: &str, url: &str) -> Value {
+fn settings(engine: &str, url: &str) -> Value {
     let url: reqwest::Url = url.parse().expect("a URL");
     json!({
         "ENGINE": format!("django.db.backends.{engine}"),
-        "NAME": name,
+        "NAME": url.path().trim_start_matches('/'),
         "USER": url.username(),
         "PASSWORD": url.password().unwrap_or_default(),
         "HOST": url.host_str(),
