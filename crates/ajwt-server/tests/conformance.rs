@@ -57,11 +57,14 @@ impl NonceBackend for Files {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_share_a_folder_share_the_nonces() {
-    let folder = match env::var("AJWT_TEST_FOLDER") {
-        Ok(folder) if testing::is_worker() => PathBuf::from(folder),
-        _ => env::temp_dir().join(format!("ajwt-nonces-{}", std::process::id())),
+    let (_kept, folder) = match env::var("AJWT_TEST_FOLDER") {
+        Ok(folder) if testing::is_worker() => (None, PathBuf::from(folder)),
+        _ => {
+            let made = tempfile::tempdir().expect("a folder");
+            let folder = made.path().to_owned();
+            (Some(made), folder)
+        }
     };
-    fs::create_dir_all(&folder).expect("a folder");
     let var = folder.to_str().expect("a folder with a name in UTF-8").to_owned();
     testing::nonce_backend_across_processes(
         "processes_that_share_a_folder_share_the_nonces",
@@ -69,9 +72,6 @@ async fn processes_that_share_a_folder_share_the_nonces() {
         async { Arc::new(Files(folder.clone())) as Arc<dyn NonceBackend> },
     )
     .await;
-    if !testing::is_worker() {
-        fs::remove_dir_all(&folder).expect("the folder");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
