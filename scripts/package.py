@@ -1,6 +1,7 @@
 """Looks into the unpacked packages, and writes the manifest and the code of the README beside them.
 
-scripts/package runs this in the root of the project; the argument is the folder that holds packages/.
+scripts/package runs this in the root of the project; the argument is the folder that holds packages/. With
+--quick after it the manifest is that of the packages alone.
 """
 
 import filecmp
@@ -55,11 +56,12 @@ def look_into(package):
     return name
 
 
-def write_readme(folder, packages):
+def write_readme(folder, packages, quick):
     """The README's manifest, with the packages in the place of crates.io, and each piece of its Rust.
 
     Its workspace has the packages as members: each can be compiled by itself, a program too, which no
-    manifest can depend on.
+    manifest can depend on. The README's package is left out of a quick look: some of its dependencies are not
+    in Cargo.lock, and crates.io would be asked for them each time.
     """
     readme = pathlib.Path("README.md").read_text()
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
@@ -68,17 +70,19 @@ def write_readme(folder, packages):
     patches = "".join(f'{name} = {{ path = "packages/{package.name}" }}\n' for name, package in packages)
     # Dependencies are compiled as the workspace's are, so that both share them.
     profile = tomllib.loads(pathlib.Path("Cargo.toml").read_text())["profile"]["dev"]["package"]["*"]
+    root = '[package]\nname = "readme"\nversion = "0.0.0"\nedition = "2024"\npublish = false\n\n'
     (folder / "Cargo.toml").write_text(
-        '[package]\nname = "readme"\nversion = "0.0.0"\nedition = "2024"\npublish = false\n\n'
-        + "\n".join(manifests)
+        ("" if quick else root + "\n".join(manifests))
         + "\n[patch.crates-io]\n"
         + patches
         + "\n[profile.dev.package.\"*\"]\n"
         + f'opt-level = {profile["opt-level"]}\ndebug = {str(profile["debug"]).lower()}\n'
-        + "\n[workspace]\nmembers = [\"packages/*\"]\n"
+        + "\n[workspace]\nresolver = \"3\"\nmembers = [\"packages/*\"]\n"
     )
+    if quick:
+        return
     pieces = folder / "src/readme"
-    pieces.mkdir()
+    pieces.mkdir(parents=True)
     for language, text in blocks:
         if language == "rust":
             name = re.search(r"fn (\w+)", text)[1]
@@ -88,7 +92,7 @@ def write_readme(folder, packages):
 def main():
     folder = pathlib.Path(sys.argv[1])
     packages = [(look_into(package), package) for package in sorted((folder / "packages").iterdir())]
-    write_readme(folder, packages)
+    write_readme(folder, packages, "--quick" in sys.argv[2:])
     if problems:
         sys.exit("\n".join(problems))
     print(f"{len(packages)} packages are complete")
