@@ -46,7 +46,9 @@ pub fn run(folder: &Path, words: &str) {
 /// Where the library is.
 pub(crate) fn faketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").into_iter().flatten().filter_map(Result::ok);
-    let mut candidates = folders.map(|folder| folder.path().join(FAKETIME));
+    // Debian has it in a folder of the architecture, others beside the libraries.
+    let folders = folders.map(|folder| folder.path()).chain(["/usr/lib", "/usr/lib64"].map(PathBuf::from));
+    let mut candidates = folders.map(|folder| folder.join(FAKETIME));
     let found = candidates.find(|path| path.is_file());
     found.unwrap_or_else(|| {
         panic!("there is no {FAKETIME}: run ./scripts/test, or apt-get install libfaketime")

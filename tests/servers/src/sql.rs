@@ -393,10 +393,10 @@ fn children_of(parent: u32) -> Vec<u32> {
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
 }
 
-/// A program of a server, on the path or where Debian keeps it.
+/// A program of a server, on the path or where Debian or Fedora keeps it.
 fn program(name: &str, package: &str) -> PathBuf {
     let mut folders: Vec<PathBuf> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
-    folders.push("/usr/sbin".into());
+    folders.extend(["/usr/sbin", "/usr/libexec"].map(PathBuf::from));
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(io::Result::ok);
     let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
     versions.sort();
