@@ -28,7 +28,7 @@ pub(crate) struct Keygen {
     format: Format,
     #[command(flatten)]
     access: Access,
-    /// Writes the private key to FILE (mode 0600) and the public one to FILE.pub; without it both go to
+    /// Writes the private key to FILE (mode 0600 on Unix) and the public one to FILE.pub; without it both go to
     /// standard output, private first, for a program that takes them apart
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,

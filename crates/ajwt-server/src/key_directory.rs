@@ -41,12 +41,13 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// endings, and those whose names begin with a dot (so those of users whose names do), are not looked at.
 ///
 /// The folder is looked at once a second. What cannot be used (a bad line, a file that cannot be
-/// read or that every account of the host may write to) leaves the file's last good content in
+/// read or, on Unix, that every account of the host may write to) leaves the file's last good content in
 /// force, also a key that the same change took out, with a warning in the log that says what is
 /// wrong; where there was none, the user has no keys. A file that is gone ends its keys at once. Where files
 /// are links, as Kubernetes mounts them, remove the link itself: one that leads to nothing any more is a file
 /// that cannot be read, and its last good content stays in force. A folder that cannot be read leaves all as
-/// it was for a minute, after which requests are answered with 503: a key may have been taken out of it. Write
+/// it was for a minute, after which requests are answered with 503: a key may have been taken out of it. On other
+/// systems than Unix the folder's permissions decide who may write to its files; nothing looks at those. Write
 /// a new file beside the old one and rename it, as to every file that is read while it changes. No use of these
 /// keys is recorded ([`KeySource::Unrecorded`](crate::KeySource::Unrecorded)): there is no row to note it at.
 ///
