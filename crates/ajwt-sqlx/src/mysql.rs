@@ -62,8 +62,8 @@ pub struct MySqlRepository {
 impl MySqlRepository {
     /// Connects to a database by its URL, as in `mysql://user:password@host/database`, with
     /// settings for a service: at most ten connections, and no wait for one that is longer than
-    /// 1.5 s, or 0.6 s to read a user. For other settings make a pool and use [`new`](Self::new), preferably
-    /// with `test_before_acquire(false)`: a ping before each statement is half its cost, and a read is
+    /// 1.5 s. For other settings make a pool and use [`new`](Self::new), preferably with
+    /// `test_before_acquire(false)`: a ping before each statement is half its cost, and a read is
     /// tried again when its connection turns out to have broken. Connections that were idle for half a minute are
     /// asked before they are used, which in a pool of your own is for `before_acquire` to do. A parameter that sqlx
     /// does not know is refused.

@@ -26,9 +26,9 @@ use crate::{
 /// for a store by default.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// How long a read waits for a connection of such a pool: less than the cache of users waits for a read by default,
-/// which else would tell that it took too long, and nobody why.
-const LEASED_TO_READ_WITHIN: Duration = Duration::from_millis(600);
+/// How long a read waits for a connection before the log says why: less than the cache of users waits for a read by
+/// default.
+const TOLD_AFTER: Duration = Duration::from_millis(600);
 
 /// How long the attempt may take that shows why there was none.
 const TRIED_FOR: Duration = Duration::from_secs(5);
@@ -77,17 +77,14 @@ impl<DB: Database> Lease<DB> {
         Ok(Self(Some(acquired?)))
     }
 
-    /// For a read: waits no longer than the cache of users does, but with an application's own pool that says so.
+    /// For a read, which the cache of users may give up before the pool says that there is no connection.
     async fn to_read(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
         let mut acquiring = pin!(Self::of(pool));
-        if let Ok(lease) = timeout(LEASED_TO_READ_WITHIN, acquiring.as_mut()).await {
+        if let Ok(lease) = timeout(TOLD_AFTER, acquiring.as_mut()).await {
             return lease;
         }
         tell_why(pool);
-        if pool.options().get_acquire_timeout() > ACQUIRE_TIMEOUT {
-            return acquiring.await;
-        }
-        Err(sqlx::Error::PoolTimedOut)
+        acquiring.await
     }
 
     /// Runs a statement to its end.
