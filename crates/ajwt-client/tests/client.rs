@@ -134,7 +134,8 @@ async fn what_a_remote_key_does_not_sign_is_not_sent() {
     assert_eq!(error.to_string(), "the remote key did not sign");
     assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("the token is locked"));
 
-    let wrong: [fn(&PrivateKey, Algorithm, &[u8]) -> Vec<u8>; 3] = [
+    type Sign = fn(&PrivateKey, Algorithm, &[u8]) -> Vec<u8>;
+    let wrong: [Sign; 3] = [
         |_, algorithm, message| ed25519().sign(algorithm, message).expect("signed"),
         |key, algorithm, message| key.sign(algorithm, &message[1..]).expect("signed"),
         |key, algorithm, message| key.sign(algorithm, message).expect("signed")[1..].to_vec(),

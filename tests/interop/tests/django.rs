@@ -298,7 +298,7 @@ async fn what_django_has_no_place_for_is_told<S: Store>() {
     let found = store.find_by_username("guido", Freshness::Current).await.expect("read").expect("there");
     assert_eq!(found.revision(), None);
     assert_eq!(ajwt_server::KeyedUser::jwks_urls(&**found.user()).len(), 1);
-    assert_eq!(store.all().await.expect("listed"), [URL.into()]);
+    assert_eq!(store.all().await.expect("listed"), [Box::<str>::from(URL)]);
     both.django.ask(&json!({"action": "set_active", "username": "guido", "active": false}));
     assert!(store.all().await.expect("listed").is_empty(), "nobody active trusts it");
     assert_eq!(both.records()["keys"].as_array().map(Vec::len), Some(1), "nothing was half written");

@@ -7,7 +7,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ajwt_test_servers::port::free_port;
@@ -300,7 +300,7 @@ pub(super) fn silent() -> (TcpListener, String) {
 
 /// The status of the answer where the gateway says nothing, and how long it took.
 pub(super) async fn while_it_is_silent(proxy: &Proxy, folder: &Folder) -> (u16, Duration) {
-    let asked = Instant::now();
+    let asked = tokio::time::Instant::now();
     let answer = send(proxy.get("/", &folder.authorization()).timeout(Duration::from_secs(90))).await;
     (answer.status().as_u16(), asked.elapsed())
 }
