@@ -139,9 +139,9 @@ impl JwksCache {
     /// the service says that it is ready: no request then waits for a fetch. It is done when each URL
     /// was tried once, or at the limit (30 s by default).
     ///
-    /// Call it again, twice a day say, where users may stay away for longer than a day: else their sets are
-    /// dropped, and the first request in their name waits. A trust that was removed is not asked for any more,
-    /// and its set dropped within a day.
+    /// Call it again, twice a day say, where users may stay away for longer than a day, or sign with a key of an
+    /// earlier repository for so long: else their sets are dropped, and the first request in their name waits. A
+    /// trust that was removed is not asked for any more, and its set dropped within a day.
     ///
     /// # Errors
     /// [`RepositoryError`] if the URLs could not be listed. A set that could not be fetched is none.

@@ -41,10 +41,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// proxy's limit for idle connections. Less than the shortest `timeout` of a server, 1 s.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// After how long without a word the server is asked, too: whatever was in between may have forgotten the connection,
-/// which its ends are not told.
-const SILENT: Duration = Duration::from_secs(30);
-
 /// Where to connect to.
 pub(crate) enum Address {
     Server(Box<ConnectionInfo>),
@@ -113,7 +109,7 @@ impl Link {
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        let (number, mut connected) = match self.usable(deadline, &mut waiting).await {
+        let (number, mut connected) = match self.usable() {
             Some(found) => found,
             None => {
                 waiting.get_or_insert_with(Instant::now);
@@ -145,17 +141,11 @@ impl Link {
         read
     }
 
-    /// The connection that there is, unless it is known to be lost by now. Nothing was sent on it then but a question
-    /// that may be repeated, so it is replaced and costs no claim.
-    async fn usable(&self, deadline: Instant, waiting: &mut Option<Instant>) -> Option<(u64, Connected)> {
+    /// The connection that there is, unless it is known to be lost by now. Nothing was sent on it then, so it is
+    /// replaced and costs no claim.
+    fn usable(&self) -> Option<(u64, Connected)> {
         let (number, mut connected) = self.connected_by_now()?;
-        let silence = connected.silence();
-        let mut is_lost = self.losses.took(&connected) || (silence >= QUIET && connected.has_ended());
-        if !is_lost && silence >= SILENT {
-            waiting.get_or_insert_with(Instant::now);
-            is_lost = !connected.answers(deadline).await;
-        }
-        if is_lost {
+        if self.losses.took(&connected) || (connected.silence() >= QUIET && connected.has_ended()) {
             self.replace(number);
             return None;
         }
@@ -240,22 +230,10 @@ impl Connected {
         let refused = self.connection.req_packed_command(&question()).now_or_never();
         refused.is_some_and(|answer| answer.is_err())
     }
-
-    /// Whether anything comes from the server, an error even. Half of the time that is left is for a new connection.
-    async fn answers(&mut self, deadline: Instant) -> bool {
-        let now = Instant::now();
-        let half = now + deadline.saturating_duration_since(now) / 2;
-        let mut questions = redis::pipe();
-        questions.add_command(question());
-        let answered = ask(&mut self.connection, half, questions).await.is_ok();
-        if answered {
-            self.hear();
-        }
-        answered
-    }
 }
 
-/// It changes nothing, and whoever may begin a memory may ask it: PING would take a permission of its own.
+/// Should it be sent after all, it changes nothing, and whoever may begin a memory may ask it: PING would take a
+/// permission of its own.
 fn question() -> redis::Cmd {
     redis::cmd("TIME")
 }

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use thiserror::Error;
-use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 
 use self::file::{Content, FileName};
 use crate::{
@@ -64,7 +64,7 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// ```
 pub struct KeyDirectory {
     shared: Arc<Shared>,
-    watcher: Mutex<JoinHandle<()>>,
+    watcher: tokio::sync::Mutex<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -112,7 +112,7 @@ impl KeyDirectory {
             tracing::warn!(%path, "the folder's mode is {mode:04o}: unless it is mounted read-only, every account of this host may add users");
         }
         let watcher = tokio::spawn(watch(Arc::clone(&shared)));
-        Ok(Self { shared, watcher: Mutex::new(watcher) })
+        Ok(Self { shared, watcher: tokio::sync::Mutex::new(watcher) })
     }
 
     /// Looks at the folder now.
@@ -123,21 +123,21 @@ impl KeyDirectory {
         look(&self.shared).await
     }
 
-    /// Begins to look at the folder again, on this runtime, if the one that did so has ended; says whether it had.
-    fn watch_again(&self) -> bool {
-        let Ok(runtime) = Handle::try_current() else { return false };
-        let mut watcher = lock(&self.watcher);
-        let has_ended = watcher.is_finished();
-        if has_ended {
-            *watcher = runtime.spawn(watch(Arc::clone(&self.shared)));
+    /// Looks at the folder, and does so again from now on, on this runtime, if the one that did it has ended. Whoever
+    /// comes meanwhile waits for what comes of it.
+    async fn watch_again(&self) {
+        let mut watcher = self.watcher.lock().await;
+        if watcher.is_finished() {
+            // What comes of it shows in how old the last look is.
+            let _ = look(&self.shared).await;
+            *watcher = tokio::spawn(watch(Arc::clone(&self.shared)));
         }
-        has_ended
     }
 }
 
 impl Drop for KeyDirectory {
     fn drop(&mut self) {
-        lock(&self.watcher).abort();
+        self.watcher.get_mut().abort();
     }
 }
 
@@ -157,9 +157,8 @@ impl UserRepository for KeyDirectory {
         _: Freshness,
     ) -> Result<Option<Found<User>>, RepositoryError> {
         let age = read(&self.shared.looked).at.elapsed();
-        if age > OVERDUE && self.watch_again() {
-            // What comes of it shows in how old the last look is.
-            let _ = look(&self.shared).await;
+        if age > OVERDUE {
+            self.watch_again().await;
         }
         let looked = read(&self.shared.looked);
         if looked.at.elapsed() > MAX_AGE {

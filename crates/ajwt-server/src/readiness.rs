@@ -1,11 +1,4 @@
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ajwt_core::{Nonce, NonceGenerationError};
 use tokio::sync::Mutex;
@@ -112,19 +105,20 @@ impl<U: KeyedUser> Readiness<U> {
         {
             return state;
         }
-        let (asking, users_answered) = (Arc::clone(shared), Arc::new(AtomicBool::new(false)));
-        let answered = Arc::clone(&users_answered);
+        let asking = Arc::clone(shared);
         // A task of its own: whoever hangs up leaves an answer to the next, who asks no store anew.
         let asked = tokio::spawn(async move {
-            let state = asking.ask(&answered).await;
-            *last = Some((asking.clock.monotonic(), state));
-            state
+            let mut say = |state| *last = Some((asking.clock.monotonic(), state));
+            // Stands if the store that is asked panics, too.
+            say(ReadinessState::NoUserStore);
+            if asking.users_answer().await {
+                say(ReadinessState::NoNonceStore);
+                say(asking.state_of_nonces().await);
+            }
         });
-        // It ends without an answer by a panic only, of the store that was asked last.
-        asked.await.unwrap_or_else(|_| {
-            let is_of_nonces = users_answered.load(Ordering::Relaxed);
-            if is_of_nonces { ReadinessState::NoNonceStore } else { ReadinessState::NoUserStore }
-        })
+        // An error is such a panic.
+        let _ = asked.await;
+        shared.last.lock().await.map_or(ReadinessState::NoUserStore, |(_, state)| state)
     }
 }
 
@@ -144,13 +138,12 @@ impl<U> fmt::Debug for Readiness<U> {
 }
 
 impl<U: KeyedUser> Shared<U> {
-    async fn ask(&self, users_answered: &AtomicBool) -> ReadinessState {
+    async fn users_answer(&self) -> bool {
         let reading = self.users.find_by_username(USERNAME, Freshness::Current);
-        match tokio::time::timeout(TIMEOUT, reading).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return ReadinessState::NoUserStore,
-        }
-        users_answered.store(true, Ordering::Relaxed);
+        matches!(tokio::time::timeout(TIMEOUT, reading).await, Ok(Ok(_)))
+    }
+
+    async fn state_of_nonces(&self) -> ReadinessState {
         let Ok(nonce) = self.nonce() else { return ReadinessState::NoNonceStore };
         match tokio::time::timeout(TIMEOUT, self.nonces.consume(&nonce)).await {
             Ok(Ok(NonceOutcome::Fresh)) => ReadinessState::Ready,
@@ -171,7 +164,10 @@ impl<U: KeyedUser> Shared<U> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future, sync::atomic::AtomicUsize};
+    use std::{
+        future,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use async_trait::async_trait;
 
@@ -218,8 +214,9 @@ mod tests {
         assert_eq!(readiness.state().await, ReadinessState::NoNonceStore);
     }
 
-    #[derive(Debug)]
-    struct Panics;
+    /// And how often it was asked.
+    #[derive(Debug, Default)]
+    struct Panics(AtomicUsize);
 
     #[async_trait]
     impl UserRepository for Panics {
@@ -230,6 +227,7 @@ mod tests {
             _: &str,
             _: Freshness,
         ) -> Result<Option<Found<User>>, RepositoryError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
             panic!("a user store that panics, as this test wants it")
         }
     }
@@ -237,17 +235,24 @@ mod tests {
     #[async_trait]
     impl NonceBackend for Panics {
         async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
             panic!("a nonce store that panics, as this test wants it")
         }
     }
 
     #[tokio::test]
     async fn of_two_stores_the_one_that_panics_is_told() {
-        let users = Arc::new(MemoryRepository::new([]));
-        let readiness = Readiness::new(users, Arc::new(Panics), TOLERANCE);
-        assert_eq!(readiness.state().await, ReadinessState::NoNonceStore);
-        let nonces = Arc::new(MemoryNonceBackend::default());
-        let readiness = Readiness::new(Arc::new(Panics), nonces, TOLERANCE);
-        assert_eq!(readiness.state().await, ReadinessState::NoUserStore);
+        let (users, nonces) = (Arc::new(MemoryRepository::new([])), Arc::new(MemoryNonceBackend::default()));
+        let panics = Arc::new(Panics::default());
+        for (readiness, due) in [
+            (Readiness::new(users, panics.clone(), TOLERANCE), ReadinessState::NoNonceStore),
+            (Readiness::new(panics.clone(), nonces, TOLERANCE), ReadinessState::NoUserStore),
+        ] {
+            let before = panics.0.load(Ordering::SeqCst);
+            for _ in 0..3 {
+                assert_eq!(readiness.state().await, due);
+            }
+            assert_eq!(panics.0.load(Ordering::SeqCst), before + 1, "{due:?} is asked again within a second");
+        }
     }
 }

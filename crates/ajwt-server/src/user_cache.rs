@@ -14,6 +14,9 @@ use crate::{
     turn,
 };
 
+/// What panics once may do so each time, and each is told in the log.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(30);
+
 const DEFAULT_MAX_STALENESS: Duration = Duration::from_secs(1);
 /// An entry is read anew after this long, whatever the revision says: writers that fire no triggers,
 /// and a store whose revisions began anew, are noticed by it.
@@ -349,7 +352,7 @@ impl<U: KeyedUser> Shared<U> {
         while turn::run("looking for changes of users", self.look_on_time(interval)).await.is_none() {
             // A change that the store was about to tell may be lost.
             lock(&self.knowledge).changed_at = Some(self.options.clock.monotonic());
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep(interval.max(PAUSE_AFTER_PANIC)).await;
         }
     }
 

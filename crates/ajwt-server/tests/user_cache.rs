@@ -189,6 +189,7 @@ async fn a_look_that_panics_is_followed_by_others() {
     pass(2000).await;
     assert_eq!(store.looks(), 1, "it panicked");
     assert_eq!(store.reads(), 1);
+    pass(30_000).await;
     assert_eq!(find(&cache, "guido", MayBeCached).await, Some((true, Current)));
     for _ in 0..20 {
         pass(400).await;

@@ -66,7 +66,8 @@ pub(crate) fn migrator(schema: &Schema, files: &Files) -> Migrator {
 /// Makes those that were not made yet, up to this one if it is named.
 ///
 /// Not [`Migrator::run`], although it does nothing else with a connection: its future is not `Send` in the compiler's
-/// eyes, and nobody could migrate in a task.
+/// eyes, and nobody could migrate in a task. What stands in its place is hidden in sqlx's documents, so another sqlx
+/// 0.9 may lack it.
 pub(crate) async fn run<C: Migrate>(
     migrator: &Migrator,
     target: Option<i64>,

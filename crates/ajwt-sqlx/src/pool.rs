@@ -36,7 +36,10 @@ const TRIED_FOR: Duration = Duration::from_secs(5);
 /// Between two of them, for one pool.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// The pools for which it was made, and when.
+/// The same where a connection could be made.
+const TRIED_AGAIN_AFTER_SUCCESS: Duration = Duration::from_secs(5);
+
+/// The pools for which it was made, and until when there is no other.
 static TRIED: sync::Mutex<Vec<(usize, Instant)>> = sync::Mutex::new(Vec::new());
 
 /// How long a connection may take to say that it is there.
@@ -139,20 +142,23 @@ impl<DB: Database> Drop for Lease<DB> {
 /// Tells the log why there is no connection. A pool keeps that to itself: it tries again while a server refuses them,
 /// or has none left, and says then that time was up.
 fn tell_why<DB: Database>(pool: &Pool<DB>) {
+    const WHAT: &str = "connecting to the database";
+
     let options = pool.connect_options();
     // Nobody else's as long as the pool is there.
-    if pool.is_closed() || !may_try(Arc::as_ptr(&options).addr()) {
+    let id = Arc::as_ptr(&options).addr();
+    if pool.is_closed() || !may_try(id) {
         return;
     }
     tokio::spawn(async move {
-        const WHAT: &str = "connecting to the database";
-
         let error = match timeout(TRIED_FOR, options.connect()).await {
             Ok(Ok(connection)) => {
                 tracing::warn!(
-                    "a request had no connection to the database in time, although one could be made now: look \
-                     whether all of the pool are in use"
+                    "a request waits for a connection to the database, and one could be made now: look whether all of \
+                     the pool are in use"
                 );
+                // It may be gone soon, and that is to be told.
+                try_again_after(id, TRIED_AGAIN_AFTER_SUCCESS);
                 let _ = timeout(PING_TIMEOUT, connection.close()).await;
                 return;
             }
@@ -161,21 +167,29 @@ fn tell_why<DB: Database>(pool: &Pool<DB>) {
         };
         tracing::warn!(
             error = &error as &dyn Error,
-            "a request had no connection to the database in time, and none can be made"
+            "a request has no connection to the database in time, and none can be made"
         );
     });
 }
 
-/// Whether it is time for another attempt for the pool.
+/// Whether it is time for another attempt for the pool; if so, it is made.
 fn may_try(pool: usize) -> bool {
-    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
-    tried.retain(|(_, at)| now.saturating_duration_since(*at) < TRIED_AGAIN_AFTER);
-    let may = tried.iter().all(|(of, _)| *of != pool);
+    let may = tried().iter().all(|(of, until)| *of != pool || *until <= now);
     if may {
-        tried.push((pool, now));
+        try_again_after(pool, TRIED_AGAIN_AFTER);
     }
     may
+}
+
+fn try_again_after(pool: usize, pause: Duration) {
+    let (mut tried, now) = (tried(), Instant::now());
+    tried.retain(|(of, until)| *of != pool && *until > now);
+    tried.push((pool, now + pause));
+}
+
+fn tried() -> sync::MutexGuard<'static, Vec<(usize, Instant)>> {
+    TRIED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A connection that is kept out of the pool for one purpose, which then never waits behind requests.

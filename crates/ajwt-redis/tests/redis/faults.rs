@@ -11,7 +11,6 @@ use ajwt_test_servers::redis::RedisServer;
 use tokio::task::JoinSet;
 
 use crate::{
-    batches::calls,
     fault, fresh,
     hearing::{Hearing, IN_URL, PASSWORD, malformed},
     proxy::{Fault, Proxy},
@@ -174,31 +173,6 @@ async fn a_connection_that_was_cut_while_nobody_asked_costs_no_claim() {
         fresh(&backend, &use_ahead(&format!("round {round}"))).await;
         assert_eq!(proxy.claims().len(), 1, "round {round}: the claim was sent again");
     }
-}
-
-/// Neither end of it is told. On a runtime of one thread, whose clock can be put forward.
-#[tokio::test]
-async fn a_connection_that_was_silent_for_long_is_tried_before_a_claim_is_sent() {
-    async fn half_a_minute_passes() {
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(31)).await;
-        tokio::time::resume();
-    }
-
-    let (server, proxy, backend) = behind_proxy().await;
-    fresh(&backend, &use_ahead("at first")).await;
-    let (made, asked) = (proxy.connections(), calls(&server, "time"));
-    half_a_minute_passes().await;
-    fresh(&backend, &use_ahead("after a silence")).await;
-    assert_eq!(calls(&server, "time"), asked + 1, "it is not tried, or more than once");
-    assert_eq!(proxy.connections(), made, "a connection that works is kept");
-
-    half_a_minute_passes().await;
-    proxy.forget();
-    proxy.claims();
-    fresh(&backend, &use_ahead("after it was forgotten")).await;
-    assert_eq!(proxy.claims().len(), 1, "the claim was sent on it, or twice");
-    assert_eq!(proxy.connections(), made + 1);
 }
 
 /// To connect takes most of a claim's time: what is left to those that waited for it is too little for an answer,

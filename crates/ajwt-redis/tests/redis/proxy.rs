@@ -50,8 +50,6 @@ struct State {
     connections: AtomicUsize,
     /// Of these connections those that are open.
     open: AtomicUsize,
-    /// The first so many connections let nothing through any more.
-    forgotten: AtomicUsize,
 }
 
 impl Proxy {
@@ -65,16 +63,15 @@ impl Proxy {
             claims: Mutex::default(),
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            forgotten: AtomicUsize::new(0),
         });
         let accepted = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let number = accepted.connections.fetch_add(1, Ordering::SeqCst);
+                accepted.connections.fetch_add(1, Ordering::SeqCst);
                 accepted.open.fetch_add(1, Ordering::SeqCst);
                 let state = Arc::clone(&accepted);
                 tokio::spawn(async move {
-                    Arc::clone(&state).serve(client, number).await;
+                    Arc::clone(&state).serve(client).await;
                     state.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -117,11 +114,6 @@ impl Proxy {
     pub(crate) fn open(&self) -> usize {
         self.state.open.load(Ordering::SeqCst)
     }
-
-    /// The connections that there are stay and let nothing through any more, as when a firewall forgets them.
-    pub(crate) fn forget(&self) {
-        self.state.forgotten.store(self.connections(), Ordering::SeqCst);
-    }
 }
 
 impl Drop for Proxy {
@@ -131,7 +123,7 @@ impl Drop for Proxy {
 }
 
 impl State {
-    async fn serve(self: Arc<Self>, client: TcpStream, number: usize) {
+    async fn serve(self: Arc<Self>, client: TcpStream) {
         let target = self.target.load(Ordering::SeqCst);
         let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
         let (from_client, to_client) = client.into_split();
@@ -140,21 +132,16 @@ impl State {
         // A fault strikes the connection on which a claim came: a new one works, so that a repetition
         // would get through, and be counted.
         let struck = Arc::new(AtomicBool::new(false));
-        let back = Arc::clone(&self).back(number, from_server, Arc::clone(&to_client), Arc::clone(&struck));
-        let mut back = tokio::spawn(back);
+        let mut back =
+            tokio::spawn(Arc::clone(&self).back(from_server, Arc::clone(&to_client), Arc::clone(&struck)));
         tokio::select! {
-            () = self.forth(number, from_client, to_server, to_client, &struck) => back.abort(),
+            () = self.forth(from_client, to_server, to_client, &struck) => back.abort(),
             _ = &mut back => {}
         }
     }
 
-    fn forgets(&self, number: usize) -> bool {
-        number < self.forgotten.load(Ordering::SeqCst)
-    }
-
     async fn forth(
         &self,
-        number: usize,
         mut client: OwnedReadHalf,
         mut server: OwnedWriteHalf,
         back: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
@@ -172,9 +159,6 @@ impl State {
                 self.claims.lock().expect("a lock").push(bytes.to_vec());
                 fault = self.fault.lock().expect("a lock").clone();
                 struck.store(true, Ordering::SeqCst);
-            }
-            if self.forgets(number) {
-                continue;
             }
             match fault {
                 Fault::CutBefore => return,
@@ -198,7 +182,6 @@ impl State {
 
     async fn back(
         self: Arc<Self>,
-        number: usize,
         mut server: OwnedReadHalf,
         client: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
         struck: Arc<AtomicBool>,
@@ -218,10 +201,7 @@ impl State {
                     _ => {}
                 }
                 let due = Instant::now() + *self.delay.lock().expect("a lock");
-                if !swallowing
-                    && !self.forgets(number)
-                    && sender.send((due, buffer[..length].to_vec())).is_err()
-                {
+                if !swallowing && sender.send((due, buffer[..length].to_vec())).is_err() {
                     return;
                 }
             }
