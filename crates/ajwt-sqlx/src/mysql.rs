@@ -360,9 +360,7 @@ impl UsageStore for MySqlRepository {
             }
             Ok(changed)
         };
-        let turn = self.rounds.turn().await;
-        let lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        self.rounds.write(&self.pool, turn, lease.commit(write)).await.map_err(failed)
+        self.rounds.write(&self.pool, |lease| lease.commit(write)).await.map_err(failed)
     }
 }
 

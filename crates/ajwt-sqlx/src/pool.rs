@@ -13,7 +13,7 @@ use sqlx::{
     ConnectOptions as _, Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection,
 };
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
+    sync::Mutex,
     time::{Instant, timeout},
 };
 
@@ -288,18 +288,17 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// Waits until no other is being written.
-    pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.turn).lock_owned().await
-    }
-
-    /// Writes one, which tells how many rows it changed: if none, nothing was committed.
-    pub(crate) async fn write<DB: Database>(
+    /// Writes one when no other is being written. It tells how many rows it changed: if none, nothing was committed.
+    pub(crate) async fn write<DB: Database, F>(
         &self,
         pool: &Pool<DB>,
-        turn: OwnedMutexGuard<()>,
-        writing: impl Future<Output = Result<u64, sqlx::Error>> + Send + 'static,
-    ) -> Result<(), sqlx::Error> {
+        write: impl FnOnce(Lease<DB>) -> F,
+    ) -> Result<(), sqlx::Error>
+    where
+        F: Future<Output = Result<u64, sqlx::Error>> + Send + 'static,
+    {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let writing = write(Lease::of(pool).await?);
         let writing = async move {
             let _turn = turn;
             writing.await

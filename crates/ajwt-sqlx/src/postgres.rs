@@ -1,9 +1,10 @@
 mod django;
+mod listener;
 mod nonce;
 mod rows;
 mod tables;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
@@ -12,12 +13,9 @@ use ajwt_server::{
     UserRepository,
 };
 use async_trait::async_trait;
-use sqlx::{
-    Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlStr,
-    postgres::{PgListener, PgPoolOptions},
-};
-use tokio::sync::Mutex;
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlStr, postgres::PgPoolOptions};
 
+use self::listener::Listener;
 pub use self::nonce::PostgresNonceBackend;
 use self::rows::{audit_record, get, key_record, time, user_record, user_row};
 use crate::{
@@ -52,18 +50,6 @@ const WAIT_TO_MIGRATE: &str = "SET LOCAL lock_timeout = 0";
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(4165487734)";
 
 const MIGRATIONS: migrations::Files = migrations::files!("postgres");
-
-/// What the trigger notifies.
-const REVISION_CHANNEL: &str = "ajwt_revision";
-
-/// After so long without a word a new connection listens: the old one may have gone silent.
-const LISTEN_ANEW: Duration = Duration::from_secs(300);
-
-/// Between two attempts to listen for changes.
-const LISTEN_RETRY: Duration = Duration::from_secs(1);
-
-/// After so long it is told again that they fail, and why.
-const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// Users, keys and trusts in PostgreSQL. Cheap to clone; clones share the pool, the parsed keys and the
 /// connection that looks for changes. Each listens for changes by itself, on a connection of its own once
@@ -197,22 +183,6 @@ impl PostgresRepository {
         rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
-    /// A connection that hears of changes, besides the pool's: it is held for good.
-    async fn listen(&self) -> Result<PgListener, sqlx::Error> {
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with((*self.pool.connect_options()).clone())
-            .await?;
-        let mut listener = PgListener::connect_with(&pool).await?;
-        // A connection that was made anew has missed what happened meanwhile: that must be told.
-        listener.eager_reconnect(false);
-        listener.listen(REVISION_CHANNEL).await?;
-        Ok(listener)
-    }
-
     async fn list_keys(
         &self,
         connection: &mut PgConnection,
@@ -287,38 +257,6 @@ impl PostgresRepository {
     }
 }
 
-/// What listens, once something does. A notification is heard by one that waits for it, so a clone has
-/// its own.
-#[derive(Debug, Default)]
-struct Listener(Mutex<Listening>);
-
-#[derive(Debug, Default)]
-struct Listening {
-    listener: Option<PgListener>,
-    /// Why it does not listen, as it was told last, and when by the monotonic clock.
-    told: Option<(String, Duration)>,
-}
-
-impl Listening {
-    /// Whether it is to be told that it does not listen for this reason.
-    fn is_news(&mut self, reason: &str, now: Duration) -> bool {
-        let is_news = self
-            .told
-            .as_ref()
-            .is_none_or(|(told, at)| told.as_str() != reason || now.saturating_sub(*at) >= TOLD_AGAIN_AFTER);
-        if is_news {
-            self.told = Some((reason.to_owned(), now));
-        }
-        is_news
-    }
-}
-
-impl Clone for Listener {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
 #[async_trait]
 impl UserRepository for PostgresRepository {
     type User = User;
@@ -362,29 +300,7 @@ impl RevisionSource for PostgresRepository {
         if !self.schema.has_revision() {
             return std::future::pending().await;
         }
-        let mut listening = self.listener.0.lock().await;
-        let Some(listener) = &mut listening.listener else {
-            match self.listen().await {
-                Ok(listener) => *listening = Listening { listener: Some(listener), told: None },
-                Err(error) => {
-                    // It is tried every few seconds, whether there are requests or not.
-                    let is_news = listening.is_news(&error.to_string(), self.clock.monotonic());
-                    let error = failed("listening for changes")(error);
-                    if is_news {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "changes are noticed by polling only, until listening works"
-                        );
-                    }
-                    tokio::time::sleep(LISTEN_RETRY).await;
-                }
-            }
-            return;
-        };
-        let heard = tokio::time::timeout(LISTEN_ANEW, listener.try_recv()).await;
-        if !matches!(heard, Ok(Ok(Some(_)))) {
-            listening.listener = None;
-        }
+        self.listener.changed(&self.pool, &*self.clock).await;
     }
 }
 
@@ -424,9 +340,7 @@ impl UsageStore for PostgresRepository {
             }
             Ok(changed)
         };
-        let turn = self.rounds.turn().await;
-        let lease = Lease::of(&self.pool).await.map_err(&failed)?;
-        self.rounds.write(&self.pool, turn, lease.commit(write)).await.map_err(failed)
+        self.rounds.write(&self.pool, |lease| lease.commit(write)).await.map_err(failed)
     }
 }
 
@@ -603,22 +517,5 @@ fn if_storable<T: Default>(found: Result<T, sqlx::Error>) -> Result<T, sqlx::Err
             Ok(T::default())
         }
         found => found,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_nothing_is_heard_is_told_once_in_ten_minutes() {
-        let mut listening = Listening::default();
-        let mut is_news = |reason, second| listening.is_news(reason, Duration::from_secs(second));
-        assert!(is_news("refused", 0));
-        assert!(!is_news("refused", 599));
-        assert!(is_news("no database of that name", 599));
-        assert!(is_news("refused", 600));
-        assert!(!is_news("refused", 1199));
-        assert!(is_news("refused", 1200));
     }
 }
