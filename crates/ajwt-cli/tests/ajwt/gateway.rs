@@ -40,6 +40,7 @@ async fn a_token_is_accepted_once_and_names_its_user() {
     let replayed = gateway.ask(&token).await;
     assert_eq!(replayed.status(), 401);
     assert_eq!(replayed.headers()["www-authenticate"], "JWT");
+    assert_eq!(replayed.headers()["cache-control"], "no-store");
     for name in ["x-ajwt-username", "x-ajwt-key-id"] {
         assert!(!replayed.headers().contains_key(name));
     }
