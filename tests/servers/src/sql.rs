@@ -285,8 +285,9 @@ impl Server {
     fn signal(&self, signal: &str, with_children: bool) {
         let Some(child) = &self.child else { return };
         if with_children {
-            // First, or it makes another meanwhile, which would go on.
+            // First, or it makes another meanwhile, which would go on; so may one that it is making just now.
             send("STOP", child.id());
+            wait_until_stopped(child.id());
             children_of(child.id()).into_iter().for_each(|process| send(signal, process));
         }
         send(signal, child.id());
@@ -382,13 +383,25 @@ fn number(command: &mut Command) -> u32 {
         .expect("a number: is the server's package installed?")
 }
 
+/// Until then it ends what it is about in the kernel, as making another process is.
+fn wait_until_stopped(process: u32) {
+    while state_and_parent(process).is_some_and(|(state, _)| ["R", "S", "D"].contains(&&*state)) {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// `None` if there is no such process.
+fn state_and_parent(process: u32) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in parentheses, may hold spaces; state and parent follow it.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().map(str::to_owned);
+    Some((fields.next()?, fields.next()?))
+}
+
 fn children_of(parent: u32) -> Vec<u32> {
-    let is_child = |process: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-        // The name, in parentheses, may hold spaces; state and parent follow it.
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        after_name.split_whitespace().nth(1) == Some(&*parent.to_string())
-    };
+    let is_child =
+        |process: &u32| state_and_parent(*process).is_some_and(|(_, found)| found == parent.to_string());
     let processes = fs::read_dir("/proc").expect("the processes").filter_map(io::Result::ok);
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
 }
