@@ -154,6 +154,88 @@ impl<T> Drop for Nonces<T> {
     }
 }
 
+/// The nonce backend of one database, over the table that the last argument makes of a pool. A macro and no generic
+/// type: that would have the tables in the public API.
+macro_rules! nonce_backend {
+    ($(#[$documentation:meta])* $Backend:ident, $Pool:ty, $Table:ty, $table:path) => {
+        $(#[$documentation])*
+        #[derive(Debug)]
+        pub struct $Backend($crate::nonce_table::Nonces<$Table>);
+
+        impl $Backend {
+            /// Over a pool whose database is migrated. Starts the background task that removes expired
+            /// rows.
+            ///
+            /// # Panics
+            /// Outside of a tokio runtime with its timer enabled.
+            #[must_use]
+            pub fn new(pool: $Pool) -> Self {
+                Self::with_clock(pool, std::sync::Arc::new(ajwt_server::SystemClock::new()))
+            }
+
+            /// As [`new`](Self::new), on this clock, which should be the engine's.
+            ///
+            /// # Panics
+            /// Outside of a tokio runtime with its timer enabled.
+            #[must_use]
+            pub fn with_clock(pool: $Pool, clock: std::sync::Arc<dyn ajwt_server::Clock>) -> Self {
+                Self($crate::nonce_table::Nonces::new($table(pool), clock))
+            }
+
+            /// Refuses by this rule what may have been used before the table was whole. Default: strict, with
+            /// a server skew of 5 s.
+            #[must_use]
+            pub fn with_start_rule(self, start_rule: ajwt_server::StartRule) -> Self {
+                Self(self.0.with_start_rule(start_rule))
+            }
+
+            /// Marks a table that was just made as new, on your word that no token was used before: else the
+            /// first tokens are answered with 503, for the tolerance and the server skew (25 s by default).
+            /// A table that is in use stays as it is. `true`: it is so marked now.
+            ///
+            /// Do this once, when a service is set up. A service that did it at every start would make used
+            /// tokens good again whenever its database is lost.
+            ///
+            /// # Errors
+            /// [`RepositoryError`](ajwt_server::RepositoryError) if the database failed.
+            pub async fn initialise(&self) -> Result<bool, ajwt_server::RepositoryError> {
+                self.0.initialise().await
+            }
+
+            /// Looks whether the table of nonces is there, and changes nothing: for a service that would rather not
+            /// start than answer each request with 503.
+            ///
+            /// # Errors
+            /// [`RepositoryError`](ajwt_server::RepositoryError) if it cannot be read, with
+            /// [`MissingTables`](crate::MissingTables) for its source where the migrations were not run.
+            pub async fn check(&self) -> Result<(), ajwt_server::RepositoryError> {
+                self.0.check().await
+            }
+
+            /// Removes the rows that have expired now, as the background task does every 10 s.
+            pub async fn sweep(&self) {
+                self.0.sweep().await;
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl ajwt_server::NonceBackend for $Backend {
+            async fn consume(
+                &self,
+                nonce: &ajwt_server::NonceUse,
+            ) -> Result<ajwt_server::NonceOutcome, ajwt_server::NonceError> {
+                self.0.consume(nonce).await
+            }
+
+            async fn close(&self) {
+                self.0.stop();
+            }
+        }
+    };
+}
+
+pub(crate) use nonce_backend;
+
 /// The background task. However it ends, the table is not swept any more.
 struct Sweeping<T>(Arc<Shared<T>>);
 

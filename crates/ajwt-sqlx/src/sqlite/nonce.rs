@@ -1,13 +1,11 @@
-use std::sync::Arc;
+use std::convert::identity;
 
-use ajwt_server::{
-    Clock, GoesOn, NonceBackend, NonceError, NonceOutcome, NonceUse, RepositoryError, StartRule, SystemClock,
-};
+use ajwt_server::GoesOn;
 use async_trait::async_trait;
 use sqlx::{Sqlite, SqlitePool, pool::PoolConnection, query::Query, sqlite::SqliteArguments};
 
 use crate::{
-    nonce_table::{Added, NonceTable, Nonces, SWEEP_BATCH},
+    nonce_table::{Added, NonceTable, SWEEP_BATCH, nonce_backend},
     sqlite::writing,
 };
 
@@ -35,81 +33,15 @@ DELETE FROM ajwt_nonce WHERE key IN (
 RETURNING 1;
 COMMIT";
 
-/// Used nonces in SQLite: for the processes of one host, and it survives restarts.
-///
-/// One statement decides. Expired rows are removed in the background, a thousand at a time, never
-/// by a request. A table that was emptied is noticed by the loss of one row: from then on the
-/// strict [`StartRule`] applies, so that what was used before is not good
-/// again. A database that is put back from a backup cannot be told from one that was never away:
-/// empty `ajwt_nonce` (`DELETE FROM ajwt_nonce`) before any process opens it, and the same rule applies.
-#[derive(Debug)]
-pub struct SqliteNonceBackend(Nonces<SqlitePool>);
-
-impl SqliteNonceBackend {
-    /// Over a pool whose database is migrated. Starts the background task that removes expired
-    /// rows.
+nonce_backend! {
+    /// Used nonces in SQLite: for the processes of one host, and it survives restarts.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime with its timer enabled.
-    #[must_use]
-    pub fn new(pool: SqlitePool) -> Self {
-        Self::with_clock(pool, Arc::new(SystemClock::new()))
-    }
-
-    /// As [`new`](Self::new), on this clock, which should be the engine's.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime with its timer enabled.
-    #[must_use]
-    pub fn with_clock(pool: SqlitePool, clock: Arc<dyn Clock>) -> Self {
-        Self(Nonces::new(pool, clock))
-    }
-
-    /// Refuses by this rule what may have been used before the table was whole. Default: strict, with
-    /// a server skew of 5 s.
-    #[must_use]
-    pub fn with_start_rule(self, start_rule: StartRule) -> Self {
-        Self(self.0.with_start_rule(start_rule))
-    }
-
-    /// Marks a table that was just made as new, on your word that no token was used before: else the
-    /// first tokens are answered with 503, for the tolerance and the server skew (25 s by default).
-    /// A table that is in use stays as it is. `true`: it is so marked now.
-    ///
-    /// Do this once, when a service is set up. A service that did it at every start would make used
-    /// tokens good again whenever its database is lost.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if the database failed.
-    pub async fn initialise(&self) -> Result<bool, RepositoryError> {
-        self.0.initialise().await
-    }
-
-    /// Looks whether the table of nonces is there, and changes nothing: for a service that would rather not start than
-    /// answer each request with 503.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if it cannot be read, with [`MissingTables`](crate::MissingTables) for its source where the
-    /// migrations were not run.
-    pub async fn check(&self) -> Result<(), RepositoryError> {
-        self.0.check().await
-    }
-
-    /// Removes the rows that have expired now, as the background task does every 10 s.
-    pub async fn sweep(&self) {
-        self.0.sweep().await;
-    }
-}
-
-#[async_trait]
-impl NonceBackend for SqliteNonceBackend {
-    async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
-        self.0.consume(nonce).await
-    }
-
-    async fn close(&self) {
-        self.0.stop();
-    }
+    /// One statement decides. Expired rows are removed in the background, a thousand at a time, never
+    /// by a request. A table that was emptied is noticed by the loss of one row: from then on the
+    /// strict [`StartRule`](ajwt_server::StartRule) applies, so that what was used before is not good
+    /// again. A database that is put back from a backup cannot be told from one that was never away:
+    /// empty `ajwt_nonce` (`DELETE FROM ajwt_nonce`) before any process opens it, and the same rule applies.
+    SqliteNonceBackend, SqlitePool, SqlitePool, identity
 }
 
 #[async_trait]
