@@ -229,23 +229,6 @@ impl MySqlRepository {
         rows.iter().map(record).collect()
     }
 
-    /// Django's tables do not themselves keep a key from being there twice. The user is locked.
-    async fn check_not_there(
-        &self,
-        connection: &mut MySqlConnection,
-        username: &Username,
-        key: &NewKey,
-    ) -> Result<(), AdminError> {
-        if self.schema.is_django() {
-            let fingerprint = key.key().fingerprint().as_str();
-            let records = self.list_keys(connection, username).await.map_err(failed("listing keys"))?;
-            if records.iter().any(|record| record.fingerprint == fingerprint) {
-                return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
-            }
-        }
-        Ok(())
-    }
-
     /// Notes a change in its own transaction.
     async fn note(
         &self,
@@ -435,7 +418,6 @@ impl KeyAdmin for MySqlRepository {
         let fingerprint = key.key().fingerprint().as_str();
         pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
             self.check_user(connection, &self.sql.lock_user, username).await?;
-            self.check_not_there(connection, username, key).await?;
             let add = self.bind_name(sqlx::query(self.sql.add_key.clone()), username.as_str());
             let mut add = add.bind(key.text()).bind(key.comment());
             if !self.schema.is_django() {
@@ -449,7 +431,7 @@ impl KeyAdmin for MySqlRepository {
             }
             let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
             let keys = self.list_keys(connection, username).await.map_err(&failed)?;
-            schema::check_keys(&keys, id)?;
+            schema::check_keys(&keys, id, fingerprint)?;
             let entry = Entry::added_key(id, fingerprint);
             self.note(connection, username, now, &entry).await.map_err(&failed)?;
             let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };

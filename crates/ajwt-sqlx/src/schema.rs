@@ -189,10 +189,14 @@ impl Schema {
     }
 }
 
-/// Refuses a key that was just added where the user, which is locked, has as many others as count. `keys` are all of
-/// the user's.
-pub(crate) fn check_keys(keys: &[KeyRecord], added: i64) -> Result<(), AdminError> {
-    let others = keys.iter().filter(|key| key.id != added && key.revoked_at.is_none()).count();
+/// Refuses a key that was just added where the user, which is locked, has it already, as Django's tables let happen,
+/// or has as many others as count. `keys` are all of the user's.
+pub(crate) fn check_keys(keys: &[KeyRecord], added: i64, fingerprint: &str) -> Result<(), AdminError> {
+    let others: Vec<&KeyRecord> = keys.iter().filter(|key| key.id != added).collect();
+    if others.iter().any(|key| key.fingerprint == fingerprint) {
+        return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
+    }
+    let others = others.iter().filter(|key| key.revoked_at.is_none()).count();
     if others >= MAX_KEYS {
         return Err(AdminError::TooManyKeys { keys: others, max: MAX_KEYS });
     }
@@ -284,6 +288,8 @@ struct NoAudit;
 
 #[cfg(test)]
 mod tests {
+    use ajwt_core::Timestamp;
+
     use super::*;
 
     #[test]
@@ -295,5 +301,24 @@ mod tests {
              add it in Django, and then its key here"
         );
         assert!(Schema::ajwt().check_add_user().is_ok());
+    }
+
+    #[test]
+    fn that_a_key_is_there_is_told_before_that_there_are_too_many() {
+        let key = |id: i64, fingerprint: &str| {
+            let mut key = KeyRecord::of_text(id, "", Timestamp::from_millis(0));
+            fingerprint.clone_into(&mut key.fingerprint);
+            key
+        };
+        let added = 0;
+        let mut keys: Vec<_> = (1..).take(MAX_KEYS).map(|id| key(id, &format!("key {id}"))).collect();
+        keys.push(key(added, "key 1"));
+        let refused = check_keys(&keys, added, "key 1");
+        assert!(matches!(refused, Err(AdminError::DuplicateKey { .. })), "{refused:?}");
+        let refused = check_keys(&keys, added, "another");
+        assert!(matches!(refused, Err(AdminError::TooManyKeys { .. })), "{refused:?}");
+        keys.retain(|key| key.id != 1);
+        let allowed = check_keys(&keys, added, "key 1");
+        assert!(allowed.is_ok(), "it is not taken for another: {allowed:?}");
     }
 }

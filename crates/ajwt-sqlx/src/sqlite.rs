@@ -202,23 +202,6 @@ impl SqliteRepository {
         rows.iter().map(record).collect()
     }
 
-    /// Django's tables do not themselves keep a key from being there twice. The user is locked.
-    async fn check_not_there(
-        &self,
-        connection: &mut SqliteConnection,
-        username: &Username,
-        key: &NewKey,
-    ) -> Result<(), AdminError> {
-        if self.schema.is_django() {
-            let fingerprint = key.key().fingerprint().as_str();
-            let records = self.list_keys(connection, username).await.map_err(failed("listing keys"))?;
-            if records.iter().any(|record| record.fingerprint == fingerprint) {
-                return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
-            }
-        }
-        Ok(())
-    }
-
     /// Notes a change in its own transaction.
     async fn note(
         &self,
@@ -379,7 +362,6 @@ impl KeyAdmin for SqliteRepository {
         let fingerprint = key.key().fingerprint().as_str();
         transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
             check_user(connection, &self.sql.lock_user, username).await?;
-            self.check_not_there(connection, username, key).await?;
             let mut add = sqlx::query_scalar(self.sql.add_key.clone())
                 .bind(username.as_str())
                 .bind(key.text())
@@ -392,7 +374,7 @@ impl KeyAdmin for SqliteRepository {
             let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
             let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
             let keys = self.list_keys(connection, username).await.map_err(&failed)?;
-            schema::check_keys(&keys, id)?;
+            schema::check_keys(&keys, id, fingerprint)?;
             let entry = Entry::added_key(id, fingerprint);
             self.note(connection, username, now, &entry).await.map_err(&failed)?;
             let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
