@@ -1,7 +1,7 @@
+mod columns;
 mod django;
 mod migrations;
 mod nonce;
-mod rows;
 mod tables;
 
 use std::sync::Arc;
@@ -20,7 +20,6 @@ use sqlx::{
 };
 
 pub use self::nonce::MySqlNonceBackend;
-use self::rows::{audit_record, get, key_record, text, time, user_record, user_row};
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
     connect_url,
@@ -28,6 +27,7 @@ use crate::{
     failure::failed,
     key_cache::KeyCache,
     pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved, Rounds},
+    rows::{self, Columns as _},
     schema::{self, Owner, REVISION, Schema, Statements},
     unanswered::Unanswered,
     user_rows,
@@ -177,7 +177,7 @@ impl MySqlRepository {
         let failed = failed("reading the audit table");
         let rows =
             sqlx::query(tables::AUDIT).bind(i64::from(limit)).fetch_all(&self.pool).await.map_err(&failed)?;
-        rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
+        rows.iter().map(rows::audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
     async fn check_user(
@@ -214,7 +214,7 @@ impl MySqlRepository {
     ) -> Result<Vec<KeyRecord>, sqlx::Error> {
         let list = self.bind_name(sqlx::query(self.sql.list_keys.clone()), username.as_str());
         let rows = list.fetch_all(connection).await?;
-        let records = rows.iter().map(key_record).collect::<Result<_, _>>()?;
+        let records = rows.iter().map(rows::key_record).collect::<Result<_, _>>()?;
         Ok(self.schema.complete(records, &self.keys))
     }
 
@@ -225,8 +225,7 @@ impl MySqlRepository {
     ) -> Result<Vec<TrustRecord>, sqlx::Error> {
         let list = self.bind_name(sqlx::query(self.sql.list_trusts.clone()), username.as_str());
         let rows = list.fetch_all(connection).await?;
-        let record = |row| Ok(TrustRecord::new(get(row, 0)?, text(row, 1)?, time(row, 2)?));
-        rows.iter().map(record).collect()
+        rows.iter().map(rows::trust_record).collect()
     }
 
     /// Notes a change in its own transaction.
@@ -287,7 +286,7 @@ impl UserRepository for MySqlRepository {
             self.reads.run(pool::source(&self.pool), |_| true, lease.run(find.clone())).await
         };
         let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
-        user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
+        user_rows::found(rows.iter().map(rows::user_row), &self.keys).map_err(failed)
     }
 }
 
@@ -316,7 +315,7 @@ impl TrustedUrls for MySqlRepository {
         };
         let read = async |lease: Lease<MySql>| lease.run(read).await;
         let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
-        user_rows::trusted_urls(rows.iter().map(|row| get(row, 0))).map_err(failed)
+        user_rows::trusted_urls(rows.iter().map(|row| row.bytes(0))).map_err(failed)
     }
 }
 
@@ -404,7 +403,7 @@ impl KeyAdmin for MySqlRepository {
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
         let failed = failed("listing users");
         let rows = sqlx::query(self.sql.list_users.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
-        let records: Result<Vec<_>, _> = rows.iter().map(user_record).collect();
+        let records: Result<Vec<_>, _> = rows.iter().map(rows::user_record).collect();
         let mut records = records.map_err(failed)?;
         // Not by the database, whose collation need not be that of bytes.
         records.sort();

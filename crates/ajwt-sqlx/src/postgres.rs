@@ -1,7 +1,7 @@
+mod columns;
 mod django;
 mod listener;
 mod nonce;
-mod rows;
 mod tables;
 
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlSt
 
 use self::listener::Listener;
 pub use self::nonce::PostgresNonceBackend;
-use self::rows::{audit_record, get, key_record, time, user_record, user_row};
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
     connect_url,
@@ -26,6 +25,7 @@ use crate::{
     key_cache::KeyCache,
     migrations,
     pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved, Rounds},
+    rows::{self, Columns as _},
     schema::{self, REVISION, Schema, Statements},
     unanswered::Unanswered,
     user_rows,
@@ -180,7 +180,7 @@ impl PostgresRepository {
         let failed = failed("reading the audit table");
         let rows =
             sqlx::query(tables::AUDIT).bind(i64::from(limit)).fetch_all(&self.pool).await.map_err(&failed)?;
-        rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
+        rows.iter().map(rows::audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
     async fn list_keys(
@@ -190,7 +190,7 @@ impl PostgresRepository {
     ) -> Result<Vec<KeyRecord>, sqlx::Error> {
         let rows =
             sqlx::query(self.sql.list_keys.clone()).bind(username.as_str()).fetch_all(connection).await?;
-        let records = rows.iter().map(key_record).collect::<Result<_, _>>()?;
+        let records = rows.iter().map(rows::key_record).collect::<Result<_, _>>()?;
         Ok(self.schema.complete(records, &self.keys))
     }
 
@@ -201,8 +201,7 @@ impl PostgresRepository {
     ) -> Result<Vec<TrustRecord>, sqlx::Error> {
         let rows =
             sqlx::query(self.sql.list_trusts.clone()).bind(username.as_str()).fetch_all(connection).await?;
-        let record = |row| Ok(TrustRecord::new(get(row, 0)?, get::<String>(row, 1)?, time(row, 2)?));
-        rows.iter().map(record).collect()
+        rows.iter().map(rows::trust_record).collect()
     }
 
     /// Notes a change in its own transaction.
@@ -258,7 +257,7 @@ impl UserRepository for PostgresRepository {
             self.reads.run(pool::source(&self.pool), |_| true, lease.run(find.clone())).await
         };
         let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
-        user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
+        user_rows::found(rows.iter().map(rows::user_row), &self.keys).map_err(failed)
     }
 }
 
@@ -296,7 +295,7 @@ impl TrustedUrls for PostgresRepository {
         };
         let read = async |lease: Lease<Postgres>| lease.run(read).await;
         let rows = pool::read(&self.pool, read).await.map_err(&failed)?;
-        user_rows::trusted_urls(rows.iter().map(|row| get::<&str>(row, 0).map(str::as_bytes))).map_err(failed)
+        user_rows::trusted_urls(rows.iter().map(|row| row.bytes(0))).map_err(failed)
     }
 }
 
@@ -378,7 +377,7 @@ impl KeyAdmin for PostgresRepository {
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
         let failed = failed("listing users");
         let rows = sqlx::query(self.sql.list_users.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
-        let records: Result<Vec<_>, _> = rows.iter().map(user_record).collect();
+        let records: Result<Vec<_>, _> = rows.iter().map(rows::user_record).collect();
         let mut records = records.map_err(failed)?;
         // Not by the database, whose collation need not be that of bytes.
         records.sort();

@@ -1,6 +1,6 @@
+mod columns;
 mod django;
 mod nonce;
-mod rows;
 mod tables;
 
 use std::{str::FromStr as _, sync::Arc, time::Duration};
@@ -19,13 +19,13 @@ use sqlx::{
 };
 
 pub use self::nonce::SqliteNonceBackend;
-use self::rows::{audit_record, get, key_record, time, user_record, user_row};
 use crate::{
     audit::{self, AuditRecord, Entry, RowChange},
     error::{ConnectError, MigrationError},
     failure::failed,
     key_cache::KeyCache,
     migrations,
+    rows::{self, Columns as _},
     schema::{self, REVISION, Schema, Statements},
     user_rows,
 };
@@ -177,7 +177,7 @@ impl SqliteRepository {
         self.schema.check_audit("reading the audit table")?;
         let failed = failed("reading the audit table");
         let rows = sqlx::query(tables::AUDIT).bind(limit).fetch_all(&self.pool).await.map_err(&failed)?;
-        rows.iter().map(audit_record).collect::<Result<_, _>>().map_err(failed)
+        rows.iter().map(rows::audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
     async fn list_keys(
@@ -187,7 +187,7 @@ impl SqliteRepository {
     ) -> Result<Vec<KeyRecord>, sqlx::Error> {
         let rows =
             sqlx::query(self.sql.list_keys.clone()).bind(username.as_str()).fetch_all(connection).await?;
-        let records = rows.iter().map(key_record).collect::<Result<_, _>>()?;
+        let records = rows.iter().map(rows::key_record).collect::<Result<_, _>>()?;
         Ok(self.schema.complete(records, &self.keys))
     }
 
@@ -198,8 +198,7 @@ impl SqliteRepository {
     ) -> Result<Vec<TrustRecord>, sqlx::Error> {
         let rows =
             sqlx::query(self.sql.list_trusts.clone()).bind(username.as_str()).fetch_all(connection).await?;
-        let record = |row| Ok(TrustRecord::new(get(row, 0)?, get::<String>(row, 1)?, time(row, 2)?));
-        rows.iter().map(record).collect()
+        rows.iter().map(rows::trust_record).collect()
     }
 
     /// Notes a change in its own transaction.
@@ -252,7 +251,7 @@ impl UserRepository for SqliteRepository {
             .fetch_all(&self.pool)
             .await
             .map_err(&failed)?;
-        user_rows::found(rows.iter().map(user_row), &self.keys).map_err(failed)
+        user_rows::found(rows.iter().map(rows::user_row), &self.keys).map_err(failed)
     }
 }
 
@@ -272,7 +271,7 @@ impl TrustedUrls for SqliteRepository {
     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
         let failed = failed("listing trusted URLs");
         let rows = sqlx::query(self.sql.trusted_urls.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
-        user_rows::trusted_urls(rows.iter().map(|row| get(row, 0))).map_err(failed)
+        user_rows::trusted_urls(rows.iter().map(|row| row.bytes(0))).map_err(failed)
     }
 }
 
@@ -348,7 +347,7 @@ impl KeyAdmin for SqliteRepository {
     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
         let failed = failed("listing users");
         let rows = sqlx::query(self.sql.list_users.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
-        let records: Result<Vec<_>, _> = rows.iter().map(user_record).collect();
+        let records: Result<Vec<_>, _> = rows.iter().map(rows::user_record).collect();
         let mut records = records.map_err(failed)?;
         // Not by the database, whose collation need not be that of bytes.
         records.sort();
