@@ -41,6 +41,8 @@ mod error;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod failure;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod key_admin;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod key_cache;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod migrations;

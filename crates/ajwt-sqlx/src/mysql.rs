@@ -8,27 +8,27 @@ use std::sync::Arc;
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
-    AdminError, BatchedUsage, Clock, Found, Freshness, KeyAdmin, KeyRecord, KeySource, NewKey,
-    RepositoryError, RevisionSource, SystemClock, TrustRecord, TrustedUrls, UsageStore, User, UserRecord,
-    UserRepository,
+    BatchedUsage, Clock, Found, Freshness, KeySource, RepositoryError, RevisionSource, SystemClock,
+    TrustedUrls, UsageStore, User, UserRepository,
 };
 use async_trait::async_trait;
 use sqlx::{
     Executor as _, MySql, MySqlConnection, MySqlPool, SqlStr,
-    mysql::{MySqlArguments, MySqlDatabaseError, MySqlPoolOptions, MySqlQueryResult},
+    mysql::{MySqlArguments, MySqlDatabaseError, MySqlPoolOptions},
     query::Query,
 };
 
 pub use self::nonce::MySqlNonceBackend;
 use crate::{
-    audit::{self, AuditRecord, Entry, RowChange},
+    audit::{self, AuditRecord},
     connect_url,
     error::{ConnectError, MigrationError},
     failure::failed,
+    key_admin::key_admin,
     key_cache::KeyCache,
     pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved, Rounds},
     rows::{self, Columns as _},
-    schema::{self, Owner, REVISION, Schema, Statements},
+    schema::{Owner, REVISION, Schema, Statements},
     unanswered::Unanswered,
     user_rows,
 };
@@ -168,7 +168,7 @@ impl MySqlRepository {
         BatchedUsage::new(Arc::new(self.clone()), BatchedUsage::DEFAULT_INTERVAL)
     }
 
-    /// The last changes that were made through [`KeyAdmin`], newest first.
+    /// The last changes that were made through [`KeyAdmin`](ajwt_server::KeyAdmin), newest first.
     ///
     /// # Errors
     /// [`RepositoryError`] if the database failed, and over Django's tables, which have no audit.
@@ -180,26 +180,13 @@ impl MySqlRepository {
         rows.iter().map(rows::audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
-    async fn check_user(
-        &self,
-        connection: &mut MySqlConnection,
-        sql: &SqlStr,
-        username: &Username,
-    ) -> Result<(), AdminError> {
-        let find = self.bind_name(sqlx::query(sql.clone()), username.as_str());
-        match if_storable(find.fetch_optional(connection).await).map_err(failed("reading a user"))? {
-            Some(_) => Ok(()),
-            None => Err(AdminError::unknown_user(username)),
-        }
-    }
-
     /// Binds a name for the two comparisons that it takes: of texts, so that an index may serve, where
     /// the column is another's; and of bytes, which is all that our own column of bytes needs.
-    fn bind_name<'q>(
+    fn bind_name(
         &self,
-        query: Query<'q, MySql, MySqlArguments>,
-        name: &'q str,
-    ) -> Query<'q, MySql, MySqlArguments> {
+        query: Query<'static, MySql, MySqlArguments>,
+        name: &str,
+    ) -> Query<'static, MySql, MySqlArguments> {
         let query = match self.schema.owner() {
             Owner::Ajwt => query.bind(name.as_bytes()),
             Owner::Application | Owner::Django => query.bind(name),
@@ -207,60 +194,28 @@ impl MySqlRepository {
         query.bind(name.as_bytes())
     }
 
-    async fn list_keys(
-        &self,
-        connection: &mut MySqlConnection,
-        username: &Username,
-    ) -> Result<Vec<KeyRecord>, sqlx::Error> {
-        let list = self.bind_name(sqlx::query(self.sql.list_keys.clone()), username.as_str());
-        let rows = list.fetch_all(connection).await?;
-        let records = rows.iter().map(rows::key_record).collect::<Result<_, _>>()?;
-        Ok(self.schema.complete(records, &self.keys))
+    /// A statement about a user, whose name goes before other arguments.
+    fn of_user(&self, sql: &SqlStr, username: &Username) -> Query<'static, MySql, MySqlArguments> {
+        self.bind_name(sqlx::query(sql.clone()), username.as_str())
     }
 
-    async fn list_trusts(
-        &self,
-        connection: &mut MySqlConnection,
-        username: &Username,
-    ) -> Result<Vec<TrustRecord>, sqlx::Error> {
-        let list = self.bind_name(sqlx::query(self.sql.list_trusts.clone()), username.as_str());
-        let rows = list.fetch_all(connection).await?;
-        rows.iter().map(rows::trust_record).collect()
+    fn activation(&self, username: &Username, active: bool) -> Query<'static, MySql, MySqlArguments> {
+        let change = sqlx::query(self.sql.set_user_active.clone()).bind(active);
+        self.bind_name(change, username.as_str())
     }
 
-    /// Notes a change in its own transaction.
-    async fn note(
+    fn row_change(
         &self,
-        connection: &mut MySqlConnection,
         username: &Username,
-        at: Timestamp,
-        entry: &Entry,
-    ) -> Result<(), sqlx::Error> {
-        if self.schema.is_django() {
-            return Ok(());
+        sql: &SqlStr,
+        id: i64,
+        argument: Option<Option<Timestamp>>,
+    ) -> Query<'static, MySql, MySqlArguments> {
+        let mut change = sqlx::query(sql.clone());
+        if let Some(argument) = argument {
+            change = change.bind(argument.map(Timestamp::as_millis));
         }
-        let note = sqlx::query(tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
-        note.bind(username.as_str().as_bytes()).bind(&entry.detail).execute(connection).await.map(drop)
-    }
-
-    async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
-        let failed = failed("changing a key or trust");
-        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
-            self.check_user(connection, &self.sql.lock_user, username).await?;
-            let mut query = sqlx::query(change.sql);
-            if let Some(argument) = change.argument {
-                query = query.bind(argument.map(Timestamp::as_millis));
-            }
-            let query = self.bind_name(query, username.as_str()).bind(change.id);
-            let changed = query.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
-            if changed == 0 {
-                return Err(change.missing);
-            }
-            let now = self.clock.now();
-            self.note(connection, username, now, &change.entry).await.map_err(&failed)?;
-            Ok(())
-        })
-        .await
+        self.bind_name(change, username.as_str()).bind(id)
     }
 }
 
@@ -346,175 +301,28 @@ impl UsageStore for MySqlRepository {
     }
 }
 
-#[async_trait]
-impl KeyAdmin for MySqlRepository {
-    async fn add_user(&self, username: &Username) -> Result<(), AdminError> {
-        self.schema.check_add_user()?;
-        let failed = failed("adding a user");
-        let now = self.clock.now();
-        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
-            let add = sqlx::query(tables::ADD_USER).bind(username.as_str().as_bytes()).bind(now.as_millis());
-            let added = add.execute(&mut *connection).await;
-            if is_duplicate(&added) {
-                return Err(AdminError::UserExists { username: username.as_str().to_owned() });
-            }
-            added.map_err(&failed)?;
-            let entry = Entry::of_user("add_user");
-            self.note(connection, username, now, &entry).await.map_err(&failed)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
-        self.schema.check_set_user_active()?;
-        let failed = failed("changing a user");
-        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
-            self.check_user(connection, &self.sql.lock_user, username).await?;
-            let change = sqlx::query(self.sql.set_user_active.clone()).bind(active);
-            let change = self.bind_name(change, username.as_str());
-            change.execute(&mut *connection).await.map_err(&failed)?;
-            let entry = Entry::activation(active);
-            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
-        self.schema.check_remove_user()?;
-        let failed = failed("removing a user");
-        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
-            self.check_user(connection, &self.sql.lock_user, username).await?;
-            for sql in tables::REMOVE_USER {
-                sqlx::query(sql)
-                    .bind(username.as_str().as_bytes())
-                    .execute(&mut *connection)
-                    .await
-                    .map_err(&failed)?;
-            }
-            let entry = Entry::of_user("remove_user");
-            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
-        let failed = failed("listing users");
-        let rows = sqlx::query(self.sql.list_users.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
-        let records: Result<Vec<_>, _> = rows.iter().map(rows::user_record).collect();
-        let mut records = records.map_err(failed)?;
-        // Not by the database, whose collation need not be that of bytes.
-        records.sort();
-        Ok(records)
-    }
-
-    async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
-        self.schema.check_new_key(key)?;
-        let failed = failed("adding a key");
-        let now = self.clock.now();
-        let fingerprint = key.key().fingerprint().as_str();
-        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
-            self.check_user(connection, &self.sql.lock_user, username).await?;
-            let add = self.bind_name(sqlx::query(self.sql.add_key.clone()), username.as_str());
-            let mut add = add.bind(key.text()).bind(key.comment());
-            if !self.schema.is_django() {
-                add = add.bind(fingerprint.as_bytes()).bind(now.as_millis());
-                add = add.bind(key.not_before().map(Timestamp::as_millis));
-                add = add.bind(key.expires_at().map(Timestamp::as_millis));
-            }
-            let added = add.execute(&mut *connection).await;
-            if is_duplicate(&added) {
-                return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
-            }
-            let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
-            let keys = self.list_keys(connection, username).await.map_err(&failed)?;
-            schema::check_keys(&keys, id, fingerprint)?;
-            let entry = Entry::added_key(id, fingerprint);
-            self.note(connection, username, now, &entry).await.map_err(&failed)?;
-            let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
-            Ok(KeyRecord::new(id, key, created_at))
-        })
-        .await
-    }
-
-    async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
-        let failed = failed("listing keys");
-        let mut connection = self.pool.acquire().await.map_err(&failed)?;
-        self.check_user(&mut connection, &self.sql.user_exists, username).await?;
-        Ok(self.list_keys(&mut connection, username).await.map_err(failed)?)
-    }
-
-    async fn set_key_expiry(
-        &self,
-        username: &Username,
-        key_id: i64,
-        expires_at: Option<Timestamp>,
-    ) -> Result<(), AdminError> {
-        let sql = self.sql.set_key_expiry.clone().ok_or_else(schema::no_expiry)?;
-        self.change_row(username, RowChange::key_expiry(sql, key_id, expires_at)).await
-    }
-
-    async fn revoke_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
-        let sql = self.sql.revoke_key.clone().ok_or_else(schema::no_revocation)?;
-        self.change_row(username, RowChange::key_revocation(sql, key_id, self.clock.now())).await
-    }
-
-    async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
-        self.change_row(username, RowChange::key_removal(self.sql.remove_key.clone(), key_id)).await
-    }
-
-    async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError> {
-        AdminError::check_trust_url(url)?;
-        self.schema.check_new_trust(url)?;
-        let failed = failed("adding a trust");
-        let now = self.clock.now();
-        pool::transaction(&self.pool, &failed, async |connection: &mut MySqlConnection| {
-            self.check_user(connection, &self.sql.lock_user, username).await?;
-            let add = self.bind_name(sqlx::query(self.sql.add_trust.clone()), username.as_str());
-            let mut add = add.bind(url);
-            if !self.schema.is_django() {
-                add = add.bind(now.as_millis());
-            }
-            let added = add.execute(&mut *connection).await;
-            if is_duplicate(&added) {
-                let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
-                return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
-            }
-            let id = new_id(&added.map_err(&failed)?).map_err(&failed)?;
-            let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
-            schema::check_trusts(&trusts, id)?;
-            let entry = Entry::added_trust(id, url);
-            self.note(connection, username, now, &entry).await.map_err(&failed)?;
-            Ok(TrustRecord::new(id, url, None))
-        })
-        .await
-    }
-
-    async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
-        let failed = failed("listing trusts");
-        let mut connection = self.pool.acquire().await.map_err(&failed)?;
-        self.check_user(&mut connection, &self.sql.user_exists, username).await?;
-        Ok(self.list_trusts(&mut connection, username).await.map_err(failed)?)
-    }
-
-    async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
-        self.change_row(username, RowChange::trust_removal(self.sql.remove_trust.clone(), trust_id)).await
-    }
+key_admin! {
+    MySqlRepository, MySqlConnection,
+    transaction: pool::transaction, found: if_storable, own: str::as_bytes
 }
 
 fn statements(schema: &Schema) -> Arc<Statements> {
     schema.statements(&tables::DIALECT, &tables::STATEMENTS, &django::STATEMENTS)
 }
 
-/// Whether a row was refused because there is one like it.
-fn is_duplicate<T>(result: &Result<T, sqlx::Error>) -> bool {
-    matches!(result, Err(sqlx::Error::Database(error)) if error.is_unique_violation())
-}
-
-fn new_id(added: &MySqlQueryResult) -> Result<i64, sqlx::Error> {
-    i64::try_from(added.last_insert_id()).map_err(|error| sqlx::Error::Decode(error.into()))
+/// Adds a row, and returns its id; `None` if there is one like it.
+async fn insert(
+    add: Query<'static, MySql, MySqlArguments>,
+    connection: &mut MySqlConnection,
+) -> Result<Option<i64>, sqlx::Error> {
+    match add.execute(connection).await {
+        Ok(added) => {
+            let id = i64::try_from(added.last_insert_id());
+            id.map(Some).map_err(|error| sqlx::Error::Decode(error.into()))
+        }
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What was found, which is nothing where the name has characters that the column's character set has

@@ -3,30 +3,33 @@ mod django;
 mod nonce;
 mod tables;
 
-use std::{str::FromStr as _, sync::Arc, time::Duration};
+use std::{convert::identity, str::FromStr as _, sync::Arc, time::Duration};
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
-    AdminError, BatchedUsage, Clock, Found, Freshness, KeyAdmin, KeyRecord, KeySource, NewKey,
-    RepositoryError, RevisionSource, SystemClock, TrustRecord, TrustedUrls, UsageStore, User, UserRecord,
-    UserRepository,
+    BatchedUsage, Clock, Found, Freshness, KeySource, RepositoryError, RevisionSource, SystemClock,
+    TrustedUrls, UsageStore, User, UserRepository,
 };
 use async_trait::async_trait;
 use sqlx::{
     Connection as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    query::Query,
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    },
 };
 
 pub use self::nonce::SqliteNonceBackend;
 use crate::{
-    audit::{self, AuditRecord, Entry, RowChange},
+    audit::{self, AuditRecord},
     error::{ConnectError, MigrationError},
     failure::failed,
+    key_admin::key_admin,
     key_cache::KeyCache,
     migrations,
     rows::{self, Columns as _},
-    schema::{self, REVISION, Schema, Statements},
+    schema::{REVISION, Schema, Statements},
     user_rows,
 };
 
@@ -169,7 +172,7 @@ impl SqliteRepository {
         BatchedUsage::new(Arc::new(self.clone()), BatchedUsage::DEFAULT_INTERVAL)
     }
 
-    /// The last changes that were made through [`KeyAdmin`], newest first.
+    /// The last changes that were made through [`KeyAdmin`](ajwt_server::KeyAdmin), newest first.
     ///
     /// # Errors
     /// [`RepositoryError`] if the database failed, and over Django's tables, which have no audit.
@@ -180,59 +183,27 @@ impl SqliteRepository {
         rows.iter().map(rows::audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
-    async fn list_keys(
-        &self,
-        connection: &mut SqliteConnection,
-        username: &Username,
-    ) -> Result<Vec<KeyRecord>, sqlx::Error> {
-        let rows =
-            sqlx::query(self.sql.list_keys.clone()).bind(username.as_str()).fetch_all(connection).await?;
-        let records = rows.iter().map(rows::key_record).collect::<Result<_, _>>()?;
-        Ok(self.schema.complete(records, &self.keys))
+    /// A statement about a user, whose name is its first argument.
+    fn of_user(&self, sql: &SqlStr, username: &Username) -> Query<'static, Sqlite, SqliteArguments> {
+        sqlx::query(sql.clone()).bind(username.as_str())
     }
 
-    async fn list_trusts(
-        &self,
-        connection: &mut SqliteConnection,
-        username: &Username,
-    ) -> Result<Vec<TrustRecord>, sqlx::Error> {
-        let rows =
-            sqlx::query(self.sql.list_trusts.clone()).bind(username.as_str()).fetch_all(connection).await?;
-        rows.iter().map(rows::trust_record).collect()
+    fn activation(&self, username: &Username, active: bool) -> Query<'static, Sqlite, SqliteArguments> {
+        self.of_user(&self.sql.set_user_active, username).bind(active)
     }
 
-    /// Notes a change in its own transaction.
-    async fn note(
+    fn row_change(
         &self,
-        connection: &mut SqliteConnection,
         username: &Username,
-        at: Timestamp,
-        entry: &Entry,
-    ) -> Result<(), sqlx::Error> {
-        if self.schema.is_django() {
-            return Ok(());
+        sql: &SqlStr,
+        id: i64,
+        argument: Option<Option<Timestamp>>,
+    ) -> Query<'static, Sqlite, SqliteArguments> {
+        let change = self.of_user(sql, username).bind(id);
+        match argument {
+            Some(argument) => change.bind(argument.map(Timestamp::as_millis)),
+            None => change,
         }
-        let note = sqlx::query(tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor).bind(entry.action);
-        note.bind(username.as_str()).bind(&entry.detail).execute(connection).await.map(drop)
-    }
-
-    async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
-        let failed = failed("changing a key or trust");
-        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
-            check_user(connection, &self.sql.lock_user, username).await?;
-            let mut query = sqlx::query(change.sql).bind(username.as_str()).bind(change.id);
-            if let Some(argument) = change.argument {
-                query = query.bind(argument.map(Timestamp::as_millis));
-            }
-            let changed = query.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
-            if changed == 0 {
-                return Err(change.missing);
-            }
-            let now = self.clock.now();
-            self.note(connection, username, now, &change.entry).await.map_err(&failed)?;
-            Ok(())
-        })
-        .await
     }
 }
 
@@ -296,153 +267,9 @@ impl UsageStore for SqliteRepository {
     }
 }
 
-#[async_trait]
-impl KeyAdmin for SqliteRepository {
-    async fn add_user(&self, username: &Username) -> Result<(), AdminError> {
-        self.schema.check_add_user()?;
-        let failed = failed("adding a user");
-        let now = self.clock.now();
-        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
-            let add = sqlx::query(tables::ADD_USER).bind(username.as_str()).bind(now.as_millis());
-            let added = add.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
-            if added == 0 {
-                return Err(AdminError::UserExists { username: username.as_str().to_owned() });
-            }
-            let entry = Entry::of_user("add_user");
-            self.note(connection, username, now, &entry).await.map_err(&failed)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
-        self.schema.check_set_user_active()?;
-        let failed = failed("changing a user");
-        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
-            check_user(connection, &self.sql.lock_user, username).await?;
-            let change = sqlx::query(self.sql.set_user_active.clone()).bind(username.as_str()).bind(active);
-            change.execute(&mut *connection).await.map_err(&failed)?;
-            let entry = Entry::activation(active);
-            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
-        self.schema.check_remove_user()?;
-        let failed = failed("removing a user");
-        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
-            check_user(connection, &self.sql.lock_user, username).await?;
-            for sql in tables::REMOVE_USER {
-                sqlx::query(sql).bind(username.as_str()).execute(&mut *connection).await.map_err(&failed)?;
-            }
-            let entry = Entry::of_user("remove_user");
-            self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
-        let failed = failed("listing users");
-        let rows = sqlx::query(self.sql.list_users.clone()).fetch_all(&self.pool).await.map_err(&failed)?;
-        let records: Result<Vec<_>, _> = rows.iter().map(rows::user_record).collect();
-        let mut records = records.map_err(failed)?;
-        // Not by the database, whose collation need not be that of bytes.
-        records.sort();
-        Ok(records)
-    }
-
-    async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
-        self.schema.check_new_key(key)?;
-        let failed = failed("adding a key");
-        let now = self.clock.now();
-        let fingerprint = key.key().fingerprint().as_str();
-        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
-            check_user(connection, &self.sql.lock_user, username).await?;
-            let mut add = sqlx::query_scalar(self.sql.add_key.clone())
-                .bind(username.as_str())
-                .bind(key.text())
-                .bind(key.comment());
-            if !self.schema.is_django() {
-                add = add.bind(fingerprint).bind(now.as_millis());
-                add = add.bind(key.not_before().map(Timestamp::as_millis));
-                add = add.bind(key.expires_at().map(Timestamp::as_millis));
-            }
-            let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
-            let id = id.ok_or_else(|| AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() })?;
-            let keys = self.list_keys(connection, username).await.map_err(&failed)?;
-            schema::check_keys(&keys, id, fingerprint)?;
-            let entry = Entry::added_key(id, fingerprint);
-            self.note(connection, username, now, &entry).await.map_err(&failed)?;
-            let created_at = if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
-            Ok(KeyRecord::new(id, key, created_at))
-        })
-        .await
-    }
-
-    async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
-        let failed = failed("listing keys");
-        let mut connection = self.pool.acquire().await.map_err(&failed)?;
-        check_user(&mut connection, &self.sql.user_exists, username).await?;
-        Ok(self.list_keys(&mut connection, username).await.map_err(failed)?)
-    }
-
-    async fn set_key_expiry(
-        &self,
-        username: &Username,
-        key_id: i64,
-        expires_at: Option<Timestamp>,
-    ) -> Result<(), AdminError> {
-        let sql = self.sql.set_key_expiry.clone().ok_or_else(schema::no_expiry)?;
-        self.change_row(username, RowChange::key_expiry(sql, key_id, expires_at)).await
-    }
-
-    async fn revoke_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
-        let sql = self.sql.revoke_key.clone().ok_or_else(schema::no_revocation)?;
-        self.change_row(username, RowChange::key_revocation(sql, key_id, self.clock.now())).await
-    }
-
-    async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
-        self.change_row(username, RowChange::key_removal(self.sql.remove_key.clone(), key_id)).await
-    }
-
-    async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError> {
-        AdminError::check_trust_url(url)?;
-        self.schema.check_new_trust(url)?;
-        let failed = failed("adding a trust");
-        let now = self.clock.now();
-        transaction(&self.pool, &failed, async |connection: &mut SqliteConnection| {
-            check_user(connection, &self.sql.lock_user, username).await?;
-            let mut add = sqlx::query_scalar(self.sql.add_trust.clone()).bind(username.as_str()).bind(url);
-            if !self.schema.is_django() {
-                add = add.bind(now.as_millis());
-            }
-            let id: Option<i64> = add.fetch_optional(&mut *connection).await.map_err(&failed)?;
-            let Some(id) = id else {
-                let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
-                return Err(self.schema.trust_exists(trusts.iter().any(|trust| trust.url == url)));
-            };
-            let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
-            schema::check_trusts(&trusts, id)?;
-            let entry = Entry::added_trust(id, url);
-            self.note(connection, username, now, &entry).await.map_err(&failed)?;
-            Ok(TrustRecord::new(id, url, None))
-        })
-        .await
-    }
-
-    async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
-        let failed = failed("listing trusts");
-        let mut connection = self.pool.acquire().await.map_err(&failed)?;
-        check_user(&mut connection, &self.sql.user_exists, username).await?;
-        Ok(self.list_trusts(&mut connection, username).await.map_err(failed)?)
-    }
-
-    async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
-        self.change_row(username, RowChange::trust_removal(self.sql.remove_trust.clone(), trust_id)).await
-    }
+key_admin! {
+    SqliteRepository, SqliteConnection,
+    transaction: transaction, found: identity, own: identity
 }
 
 /// Waits for others that write while the file is switched to WAL: there SQLite itself does not.
@@ -496,14 +323,10 @@ fn statements(schema: &Schema) -> Arc<Statements> {
     schema.statements(&tables::DIALECT, &tables::STATEMENTS, &django::STATEMENTS)
 }
 
-async fn check_user(
+/// Adds a row, and returns its id; `None` if there is one like it.
+async fn insert(
+    add: Query<'static, Sqlite, SqliteArguments>,
     connection: &mut SqliteConnection,
-    sql: &SqlStr,
-    username: &Username,
-) -> Result<(), AdminError> {
-    let found = sqlx::query(sql.clone()).bind(username.as_str()).fetch_optional(connection).await;
-    match found.map_err(failed("reading a user"))? {
-        Some(_) => Ok(()),
-        None => Err(AdminError::unknown_user(username)),
-    }
+) -> Result<Option<i64>, sqlx::Error> {
+    add.fetch_optional(connection).await?.map(|row| row.integer(0)).transpose()
 }

@@ -46,7 +46,7 @@ const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 const LOCK_USER: &str = "SELECT 1 FROM {users} WHERE {is_named} FOR NO KEY UPDATE";
 pub(super) const ADD_USER: &str = "
 INSERT INTO ajwt_user (username, active, created_at) VALUES ($1, TRUE, $2)
-ON CONFLICT (username) DO NOTHING";
+ON CONFLICT (username) DO NOTHING RETURNING id";
 const LIST_USERS: &str = "SELECT {name}::TEXT, {active} FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = $2 WHERE {is_named}";
 pub(super) const REMOVE_USER: [&str; 3] = [

@@ -1,0 +1,252 @@
+/// Implements [`KeyAdmin`](ajwt_server::KeyAdmin) for the repository of one database. A macro, for the bounds that
+/// sqlx asks of a function over any database would take a page, and the trait is another crate's, which rules out one
+/// implementation for whatever has a trait of ours.
+///
+/// What a database does otherwise is told by the module that invokes it: by its `tables`; by `insert`, which adds a
+/// row and returns its id, or `None` if there is one like it; by `of_user`, `activation` and `row_change` of the
+/// repository, which make statements with their arguments; and by three functions:
+///
+/// - `transaction` works in one, and commits it.
+/// - `found` takes what came of looking for a user, and makes nothing found of the error of a name that none can have.
+/// - `own` makes of a name or a fingerprint what ajwt's own tables have in its place.
+macro_rules! key_admin {
+    (
+        $Repository:ident, $Connection:ident,
+        transaction: $transaction:path, found: $found:path, own: $own:path
+    ) => {
+        // A block of its own, whose imports are nobody else's.
+        const _: () = {
+            use ajwt_core::{Timestamp, Username};
+            use ajwt_server::{AdminError, KeyAdmin, KeyRecord, NewKey, TrustRecord, UserRecord};
+            use sqlx::SqlStr;
+
+            use $crate::{
+                audit::{Entry, RowChange},
+                failure::failed,
+                rows, schema,
+            };
+
+            impl $Repository {
+                async fn check_user(
+                    &self,
+                    connection: &mut $Connection,
+                    sql: &SqlStr,
+                    username: &Username,
+                ) -> Result<(), AdminError> {
+                    let found = self.of_user(sql, username).fetch_optional(connection).await;
+                    match $found(found).map_err(failed("reading a user"))? {
+                        Some(_) => Ok(()),
+                        None => Err(AdminError::unknown_user(username)),
+                    }
+                }
+
+                async fn list_keys(
+                    &self,
+                    connection: &mut $Connection,
+                    username: &Username,
+                ) -> Result<Vec<KeyRecord>, sqlx::Error> {
+                    let rows = self.of_user(&self.sql.list_keys, username).fetch_all(connection).await?;
+                    let records = rows.iter().map(rows::key_record).collect::<Result<_, _>>()?;
+                    Ok(self.schema.complete(records, &self.keys))
+                }
+
+                async fn list_trusts(
+                    &self,
+                    connection: &mut $Connection,
+                    username: &Username,
+                ) -> Result<Vec<TrustRecord>, sqlx::Error> {
+                    let rows = self.of_user(&self.sql.list_trusts, username).fetch_all(connection).await?;
+                    rows.iter().map(rows::trust_record).collect()
+                }
+
+                /// Notes a change in its own transaction.
+                async fn note(
+                    &self,
+                    connection: &mut $Connection,
+                    username: &Username,
+                    at: Timestamp,
+                    entry: &Entry,
+                ) -> Result<(), sqlx::Error> {
+                    if self.schema.is_django() {
+                        return Ok(());
+                    }
+                    let note = sqlx::query(tables::ADD_AUDIT).bind(at.as_millis()).bind(&*self.actor);
+                    let note = note.bind(entry.action).bind($own(username.as_str())).bind(&entry.detail);
+                    note.execute(connection).await.map(drop)
+                }
+
+                async fn change_row(&self, username: &Username, change: RowChange) -> Result<(), AdminError> {
+                    let failed = failed("changing a key or trust");
+                    $transaction(&self.pool, &failed, async |connection: &mut $Connection| {
+                        self.check_user(connection, &self.sql.lock_user, username).await?;
+                        let query = self.row_change(username, &change.sql, change.id, change.argument);
+                        let changed = query.execute(&mut *connection).await.map_err(&failed)?.rows_affected();
+                        if changed == 0 {
+                            return Err(change.missing);
+                        }
+                        let now = self.clock.now();
+                        self.note(connection, username, now, &change.entry).await.map_err(&failed)?;
+                        Ok(())
+                    })
+                    .await
+                }
+            }
+
+            #[async_trait::async_trait]
+            impl KeyAdmin for $Repository {
+                async fn add_user(&self, username: &Username) -> Result<(), AdminError> {
+                    self.schema.check_add_user()?;
+                    let failed = failed("adding a user");
+                    let now = self.clock.now();
+                    $transaction(&self.pool, &failed, async |connection: &mut $Connection| {
+                        let add = sqlx::query(tables::ADD_USER);
+                        let add = add.bind($own(username.as_str())).bind(now.as_millis());
+                        if insert(add, connection).await.map_err(&failed)?.is_none() {
+                            return Err(AdminError::UserExists { username: username.as_str().to_owned() });
+                        }
+                        let entry = Entry::of_user("add_user");
+                        self.note(connection, username, now, &entry).await.map_err(&failed)?;
+                        Ok(())
+                    })
+                    .await
+                }
+
+                async fn set_user_active(&self, username: &Username, active: bool) -> Result<(), AdminError> {
+                    self.schema.check_set_user_active()?;
+                    let failed = failed("changing a user");
+                    $transaction(&self.pool, &failed, async |connection: &mut $Connection| {
+                        self.check_user(connection, &self.sql.lock_user, username).await?;
+                        let change = self.activation(username, active);
+                        change.execute(&mut *connection).await.map_err(&failed)?;
+                        let entry = Entry::activation(active);
+                        self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+                        Ok(())
+                    })
+                    .await
+                }
+
+                async fn remove_user(&self, username: &Username) -> Result<(), AdminError> {
+                    self.schema.check_remove_user()?;
+                    let failed = failed("removing a user");
+                    $transaction(&self.pool, &failed, async |connection: &mut $Connection| {
+                        self.check_user(connection, &self.sql.lock_user, username).await?;
+                        for sql in tables::REMOVE_USER {
+                            let remove = sqlx::query(sql).bind($own(username.as_str()));
+                            remove.execute(&mut *connection).await.map_err(&failed)?;
+                        }
+                        let entry = Entry::of_user("remove_user");
+                        self.note(connection, username, self.clock.now(), &entry).await.map_err(&failed)?;
+                        Ok(())
+                    })
+                    .await
+                }
+
+                async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
+                    let failed = failed("listing users");
+                    let list = sqlx::query(self.sql.list_users.clone());
+                    let rows = list.fetch_all(&self.pool).await.map_err(&failed)?;
+                    let records: Result<Vec<_>, _> = rows.iter().map(rows::user_record).collect();
+                    let mut records = records.map_err(failed)?;
+                    // Not by the database, whose collation need not be that of bytes.
+                    records.sort();
+                    Ok(records)
+                }
+
+                async fn add_key(&self, username: &Username, key: &NewKey) -> Result<KeyRecord, AdminError> {
+                    self.schema.check_new_key(key)?;
+                    let failed = failed("adding a key");
+                    let now = self.clock.now();
+                    let fingerprint = key.key().fingerprint().as_str();
+                    $transaction(&self.pool, &failed, async |connection: &mut $Connection| {
+                        self.check_user(connection, &self.sql.lock_user, username).await?;
+                        let add = self.of_user(&self.sql.add_key, username);
+                        let mut add = add.bind(key.text()).bind(key.comment());
+                        if !self.schema.is_django() {
+                            add = add.bind($own(fingerprint)).bind(now.as_millis());
+                            add = add.bind(key.not_before().map(Timestamp::as_millis));
+                            add = add.bind(key.expires_at().map(Timestamp::as_millis));
+                        }
+                        let Some(id) = insert(add, connection).await.map_err(&failed)? else {
+                            return Err(AdminError::DuplicateKey { fingerprint: fingerprint.to_owned() });
+                        };
+                        let keys = self.list_keys(connection, username).await.map_err(&failed)?;
+                        schema::check_keys(&keys, id, fingerprint)?;
+                        let entry = Entry::added_key(id, fingerprint);
+                        self.note(connection, username, now, &entry).await.map_err(&failed)?;
+                        let created_at =
+                            if self.schema.is_django() { Timestamp::from_millis(0) } else { now };
+                        Ok(KeyRecord::new(id, key, created_at))
+                    })
+                    .await
+                }
+
+                async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
+                    let failed = failed("listing keys");
+                    let mut connection = self.pool.acquire().await.map_err(&failed)?;
+                    self.check_user(&mut connection, &self.sql.user_exists, username).await?;
+                    Ok(self.list_keys(&mut connection, username).await.map_err(failed)?)
+                }
+
+                async fn set_key_expiry(
+                    &self,
+                    username: &Username,
+                    key_id: i64,
+                    expires_at: Option<Timestamp>,
+                ) -> Result<(), AdminError> {
+                    let sql = self.sql.set_key_expiry.clone().ok_or_else(schema::no_expiry)?;
+                    self.change_row(username, RowChange::key_expiry(sql, key_id, expires_at)).await
+                }
+
+                async fn revoke_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+                    let sql = self.sql.revoke_key.clone().ok_or_else(schema::no_revocation)?;
+                    self.change_row(username, RowChange::key_revocation(sql, key_id, self.clock.now())).await
+                }
+
+                async fn remove_key(&self, username: &Username, key_id: i64) -> Result<(), AdminError> {
+                    let sql = self.sql.remove_key.clone();
+                    self.change_row(username, RowChange::key_removal(sql, key_id)).await
+                }
+
+                async fn add_trust(&self, username: &Username, url: &str) -> Result<TrustRecord, AdminError> {
+                    AdminError::check_trust_url(url)?;
+                    self.schema.check_new_trust(url)?;
+                    let failed = failed("adding a trust");
+                    let now = self.clock.now();
+                    $transaction(&self.pool, &failed, async |connection: &mut $Connection| {
+                        self.check_user(connection, &self.sql.lock_user, username).await?;
+                        let mut add = self.of_user(&self.sql.add_trust, username).bind(url);
+                        if !self.schema.is_django() {
+                            add = add.bind(now.as_millis());
+                        }
+                        let added = insert(add, connection).await.map_err(&failed)?;
+                        let trusts = self.list_trusts(connection, username).await.map_err(&failed)?;
+                        let Some(id) = added else {
+                            return Err(self
+                                .schema
+                                .trust_exists(trusts.iter().any(|trust| trust.url == url)));
+                        };
+                        schema::check_trusts(&trusts, id)?;
+                        let entry = Entry::added_trust(id, url);
+                        self.note(connection, username, now, &entry).await.map_err(&failed)?;
+                        Ok(TrustRecord::new(id, url, None))
+                    })
+                    .await
+                }
+
+                async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
+                    let failed = failed("listing trusts");
+                    let mut connection = self.pool.acquire().await.map_err(&failed)?;
+                    self.check_user(&mut connection, &self.sql.user_exists, username).await?;
+                    Ok(self.list_trusts(&mut connection, username).await.map_err(failed)?)
+                }
+
+                async fn remove_trust(&self, username: &Username, trust_id: i64) -> Result<(), AdminError> {
+                    let sql = self.sql.remove_trust.clone();
+                    self.change_row(username, RowChange::trust_removal(sql, trust_id)).await
+                }
+            }
+        };
+    };
+}
+
+pub(crate) use key_admin;
