@@ -234,7 +234,7 @@ pub(crate) enum Owner {
 /// The statements that differ by whose tables they are for. A user is told by its name, since its id
 /// may be of any type. Arguments come in the same order; those that only ajwt's own tables of keys and
 /// trusts have a column for come last.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Statements<T = SqlStr> {
     pub(crate) find_user: T,
     pub(crate) user_exists: T,

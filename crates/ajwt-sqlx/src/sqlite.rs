@@ -12,7 +12,7 @@ use ajwt_server::{
 };
 use async_trait::async_trait;
 use sqlx::{
-    Connection as _, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    Connection as _, SqlStr, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     query::Query,
     sqlite::{
@@ -40,6 +40,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// What SQLite says where another connection has the write lock.
 const SQLITE_BUSY: &str = "5";
 
+/// What it says where another connection is reading what a crash left in the WAL.
 const SQLITE_BUSY_RECOVERY: &str = "261";
 
 /// With the pause 5 s, and with the busy timeout half a minute and more.
@@ -144,23 +145,12 @@ impl SqliteRepository {
     /// [`MigrationError`]; the database is as it was.
     pub async fn migrate(&self) -> Result<(), MigrationError> {
         let migrator = migrations::migrator(&self.schema, &MIGRATIONS);
-        // The write lock of one transaction around it all.
-        let mut transaction = self.begin_migration().await.map_err(MigrationError::failed)?;
+        // The write lock of one transaction around it all, for which it waits longer than a request would.
+        let begin = || self.pool.begin_with(BEGIN);
+        let begun = retry(MIGRATION_ATTEMPTS, MIGRATION_PAUSE, is_busy, begin).await;
+        let mut transaction = begun.map_err(MigrationError::failed)?;
         migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
         transaction.commit().await.map_err(MigrationError::failed)
-    }
-
-    /// Waits longer for others that migrate than a request would.
-    async fn begin_migration(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        for _ in 0..MIGRATION_ATTEMPTS {
-            match self.pool.begin_with(BEGIN).await {
-                Err(error) if is_busy(&error) => {
-                    tokio::time::sleep(MIGRATION_PAUSE).await;
-                }
-                result => return result,
-            }
-        }
-        self.pool.begin_with(BEGIN).await
     }
 
     /// Notes uses of keys in these tables, each key at most once per 30 s.
@@ -275,13 +265,27 @@ key_admin! {
 /// Waits for others that write while the file is switched to WAL: there SQLite itself does not.
 async fn open(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
     let pools = SqlitePoolOptions::new().test_before_acquire(false);
-    for _ in 0..OPEN_ATTEMPTS {
-        match pools.clone().connect_with(options.clone()).await {
-            Err(error) if is_busy(&error) || is_recovering(&error) => tokio::time::sleep(OPEN_PAUSE).await,
+    let is_passing = |error: &sqlx::Error| is_busy(error) || has_code(error, SQLITE_BUSY_RECOVERY);
+    retry(OPEN_ATTEMPTS, OPEN_PAUSE, is_passing, || pools.clone().connect_with(options.clone())).await
+}
+
+/// Does it again, after a pause, while it fails for a reason that passes.
+async fn retry<T, F>(
+    attempts: usize,
+    pause: Duration,
+    is_passing: impl Fn(&sqlx::Error) -> bool,
+    work: impl Fn() -> F,
+) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    for _ in 0..attempts {
+        match work().await {
+            Err(error) if is_passing(&error) => tokio::time::sleep(pause).await,
             result => return result,
         }
     }
-    pools.connect_with(options).await
+    work().await
 }
 
 /// A connection that can begin a transaction. A full disk ends one by itself; sqlx takes no notice, and could
@@ -311,12 +315,11 @@ async fn transaction<T, E: From<RepositoryError>>(
 
 /// Whether another connection has the write lock.
 fn is_busy(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_BUSY))
+    has_code(error, SQLITE_BUSY)
 }
 
-/// Whether another connection is reading what a crash left in the WAL.
-fn is_recovering(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_BUSY_RECOVERY))
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(code))
 }
 
 fn statements(schema: &Schema) -> Arc<Statements> {

@@ -149,24 +149,7 @@ mod tests {
         let dialect = Dialect { quote: '"', is_named: "{name} = ?1" };
         let users = UserTable::new("{revision}\" --").with_id("{user}").with_name("{").in_namespace("a.b");
         let statement = "{active} {user} {unknown} {revision} {";
-        let statements = Statements {
-            find_user: statement,
-            user_exists: "",
-            lock_user: "",
-            list_users: "",
-            set_user_active: "",
-            add_key: "",
-            list_keys: "",
-            set_key_expiry: None,
-            revoke_key: None,
-            remove_key: "",
-            add_trust: "",
-            list_trusts: "",
-            trusted_urls: "",
-            remove_trust: "",
-            key_used: "",
-            trust_used: "",
-        };
+        let statements = Statements { find_user: statement, ..Statements::default() };
         let filled = users.fill(&dialect, &statements, "NULL");
         assert_eq!(
             filled.find_user.as_str(),
