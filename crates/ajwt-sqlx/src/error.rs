@@ -68,7 +68,6 @@ pub enum MigrationError {
 }
 
 // Not `From`, which would be public.
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 impl MigrationError {
     /// Of a statement around the migrations.
     pub(crate) fn failed(error: sqlx::Error) -> Self {

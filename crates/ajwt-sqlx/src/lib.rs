@@ -32,53 +32,48 @@
     not(test),
     warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
 )]
+#![cfg_attr(
+    not(any(feature = "mysql", feature = "postgres", feature = "sqlite")),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        reason = "without a database nobody uses what all of them share"
+    )
+)]
 
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod audit;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod connect_url;
 mod error;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod failure;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod key_admin;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod key_cache;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod migrations;
 #[cfg(feature = "mysql")]
 mod mysql;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod nonce_table;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod rows;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod unanswered;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod user_rows;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod user_table;
 
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use audit::AuditRecord;
 pub use error::{ConnectError, MigrationError};
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use failure::MissingTables;
 #[cfg(feature = "mysql")]
 pub use mysql::{MySqlNonceBackend, MySqlRepository};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresNonceBackend, PostgresRepository};
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use schema::Schema;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteNonceBackend, SqliteRepository};
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use user_table::UserTable;

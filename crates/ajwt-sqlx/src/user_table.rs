@@ -7,13 +7,11 @@ use crate::schema::Statements;
 /// All names are exactly as the database has them, case and all: they are quoted.
 ///
 /// ```
-/// # #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))] {
 /// use ajwt_sqlx::{Schema, UserTable};
 ///
 /// let accounts =
 ///     UserTable::new("accounts").with_id("account_id").with_name("email").with_active("enabled");
 /// let schema = Schema::with_users(accounts);
-/// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserTable {
