@@ -16,7 +16,8 @@ use sqlx::{ConnectOptions as _, mysql::MySqlSslMode, postgres::PgSslMode, sqlite
 use crate::failure::Failure;
 
 /// What to do where tables of ajwt's own schema are missing.
-const WITHOUT_TABLES: &str = "the tables of ajwt are missing or of another version; run ajwt migrate";
+const WITHOUT_TABLES: &str = "the tables of ajwt are missing or of another version; run ajwt migrate (keys beside a \
+                              users table of your own are not for this program)";
 
 /// Which database a command works on.
 #[derive(Args, Clone)]

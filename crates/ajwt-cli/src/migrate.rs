@@ -35,6 +35,10 @@ fn told(error: MigrationError) -> Failure {
         MigrationError::NoTriggers { .. } => Failure::new(
             "the server lets this account make no triggers; have it set log_bin_trust_function_creators, or run ajwt migrate --without-triggers",
         ),
+        MigrationError::OtherUsers { table } => Failure::new(format!(
+            "the database has the table {table}: its keys and trusts are those of an application's own users, whom \
+             this program does not know; migrate by the application (Schema::with_users), or name another database"
+        )),
         error => error.into(),
     }
 }

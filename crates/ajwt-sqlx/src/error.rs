@@ -54,6 +54,15 @@ pub enum MigrationError {
     /// The connection has no database to make the tables in: MySQL and MariaDB connect without one.
     #[error("the connection has no database; name one at the end of the URL: mysql://USER@HOST/DATABASE")]
     NoDatabase,
+    /// The database has tables of keys and trusts, and they are those of another schema's users.
+    #[error(
+        "the database has the table {table}, so its keys and trusts are those of another schema's users; \
+         migrate with that schema, or another database"
+    )]
+    OtherUsers {
+        /// What tells.
+        table: &'static str,
+    },
     /// Another process migrates the database, or stands still while it does.
     #[error(
         "another process has held the lock of the database's migrations for ten minutes; wait for it or end it"

@@ -46,6 +46,17 @@ pub(crate) const fn table(schema: &Schema) -> &'static str {
     }
 }
 
+/// The table that tells that keys and trusts belong to other users than those of this schema, in tables of the same
+/// names. On MySQL and MariaDB, where each step can be repeated, they would be taken for what is to be made.
+pub(crate) const fn table_of_others(schema: &Schema) -> Option<&'static str> {
+    match schema.owner() {
+        Owner::Ajwt => Some("ajwt_beside_migrations"),
+        // The users themselves: who makes the tables by hand notes no migrations.
+        Owner::Application => Some("ajwt_user"),
+        Owner::Django => None,
+    }
+}
+
 /// sqlx's locks are off: some databases have none, and for the others there are better ones.
 pub(crate) fn migrator(schema: &Schema, files: &Files) -> Migrator {
     let migrations = match schema.owner() {

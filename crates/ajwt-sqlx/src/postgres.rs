@@ -53,6 +53,10 @@ const WAIT_TO_MIGRATE: &str = "SET LOCAL lock_timeout = 0";
 /// Held by the one process that migrates. The number says nothing; all versions use the same.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(4165487734)";
 
+/// Where the migrations make theirs.
+const COUNT_TABLES: &str =
+    "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1::TEXT";
+
 const MIGRATIONS: migrations::Files = migrations::files!("postgres");
 
 /// Users, keys and trusts in PostgreSQL. Cheap to clone; clones share the pool, the parsed keys and the
@@ -159,6 +163,13 @@ impl PostgresRepository {
         let mut transaction = lease.begin().await.map_err(MigrationError::failed)?;
         for sql in [WAIT_TO_MIGRATE, MIGRATION_LOCK] {
             sqlx::query(sql).execute(&mut *transaction).await.map_err(MigrationError::failed)?;
+        }
+        if let Some(table) = migrations::table_of_others(&self.schema) {
+            let tables = sqlx::query_scalar(COUNT_TABLES).bind(table).fetch_one(&mut *transaction).await;
+            let tables: i64 = tables.map_err(MigrationError::failed)?;
+            if tables != 0 {
+                return Err(MigrationError::OtherUsers { table });
+            }
         }
         migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
         transaction.commit().await.map_err(MigrationError::failed)?;

@@ -53,6 +53,8 @@ const MIGRATION_ATTEMPTS: usize = 20;
 
 const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
 
+const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?1";
+
 const MIGRATIONS: migrations::Files = migrations::files!("sqlite");
 
 /// Takes the write lock at once: nothing that was read in the transaction can change under it.
@@ -149,6 +151,13 @@ impl SqliteRepository {
         let begin = || self.pool.begin_with(BEGIN);
         let begun = retry(MIGRATION_ATTEMPTS, MIGRATION_PAUSE, is_busy, begin).await;
         let mut transaction = begun.map_err(MigrationError::failed)?;
+        if let Some(table) = migrations::table_of_others(&self.schema) {
+            let tables = sqlx::query_scalar(COUNT_TABLES).bind(table).fetch_one(&mut *transaction).await;
+            let tables: i64 = tables.map_err(MigrationError::failed)?;
+            if tables != 0 {
+                return Err(MigrationError::OtherUsers { table });
+            }
+        }
         migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
         transaction.commit().await.map_err(MigrationError::failed)
     }

@@ -215,7 +215,8 @@ fn a_database_that_is_not_there_or_not_ready_is_told() {
     assert_eq!(folder.names(), [""; 0], "looking makes no file");
 
     folder.write("ajwt.db", "");
-    let old = "the tables of ajwt are missing or of another version; run ajwt migrate";
+    let old = "the tables of ajwt are missing or of another version; run ajwt migrate (keys beside a users table of \
+               your own are not for this program)";
     for words in ["user list", "user add billing", "nonce init --nonce sql", "audit"] {
         assert_eq!(folder.bad(&format!("{words} {DATABASE}")), old, "{words}");
     }
@@ -352,10 +353,29 @@ async fn an_old_schema_is_told_and_migrated() {
         sqlx::query(drop).execute(&mut connection).await.expect("dropped");
     }
     connection.close().await.expect("closed");
-    let old = "the tables of ajwt are missing or of another version; run ajwt migrate";
+    let old = "the tables of ajwt are missing or of another version; run ajwt migrate (keys beside a users table of \
+               your own are not for this program)";
     assert_eq!(folder.bad(&format!("key list billing {DATABASE}")), old);
     folder.good(&format!("migrate {DATABASE}"));
     assert_eq!(json(&folder.good(&format!("key list billing --json {DATABASE}"))).len(), 1);
+}
+
+#[tokio::test]
+async fn beside_a_users_table_of_an_application_nothing_is_made() {
+    use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+
+    let folder = Folder::new();
+    let options = SqliteConnectOptions::new().filename(folder.path("ajwt.db")).create_if_missing(true);
+    let mut connection = options.connect().await.expect("connected");
+    let notes = "CREATE TABLE ajwt_beside_migrations (version BIGINT PRIMARY KEY)";
+    sqlx::query(notes).execute(&mut connection).await.expect("made");
+    connection.close().await.expect("closed");
+    assert_eq!(
+        folder.bad(&format!("migrate {DATABASE}")),
+        "the database has the table ajwt_beside_migrations: its keys and trusts are those of an application's own \
+         users, whom this program does not know; migrate by the application (Schema::with_users), or name another \
+         database"
+    );
 }
 
 /// Only MySQL forbids triggers to whoever may make tables.

@@ -47,15 +47,18 @@ pub(super) async fn run(
     let locked: Option<i64> =
         sqlx::query_scalar(LOCK_MIGRATIONS).fetch_one(&mut *connection).await.map_err(failed)?;
     check_lock(locked)?;
+    if let Some(table) = migrations::table_of_others(schema) {
+        let read = format!("SELECT 1 FROM {table} LIMIT 1");
+        match sqlx::query(AssertSqlSafe(read)).execute(&mut *connection).await {
+            Ok(_) => return Err(MigrationError::OtherUsers { table }),
+            Err(error) if is_missing_table(&error) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
     // One that was cut short is marked as failed. Each of its steps can be repeated.
     let forget = format!("DELETE FROM {} WHERE NOT success", migrations::table(schema));
-    let forget = sqlx::query(AssertSqlSafe(forget)).execute(&mut *connection).await;
-    match forget {
-        Err(error)
-            if error.as_database_error().and_then(|error| error.code()).as_deref() != Some("42S02") =>
-        {
-            return Err(failed(error));
-        }
+    match sqlx::query(AssertSqlSafe(forget)).execute(&mut *connection).await {
+        Err(error) if !is_missing_table(&error) => return Err(failed(error)),
         // No table: nothing has run yet.
         _ => {}
     }
@@ -76,6 +79,10 @@ fn check_lock(locked: Option<i64>) -> Result<(), MigrationError> {
         Some(_) => Err(MigrationError::Locked),
         None => Err(MigrationError::Failed { source: NOT_LOCKED.into() }),
     }
+}
+
+fn is_missing_table(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42S02")
 }
 
 fn forbids_triggers(error: &sqlx::Error) -> bool {

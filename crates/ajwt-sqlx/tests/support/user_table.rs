@@ -7,7 +7,7 @@ use ajwt_server::{
     AdminError, Authenticator, Freshness, KeyAdmin, KeyRecord, KeySource, KeyedUser as _, NewKey, Reason,
     RepositoryError, SystemClock, TrustRecord, UsageRecorder as _, UserRecord, testing,
 };
-use ajwt_sqlx::{MissingTables, Schema, UserTable};
+use ajwt_sqlx::{MigrationError, MissingTables, Schema, UserTable};
 use async_trait::async_trait;
 
 use crate::{
@@ -285,6 +285,32 @@ pub(crate) async fn migrating_makes_what_the_application_does_not<S: Application
     assert!(source.is::<MissingTables>(), "{source}");
 }
 
+/// On MySQL and MariaDB its keys would become those of ajwt's users of the same ids, and theirs its own.
+pub(crate) async fn ajwts_own_tables_are_not_made_beside_it<S: Application>() {
+    let (_database, store) = database::<S>(S::IDS[0]).await;
+    let own = store.with_schema(Schema::ajwt());
+    let error = Store::migrate(&own).await.expect_err("the keys are of the application's users");
+    assert!(matches!(error, MigrationError::OtherUsers { table: "ajwt_beside_migrations" }), "{error:?}");
+    let tables = own.texts(S::TABLES).await;
+    assert!(!tables.iter().any(|table| table == "ajwt_user"), "{tables:?}");
+
+    // Once the application has done without.
+    for table in ["ajwt_public_key", "ajwt_jwks_endpoint_trust", "ajwt_beside_migrations"] {
+        own.execute(&format!("DROP TABLE {table}")).await;
+    }
+    Store::migrate(&own).await.expect("migrated");
+    own.add_user(&name("guido")).await.expect("a whole schema");
+}
+
+pub(crate) async fn beside_ajwts_own_tables_nothing_is_made_for_it<S: Application>() {
+    let (_database, store) = store::database::<S>().await;
+    let store = store.with_schema(Schema::with_users(accounts()));
+    let error = Store::migrate(&store).await.expect_err("the keys are of ajwt's users");
+    assert!(matches!(error, MigrationError::OtherUsers { table: "ajwt_user" }), "{error:?}");
+    let tables = store.texts(S::TABLES).await;
+    assert!(!tables.iter().any(|table| table == "ajwt_beside_migrations"), "{tables:?}");
+}
+
 /// Thousands of users, each with three keys and a trust.
 pub(crate) async fn finding_a_user_reads_no_table_whole<S: Application>() {
     for id in S::IDS {
@@ -332,6 +358,8 @@ macro_rules! user_table_tests {
             a_table_may_do_without_a_column_of_who_is_active
             a_column_that_is_not_there_is_told
             migrating_makes_what_the_application_does_not
+            ajwts_own_tables_are_not_made_beside_it
+            beside_ajwts_own_tables_nothing_is_made_for_it
             finding_a_user_reads_no_table_whole
         }
     };

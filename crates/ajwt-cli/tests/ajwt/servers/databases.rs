@@ -13,7 +13,8 @@ pub(super) fn server(variable: &str) -> String {
 async fn the_whole_way(url: &str, migrate: &str) {
     let folder = Folder::new();
     let database = format!("--database-url {url}");
-    let old = "the tables of ajwt are missing or of another version; run ajwt migrate";
+    let old = "the tables of ajwt are missing or of another version; run ajwt migrate (keys beside a users table of \
+               your own are not for this program)";
     assert_eq!(folder.bad(&format!("user list {database}")), old);
     folder.good(&format!("{migrate} {database}"));
     folder.good(&format!("{migrate} {database}"));
