@@ -23,11 +23,21 @@ pub(crate) struct Signer {
     #[command(flatten)]
     key: SigningKey,
     /// The service that the token is for; the server must have the same audience
-    #[arg(long, env = "AJWT_AUDIENCE", value_name = "NAME")]
+    #[arg(long, env = "AJWT_AUDIENCE", value_name = "NAME", value_parser = one_audience)]
     audience: Option<String>,
     /// The authentication scheme
     #[arg(long, env = "AJWT_SCHEME", default_value = "JWT")]
     scheme: String,
+}
+
+/// On a gateway's host the variable may hold the gateway's list, and a token for all of it is accepted nowhere.
+fn one_audience(text: &str) -> Result<String, String> {
+    if text.contains(',') {
+        return Err(
+            "a token is for one service, and the comma separates those of a list: name one".to_owned()
+        );
+    }
+    Ok(text.to_owned())
 }
 
 impl Signer {

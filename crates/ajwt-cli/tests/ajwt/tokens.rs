@@ -151,6 +151,24 @@ fn no_audience_is_told_from_another_one() {
     }
 }
 
+/// The gateway takes a list from the same variable.
+#[test]
+fn a_token_is_for_one_service() {
+    let folder = Folder::new();
+    folder.good("keygen -o a.key");
+    for words in ["token", "request GET http://127.0.0.1:1/"] {
+        let mut command = folder.command(crate::support::AJWT);
+        command.args(words.split(' ')).args(["--username", "guido", "--key", "a.key"]);
+        let output = command.env("AJWT_AUDIENCE", "invoices,orders").output().expect("it runs");
+        let told = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{words}: {told}");
+        assert!(
+            told.contains("'invoices,orders' for '--audience <NAME>': a token is for one service"),
+            "{told}"
+        );
+    }
+}
+
 /// As `${NAME:-}` makes it in a compose file: it is not said that nothing was given.
 #[test]
 fn an_empty_variable_is_told_by_its_name_where_it_has_to_be_given() {
