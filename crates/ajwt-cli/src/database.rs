@@ -1,4 +1,4 @@
-use std::{borrow::Cow, error::Error as _, net::IpAddr, path::Path, str::FromStr as _, sync::Arc};
+use std::{error::Error as _, net::IpAddr, path::Path, str::FromStr as _, sync::Arc};
 
 use ajwt_server::{
     BatchedUsage, CachedUserRepository, Freshness, KeyAdmin, NonceBackend, RepositoryError, StartRule,
@@ -9,9 +9,11 @@ use ajwt_sqlx::{
     PostgresNonceBackend, PostgresRepository, Schema, SqliteNonceBackend, SqliteRepository,
 };
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
-use percent_encoding::percent_decode_str;
 use reqwest::Url;
-use sqlx::{ConnectOptions as _, mysql::MySqlSslMode, postgres::PgSslMode, sqlite::SqliteConnectOptions};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Row as _, mysql::MySqlSslMode, postgres::PgSslMode,
+    sqlite::SqliteConnectOptions,
+};
 
 use crate::failure::Failure;
 
@@ -129,7 +131,7 @@ impl DatabaseOptions {
         let kind = url.split(':').next().unwrap_or_default();
         let repository = match kind {
             "sqlite" => {
-                check_file(url, may_create)?;
+                check_file(url, may_create).await?;
                 Repository::Sqlite(SqliteRepository::connect(url).await?.with_schema(schema))
             }
             "postgres" | "postgresql" => {
@@ -182,57 +184,34 @@ impl SchemaName {
     }
 }
 
-/// Looks at what a URL names, which is to be a file. Connecting would make an empty one where there is none.
-fn check_file(url: &str, may_create: bool) -> Result<(), Failure> {
+/// Refuses a URL that names no file, or one that is not there and may not be made, as a service's connection would make
+/// it. SQLite itself tells: a name may be a URL in turn.
+async fn check_file(url: &str, may_create: bool) -> Result<(), Failure> {
     let options = SqliteConnectOptions::from_str(url)
-        .map_err(|error| ConnectError::Url { expected: "sqlite://PATH", source: error.into() })?;
-    if is_in_memory(&options) {
+        .map_err(|error| ConnectError::Url { expected: "sqlite://PATH", source: error.into() })?
+        .create_if_missing(may_create);
+    let path: &Path = options.get_filename();
+    let mut connection = match options.connect().await {
+        Ok(connection) => connection,
+        Err(_) if !may_create && !path.exists() => {
+            return Err(Failure::new(format!(
+                "there is no database {}; ajwt migrate makes it",
+                path.display()
+            )));
+        }
+        // The service's connection tells why.
+        Err(_) => return Ok(()),
+    };
+    // Of `main`, the first of them: empty where it is in memory, or in a temporary file.
+    let file: String =
+        sqlx::query("PRAGMA database_list").fetch_one(&mut connection).await?.try_get("file")?;
+    connection.close().await?;
+    if file.is_empty() {
         return Err(Failure::new(
             "the database URL names no file, and all would be gone when the command ends: give one, as in sqlite://ajwt.db",
         ));
     }
-    let path: &Path = options.get_filename();
-    if may_create || path.exists() {
-        return Ok(());
-    }
-    Err(Failure::new(format!("there is no database {}; ajwt migrate makes it", path.display())))
-}
-
-/// Whether what is opened is gone when it is closed.
-fn is_in_memory(options: &SqliteConnectOptions) -> bool {
-    let asks_for_it = |url: Url| {
-        url.query_pairs().any(|(name, value)| {
-            matches!((before_nul(&name), before_nul(&value)), ("mode", "memory") | ("vfs", "memdb"))
-        })
-    };
-    // sqlx tells by a URL alone what it makes of the one that was given. Of a plain name: not every one can stand there.
-    if asks_for_it(options.clone().filename("ajwt.db").to_url_lossy()) {
-        return true;
-    }
-    let name = options.get_filename().to_string_lossy();
-    // To SQLite a name may be a URL in turn; a file without a name is a temporary one of its own.
-    let path = match name.strip_prefix("file:") {
-        Some(_) if Url::parse(&name).is_ok_and(asks_for_it) => return true,
-        Some(rest) => path_after_scheme(rest),
-        None => Cow::Borrowed(&*name),
-    };
-    ["", ":memory:"].contains(&before_nul(&path))
-}
-
-/// The path that SQLite reads in a URL, after `file:`.
-fn path_after_scheme(rest: &str) -> Cow<'_, str> {
-    let path = rest.split(['?', '#']).next().unwrap_or_default();
-    let path = match path.strip_prefix("//") {
-        // A host alone.
-        Some(host) if !host.contains('/') => "",
-        _ => path,
-    };
-    percent_decode_str(path).decode_utf8_lossy()
-}
-
-/// What SQLite sees of a text.
-fn before_nul(text: &str) -> &str {
-    text.split('\0').next().unwrap_or_default()
+    Ok(())
 }
 
 /// Says that a connection to another host takes any certificate, or no TLS at all, where nobody has said that it may;
@@ -358,8 +337,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_in_memory_is_told_from_files() {
+    #[tokio::test]
+    async fn what_is_in_memory_is_told_from_files() {
         for (url, is_due) in [
             ("sqlite::memory:", true),
             ("sqlite://:memory:?cache=private", true),
@@ -398,8 +377,10 @@ mod tests {
             ("sqlite:file:ajwt.db%253Fmode=memory", false),
             ("sqlite:file:ajwt%252Edb%2500x", false),
         ] {
-            let options = SqliteConnectOptions::from_str(url).expect("a URL");
-            assert_eq!(is_in_memory(&options), is_due, "{url}");
+            let told = check_file(url, false).await.err().map(|failure| failure.to_string());
+            let is_told =
+                told.as_deref().is_some_and(|told| told.starts_with("the database URL names no file"));
+            assert_eq!(is_told, is_due, "{url}: {told:?}");
         }
     }
 

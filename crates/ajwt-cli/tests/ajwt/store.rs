@@ -265,6 +265,9 @@ fn a_database_without_a_file_is_refused() {
     folder.good("migrate --database-url sqlite://not:memory:");
     folder.good("user list --database-url sqlite://not:memory:");
     assert!(folder.names().contains(&"not:memory:".to_owned()), "{:?}", folder.names());
+    folder.good("migrate --database-url sqlite:file:named.db");
+    folder.good("user list --database-url sqlite:file:named.db");
+    assert!(folder.names().contains(&"named.db".to_owned()), "{:?}", folder.names());
 }
 
 /// Django's tables, as far as they are read and written.
