@@ -1,6 +1,4 @@
-use std::{
-    collections::BTreeMap, fmt::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use ajwt_core::{Algorithm, MAX_TOKEN_LEN, PublicKey, Timestamp, TokenError, UntrustedToken, Validation};
 use ajwt_server::{
@@ -17,6 +15,7 @@ use crate::{
     output::{self, printable},
     private_key::Access,
     time,
+    token_rules::TokenRules,
 };
 
 /// Says what a token claims, and whether and why it would be refused.
@@ -30,18 +29,8 @@ pub(crate) struct Explain {
     /// A key, public or private, to check the signature with
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// An audience that the server has. Several are separated by commas
-    #[arg(long, env = "AJWT_AUDIENCE", value_name = "NAME", value_delimiter = ',')]
-    audience: Vec<String>,
-    /// The server also accepts tokens that name no audience, as by its --allow-missing-audience
-    #[arg(long, env = "AJWT_ALLOW_MISSING_AUDIENCE")]
-    allow_missing_audience: bool,
-    /// The server's tolerance in seconds
-    #[arg(long, env = "AJWT_TOLERANCE", value_name = "SECONDS", default_value_t = 20)]
-    tolerance: u64,
-    /// The server's authentication scheme
-    #[arg(long, env = "AJWT_SCHEME", default_value = "JWT")]
-    scheme: String,
+    #[command(flatten)]
+    rules: TokenRules,
     /// The server's clock, in place of now: 2027-01-31T12:00:00Z, or seconds since 1970
     #[arg(long, value_name = "TIME", value_parser = time::parse_or_seconds)]
     at: Option<Timestamp>,
@@ -51,13 +40,7 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(crate) async fn run(&self) -> Result<ExitCode, Failure> {
-        let mut validation = Validation::default().with_tolerance(Duration::from_secs(self.tolerance))?;
-        for audience in &self.audience {
-            validation = validation.with_audience(audience.as_str())?;
-        }
-        if self.allow_missing_audience {
-            validation = validation.allow_missing_audience();
-        }
+        let validation = self.rules.validation()?;
         let keys = match &self.key {
             Some(path) => input::public_keys(path, &self.access)?,
             None => Vec::new(),
@@ -108,10 +91,11 @@ impl Explain {
     async fn refused_header(&self, value: &str) -> Result<Option<(Reason, String)>, Failure> {
         let users = Arc::new(MemoryRepository::new([]));
         let nonces = Arc::new(MemoryNonceBackend::new(1));
-        let server = Authenticator::<User>::builder(users, nonces).scheme(self.scheme.as_str()).build()?;
+        let server =
+            Authenticator::<User>::builder(users, nonces).scheme(self.rules.scheme.as_str()).build()?;
         let Err(rejection) = server.authenticate([value.as_bytes()]).await else { return Ok(None) };
         let why = match rejection.reason() {
-            Reason::NoCredentials => format!("the header is not of the scheme {}", self.scheme),
+            Reason::NoCredentials => format!("the header is not of the scheme {}", self.rules.scheme),
             Reason::MalformedHeader => {
                 "the header is too long, or not the scheme, one space and one token".to_owned()
             }
@@ -123,7 +107,7 @@ impl Explain {
     /// Why a server would not look at a token of so many bytes. Only the length is judged: the token itself may be wrong
     /// in ways that are told in other words where it comes without a header.
     async fn refused_length(&self, len: usize) -> Result<Option<(Reason, String)>, Failure> {
-        let value = format!("{} {}", self.scheme, "a".repeat(len.max(1)));
+        let value = format!("{} {}", self.rules.scheme, "a".repeat(len.max(1)));
         let refused = self.refused_header(&value).await?;
         Ok(refused.map(|(reason, _)| (reason, "the header is too long with this token".to_owned())))
     }

@@ -8,7 +8,7 @@ mod service;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use ajwt_core::{PublicKey, Validation};
+use ajwt_core::PublicKey;
 use ajwt_jwks::{ClientError, JwksCache, JwksKeyRepository};
 use ajwt_server::{
     Authenticator, KeyDirectory, Readiness, TrustedUrls, User, UserCacheOptions, UserRepository,
@@ -29,6 +29,7 @@ use crate::{
     output,
     private_key::Access,
     terminal,
+    token_rules::TokenRules,
 };
 
 /// The command's name.
@@ -100,18 +101,8 @@ pub(crate) struct Gateway {
     server_skew: Option<u64>,
     #[command(flatten)]
     jwks: JwksOptions,
-    /// A name of the service behind the proxy: tokens must be for it. Several are separated by commas
-    #[arg(long, env = "AJWT_AUDIENCE", value_name = "NAME", value_delimiter = ',')]
-    audience: Vec<String>,
-    /// Also accepts tokens that name no audience, until all callers name one
-    #[arg(long, env = "AJWT_ALLOW_MISSING_AUDIENCE")]
-    allow_missing_audience: bool,
-    /// How far a token's time may lie from this clock, in seconds
-    #[arg(long, env = "AJWT_TOLERANCE", value_name = "SECONDS", default_value_t = 20)]
-    tolerance: u64,
-    /// The authentication scheme
-    #[arg(long, env = "AJWT_SCHEME", default_value = "JWT")]
-    scheme: String,
+    #[command(flatten)]
+    rules: TokenRules,
     /// How long a user that was read may serve without the database having been asked again, in
     /// milliseconds
     #[arg(long, env = "AJWT_MAX_STALENESS", value_name = "MS", default_value_t = 1000)]
@@ -185,7 +176,7 @@ impl Gateway {
         let published = self.published_keys().await?;
         let metrics = metrics::install()?;
         let Sources { database, store, users, trusted } = self.sources().await?;
-        let validation = self.validation()?;
+        let validation = self.rules.validation()?;
         let server_skew = self.server_skew.map(Duration::from_secs);
         let nonces = self.nonce.open(database.as_ref(), server_skew).await?;
         let nonces = Arc::new(ObservedNonces::new(nonces));
@@ -193,7 +184,7 @@ impl Gateway {
         let key_sets = self.key_sets(&*trusted).await?;
         let mut builder = Authenticator::builder(users, nonces)
             .validation(validation)
-            .scheme(self.scheme.as_str())
+            .scheme(self.rules.scheme.as_str())
             .refusal_quantum(Duration::from_millis(self.refusal_quantum));
         if let Some(database) = &database {
             builder = builder.usage(Arc::new(database.usage()));
@@ -223,14 +214,6 @@ impl Gateway {
             Ok(read.collect::<Result<Vec<_>, Failure>>()?.concat())
         })
         .await
-    }
-
-    fn validation(&self) -> Result<Validation, Failure> {
-        let mut validation = Validation::default().with_tolerance(Duration::from_secs(self.tolerance))?;
-        for audience in &self.audience {
-            validation = validation.with_audience(audience.as_str())?;
-        }
-        Ok(if self.allow_missing_audience { validation.allow_missing_audience() } else { validation })
     }
 
     /// The key sets of trusted URLs. `None`: none can be fetched here, nor is any URL trusted.

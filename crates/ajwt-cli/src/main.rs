@@ -25,6 +25,7 @@ mod request;
 mod terminal;
 mod time;
 mod token;
+mod token_rules;
 mod trust;
 mod user;
 
