@@ -95,7 +95,18 @@ macro_rules! each_nonces {
 }
 
 impl AdminOptions {
-    pub(crate) async fn open(&self) -> Result<Database, Failure> {
+    /// Works on the database, and closes it whatever becomes of the work.
+    pub(crate) async fn with<T, E: Into<Failure>>(
+        &self,
+        work: impl AsyncFnOnce(&dyn KeyAdmin) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let database = self.open().await?;
+        let worked = work(database.admin()).await;
+        database.close().await;
+        worked.map_err(Into::into)
+    }
+
+    async fn open(&self) -> Result<Database, Failure> {
         let named = |name: &str| std::env::var(name).ok().filter(|account| !account.is_empty());
         // sudo's variable first: who it was, not who it became.
         let account = || ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(named);
@@ -267,7 +278,7 @@ impl Database {
         Self { repository, schema: self.schema }
     }
 
-    pub(crate) fn admin(&self) -> &dyn KeyAdmin {
+    fn admin(&self) -> &dyn KeyAdmin {
         each!(self, repository => repository)
     }
 

@@ -109,9 +109,7 @@ impl Key {
                     None => key,
                 };
                 let key = key.with_validity(None, *expires);
-                let database = admin.open().await?;
-                let record = database.admin().add_key(user, &key).await?;
-                database.close().await;
+                let record = admin.with(async |store| store.add_key(user, &key).await).await?;
                 format.write(&COLUMNS, vec![row(&record)])
             }
             Action::Import { user, authorized_keys, format, admin } => {
@@ -119,22 +117,20 @@ impl Key {
                 let of_file =
                     Failure::of(format!("{} is not usable, and no key was added", authorized_keys.display()));
                 let keys = NewKey::from_authorized_keys(&*text).map_err(of_file)?;
-                let database = admin.open().await?;
-                let records = import(database.admin(), user, &keys).await?;
-                database.close().await;
+                let records = admin.with(async |store| import(store, user, &keys).await).await?;
                 format.write(&COLUMNS, records.iter().map(row).collect())
             }
             Action::List { user, format, admin } => {
-                let database = admin.open().await?;
-                let records = database.admin().keys(user).await?;
-                database.close().await;
+                let records = admin.with(async |store| store.keys(user).await).await?;
                 format.write(&COLUMNS, records.iter().map(row).collect())
             }
             Action::Expire { key: OfUser { user, id, admin }, time: Expiry(time) } => {
-                let database = admin.open().await?;
-                database.admin().set_key_expiry(user, *id, *time).await?;
-                let keys = database.admin().keys(user).await?;
-                database.close().await;
+                let keys = admin
+                    .with(async |store| {
+                        store.set_key_expiry(user, *id, *time).await?;
+                        store.keys(user).await
+                    })
+                    .await?;
                 let is_revoked = keys.iter().any(|key| key.id == *id && key.revoked_at.is_some());
                 output::note(&match time {
                     // Whatever its expiry is now.
@@ -145,10 +141,12 @@ impl Key {
                 Ok(())
             }
             Action::Revoke(OfUser { user, id, admin }) => {
-                let database = admin.open().await?;
-                database.admin().revoke_key(user, *id).await?;
-                let trusts = database.admin().trusts(user).await?;
-                database.close().await;
+                let trusts = admin
+                    .with(async |store| {
+                        store.revoke_key(user, *id).await?;
+                        store.trusts(user).await
+                    })
+                    .await?;
                 output::note(&format!("revoked key {id}"));
                 if !trusts.is_empty() {
                     output::note(
@@ -158,9 +156,7 @@ impl Key {
                 Ok(())
             }
             Action::Remove(OfUser { user, id, admin }) => {
-                let database = admin.open().await?;
-                database.admin().remove_key(user, *id).await?;
-                database.close().await;
+                admin.with(async |store| store.remove_key(user, *id).await).await?;
                 output::note(&format!("removed key {id}"));
                 Ok(())
             }

@@ -1,6 +1,6 @@
 use ajwt_core::{Jwk, Username};
 use ajwt_jwks::Validators;
-use ajwt_server::{AdminError, TrustRecord};
+use ajwt_server::{AdminError, KeyAdmin, TrustRecord};
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -61,18 +61,14 @@ impl Trust {
             Action::Add { trust: OfUser { user, url, admin }, no_fetch, jwks, format } => {
                 AdminError::check_trust_url(url)?;
                 let keys = if *no_fetch { None } else { Some(fetch(url, jwks).await?) };
-                let database = admin.open().await?;
-                database.admin().add_trust(user, url).await?;
-                database.close().await;
+                admin.with(async |store| store.add_trust(user, url).await).await?;
                 if let Some(keys) = keys {
                     format.write(&KEY_COLUMNS, keys)?;
                 }
                 output::note(&format!("trusted for the user {}", output::printable(user.as_str())));
             }
             Action::List { user, format, admin } => {
-                let database = admin.open().await?;
-                let trusts = database.admin().trusts(user).await?;
-                database.close().await;
+                let trusts = admin.with(async |store| store.trusts(user).await).await?;
                 let row = |trust: TrustRecord| {
                     let last_used_on = time::value(trust.last_used_on);
                     vec![("id", trust.id.into()), ("url", trust.url.into()), ("last_used_on", last_used_on)]
@@ -80,21 +76,24 @@ impl Trust {
                 format.write(&["id", "url", "last_used_on"], trusts.into_iter().map(row).collect())?;
             }
             Action::Remove(OfUser { user, url, admin }) => {
-                let database = admin.open().await?;
-                let trusts = database.admin().trusts(user).await?;
-                let Some(trust) = trusts.iter().find(|trust| trust.url == *url) else {
-                    return Err(Failure::new(format!(
-                        "the URL is not trusted for that user; ajwt trust list {} shows those that are",
-                        output::printable(user.as_str())
-                    )));
-                };
-                database.admin().remove_trust(user, trust.id).await?;
-                database.close().await;
+                admin.with(async |store| remove(store, user, url).await).await?;
                 output::note("removed the trust");
             }
         }
         Ok(())
     }
+}
+
+async fn remove(store: &dyn KeyAdmin, user: &Username, url: &str) -> Result<(), Failure> {
+    let trusts = store.trusts(user).await?;
+    let Some(trust) = trusts.iter().find(|trust| trust.url == url) else {
+        return Err(Failure::new(format!(
+            "the URL is not trusted for that user; ajwt trust list {} shows those that are",
+            output::printable(user.as_str())
+        )));
+    };
+    store.remove_trust(user, trust.id).await?;
+    Ok(())
 }
 
 /// The keys of a set as rows.

@@ -1,5 +1,5 @@
 use ajwt_core::Username;
-use ajwt_server::{AdminError, KeyAdmin, UserRecord};
+use ajwt_server::UserRecord;
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -44,23 +44,25 @@ struct Named {
 
 impl User {
     pub(crate) async fn run(&self) -> Result<(), Failure> {
+        let shown = |name: &Username| output::printable(name.as_str());
         let done = match &self.action {
             Action::List { format, admin } => return list(format, admin).await,
-            Action::Add(user) => {
-                let name = user.change(async |users, name| users.add_user(name).await).await?;
+            Action::Add(Named { name, admin }) => {
+                admin.with(async |store| store.add_user(name).await).await?;
+                let name = shown(name);
                 format!("added the user {name}; ajwt key add {name} FILE gives it a key")
             }
-            Action::Disable(user) => {
-                let name = user.change(async |users, name| users.set_user_active(name, false).await).await?;
-                format!("disabled the user {name}")
+            Action::Disable(Named { name, admin }) => {
+                admin.with(async |store| store.set_user_active(name, false).await).await?;
+                format!("disabled the user {}", shown(name))
             }
-            Action::Enable(user) => {
-                let name = user.change(async |users, name| users.set_user_active(name, true).await).await?;
-                format!("enabled the user {name}")
+            Action::Enable(Named { name, admin }) => {
+                admin.with(async |store| store.set_user_active(name, true).await).await?;
+                format!("enabled the user {}", shown(name))
             }
-            Action::Remove(user) => {
-                let name = user.change(async |users, name| users.remove_user(name).await).await?;
-                format!("removed the user {name}")
+            Action::Remove(Named { name, admin }) => {
+                admin.with(async |store| store.remove_user(name).await).await?;
+                format!("removed the user {}", shown(name))
             }
         };
         output::note(&done);
@@ -68,23 +70,8 @@ impl User {
     }
 }
 
-impl Named {
-    /// Makes a change of this user, whose name it returns as it can be shown.
-    async fn change(
-        &self,
-        change: impl AsyncFnOnce(&dyn KeyAdmin, &Username) -> Result<(), AdminError>,
-    ) -> Result<String, Failure> {
-        let database = self.admin.open().await?;
-        change(database.admin(), &self.name).await?;
-        database.close().await;
-        Ok(output::printable(self.name.as_str()).to_string())
-    }
-}
-
 async fn list(format: &Format, admin: &AdminOptions) -> Result<(), Failure> {
-    let database = admin.open().await?;
-    let users = database.admin().users().await?;
-    database.close().await;
+    let users = admin.with(async |store| store.users().await).await?;
     let row = |user: UserRecord| vec![("username", user.username.into()), ("active", user.active.into())];
     format.write(&["username", "active"], users.into_iter().map(row).collect())
 }
