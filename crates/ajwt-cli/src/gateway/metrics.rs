@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use ajwt_server::{Clock as _, NonceBackend, NonceError, NonceOutcome, NonceUse, SystemClock};
+use ajwt_server::{Clock, NonceBackend, NonceError, NonceOutcome, NonceUse, SystemClock};
 use async_trait::async_trait;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -41,12 +41,12 @@ pub(super) fn install() -> Result<PrometheusHandle, Failure> {
 /// A nonce backend whose answers are measured.
 pub(super) struct ObservedNonces {
     nonces: Arc<dyn NonceBackend>,
-    clock: SystemClock,
+    clock: Arc<dyn Clock>,
 }
 
 impl ObservedNonces {
     pub(super) fn new(nonces: Arc<dyn NonceBackend>) -> Self {
-        Self { nonces, clock: SystemClock::new() }
+        Self { nonces, clock: Arc::new(SystemClock::new()) }
     }
 }
 
@@ -60,7 +60,7 @@ impl fmt::Debug for ObservedNonces {
 impl NonceBackend for ObservedNonces {
     async fn consume(&self, nonce: &NonceUse) -> Result<NonceOutcome, NonceError> {
         let begun = self.clock.monotonic();
-        let mut question = Question { clock: &self.clock, begun, answered: false };
+        let mut question = Question { clock: &*self.clock, begun, answered: false };
         let answer = self.nonces.consume(nonce).await;
         question.answered = true;
         histogram!(NONCE_STORE_SECONDS).record(self.clock.monotonic().saturating_sub(begun));
@@ -81,7 +81,7 @@ const fn is_of_store(answer: &Result<NonceOutcome, NonceError>) -> bool {
 /// A store that is given up on after a while is down too, and its answer never comes. A client that hangs up
 /// before says nothing of the store.
 struct Question<'a> {
-    clock: &'a SystemClock,
+    clock: &'a dyn Clock,
     begun: Duration,
     answered: bool,
 }
@@ -106,7 +106,7 @@ mod tests {
     };
 
     use ajwt_core::Timestamp;
-    use ajwt_server::{RepositoryError, testing};
+    use ajwt_server::{MockClock, RepositoryError, testing};
 
     use super::*;
 
@@ -161,19 +161,20 @@ mod tests {
     fn a_client_that_hangs_up_says_nothing_of_the_store() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let told = recorder.handle();
-        let nonces = ObservedNonces::new(Arc::new(Silent));
+        let clock = MockClock::new(SystemClock::new().now());
+        let nonces = ObservedNonces { nonces: Arc::new(Silent), clock: Arc::new(clock.clone()) };
         let (now, seconds) = (SystemClock::new().now(), Duration::from_secs);
         let nonce = testing::nonce_use("guido", now.as_secs(), "a", now, seconds(20), seconds(60));
         let given_up_after = |wait| {
             metrics::with_local_recorder(&recorder, || {
                 let mut asked = pin!(nonces.consume(&nonce));
                 assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-                std::thread::sleep(wait);
+                clock.advance(wait);
                 asked.set(nonces.consume(&nonce));
             });
             told.render().contains("ajwt_nonce_store_up 0")
         };
-        assert!(!given_up_after(Duration::ZERO));
+        assert!(!given_up_after(SLOW - Duration::from_millis(1)));
         assert!(given_up_after(SLOW));
     }
 }
