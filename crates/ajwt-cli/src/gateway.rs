@@ -5,6 +5,7 @@ mod connections;
 mod health;
 mod metrics;
 mod service;
+mod stop;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::configuration::configured_arguments;
-use self::{connections::Room, metrics::ObservedNonces};
+use self::{connections::Room, metrics::ObservedNonces, stop::Stop};
 use crate::{
     database::{Database, DatabaseOptions},
     failure::Failure,
@@ -28,7 +29,6 @@ use crate::{
     nonce::NonceOptions,
     output,
     private_key::Access,
-    terminal,
     token_rules::TokenRules,
 };
 
@@ -293,66 +293,6 @@ struct Sources {
 }
 
 type Users = Arc<dyn UserRepository<User = User>>;
-
-/// The signals that ask a program to stop.
-struct Stop {
-    /// Those that somebody sends on purpose.
-    #[cfg(unix)]
-    signals: [tokio::signal::unix::Signal; 2],
-    /// What comes when a terminal is closed. `None`: it is not to count.
-    #[cfg(unix)]
-    hang_up: Option<tokio::signal::unix::Signal>,
-}
-
-impl Stop {
-    /// From now on they end the program through [`wait`](Self::wait) only.
-    fn listen() -> Result<Self, Failure> {
-        #[cfg(unix)]
-        use tokio::signal::unix::{SignalKind, signal};
-
-        terminal::leave_signals();
-        Ok(Self {
-            #[cfg(unix)]
-            signals: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
-            #[cfg(unix)]
-            hang_up: match SignalKind::hangup() {
-                // It is to outlive its terminal.
-                kind if terminal::is_ignored(kind) => None,
-                kind => Some(signal(kind)?),
-            },
-        })
-    }
-
-    async fn wait(&mut self) {
-        #[cfg(unix)]
-        {
-            if let Some(hang_up) = &mut self.hang_up {
-                let [terminate, interrupt] = &mut self.signals;
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                    _ = hang_up.recv() => {}
-                }
-                return;
-            }
-        }
-        self.wait_for_haste().await;
-    }
-
-    /// Without the end of a terminal, of which the program may be told more than once.
-    async fn wait_for_haste(&mut self) {
-        #[cfg(unix)]
-        {
-            let [terminate, interrupt] = &mut self.signals;
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-    }
-}
 
 #[cfg(test)]
 mod tests {
