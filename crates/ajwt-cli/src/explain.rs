@@ -64,7 +64,7 @@ impl Explain {
         };
         if let Some(signature) = &signature {
             page.section("signature");
-            page.line("made by", &signature.told());
+            page.line("made by", &signature.maker());
         }
         page.section("verdict");
         let refused = refused_header.or_else(|| refused.map(|error| refused_token(&error, token)));
@@ -168,7 +168,7 @@ impl Signature {
         }
     }
 
-    fn told(&self) -> String {
+    fn maker(&self) -> String {
         match self {
             Self::Of(key) => format!("the key given: {key}"),
             Self::OfNone => "another key than the one given, or the token was altered".to_owned(),

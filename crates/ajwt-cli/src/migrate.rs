@@ -21,7 +21,7 @@ impl Migrate {
         if self.without_triggers {
             database.migrate_without_triggers().await?;
         } else {
-            database.migrate().await.map_err(told)?;
+            database.migrate().await.map_err(migration_failure)?;
         }
         database.close().await;
         output::note("the tables are up to date");
@@ -29,8 +29,8 @@ impl Migrate {
     }
 }
 
-/// What to do where triggers are forbidden, in this program's words.
-fn told(error: MigrationError) -> Failure {
+/// What to do where triggers are forbidden, or the tables are not for this program, in its words.
+fn migration_failure(error: MigrationError) -> Failure {
     match error {
         MigrationError::NoTriggers { .. } => Failure::new(
             "the server lets this account make no triggers; have it set log_bin_trust_function_creators, or run ajwt migrate --without-triggers",

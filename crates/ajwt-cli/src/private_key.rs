@@ -60,9 +60,9 @@ impl Access {
         match file().read() {
             Err(KeyFileError::Key { source: KeyError::PasswordMissing, .. }) => {
                 let passphrase = self.passphrase_of(&path.display().to_string())?;
-                told(file().password(passphrase.as_slice()).read())
+                file().password(passphrase.as_slice()).read().map_err(key_failure)
             }
-            read => told(read),
+            read => read.map_err(key_failure),
         }
     }
 
@@ -134,13 +134,13 @@ impl Access {
 }
 
 /// The library's hint is to a method; here it is an option.
-fn told(read: Result<PrivateKey, KeyFileError>) -> Result<PrivateKey, Failure> {
-    read.map_err(|error| match error {
+fn key_failure(error: KeyFileError) -> Failure {
+    match error {
         KeyFileError::OpenPermissions { path, mode } => Failure::new(format!(
             "the key file {path} has mode {mode:04o}, so others can use the key: chmod 600 {path}, or give \
              --allow-open-permissions where that is meant (Kubernetes secrets)",
             path = path.display()
         )),
         error => error.into(),
-    })
+    }
 }

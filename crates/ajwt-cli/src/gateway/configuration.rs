@@ -22,7 +22,7 @@ pub(crate) fn configured_arguments(
     let wrong = |problem: String| Failure::new(format!("the configuration {}: {problem}", path.display()));
     let text = input::read(path, MAX_LEN)?;
     let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
-    let table: Table = text.parse().map_err(|error| wrong(told(&error, text)))?;
+    let table: Table = text.parse().map_err(|error| wrong(toml_problem(&error, text)))?;
     // A group may well be that of the service.
     if let Some(mode) = input::mode(path)
         && mode & 0o004 != 0
@@ -58,7 +58,7 @@ pub(crate) fn configured_arguments(
 }
 
 /// Where it is wrong and why. Not the line itself, which may hold a password.
-fn told(error: &toml::de::Error, text: &str) -> String {
+fn toml_problem(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.split('\n').count();
     format!("line {line} is no TOML: {}", error.message())

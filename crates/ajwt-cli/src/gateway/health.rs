@@ -2,7 +2,7 @@
 
 use ajwt_server::ReadinessState;
 
-pub(super) const fn told(state: ReadinessState) -> &'static str {
+pub(super) const fn text(state: ReadinessState) -> &'static str {
     match state {
         ReadinessState::Ready => "ready\n",
         ReadinessState::NoUserStore => "not ready: the user store does not answer\n",

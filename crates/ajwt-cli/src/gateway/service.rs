@@ -79,5 +79,5 @@ async fn measured(request: Request, next: Next) -> Response {
 async fn ready(readiness: &Readiness) -> Response {
     let state = readiness.state().await;
     let status = if state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, health::told(state)).into_response()
+    (status, health::text(state)).into_response()
 }
