@@ -59,11 +59,12 @@ const DEFAULT_WARM_UP_LIMIT: Duration = Duration::from_secs(30);
 /// A set that neither a request nor a warm-up has asked for in a day is dropped: it counts as one that was
 /// never there. Memory is bounded by the trusted URLs of the store: up to 100 keys each.
 ///
-/// Dropping the cache, or [closing](Self::close) it, ends its background work. The last
+/// The background work runs on the runtime that the cache was built on, and once that has ended, on the one of the
+/// next request or warm-up. Dropping the cache, or [closing](Self::close) it, ends that work. The last
 /// [`JwksKeyRepository`](crate::JwksKeyRepository) on it that is closed closes it.
 pub struct JwksCache {
     shared: Arc<Shared>,
-    sweeper: JoinHandle<()>,
+    sweeper: Mutex<JoinHandle<()>>,
 }
 
 /// Where sets come from: a [`JwksClient`], or the script of a test on paused time.
@@ -96,8 +97,10 @@ struct Shared {
     refreshes: Arc<Semaphore>,
     first_fetches: Arc<Semaphore>,
     retries: Arc<Semaphore>,
-    /// Where fetches run, whichever runtime a request is on.
-    runtime: Handle,
+    /// Where fetches and sweeps run, whichever runtime a request is on.
+    runtime: Mutex<Handle>,
+    /// Whether there is a task that sweeps.
+    is_swept: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
     is_closed: AtomicBool,
     /// Whether it was said that it is asked though it is closed.
@@ -149,6 +152,7 @@ impl JwksCache {
         let urls = urls.all().await?;
         let shared = &self.shared;
         shared.warn_if_closed();
+        self.go_on();
         let endpoints: Vec<_> = urls.iter().map(|url| shared.endpoint(url)).collect();
         let demand = |endpoint| shared.demand(endpoint, Asker::WarmUp);
         let mut waiting: FuturesUnordered<_> = endpoints.iter().filter_map(demand).map(done).collect();
@@ -184,7 +188,7 @@ impl JwksCache {
     /// memory serves until it is too old.
     pub async fn close(&self) {
         self.shared.is_closed.store(true, Ordering::SeqCst);
-        self.sweeper.abort();
+        lock(&self.sweeper).abort();
         let mut tasks = std::mem::take(&mut *lock(&self.shared.tasks));
         tasks.shutdown().await;
     }
@@ -204,6 +208,7 @@ impl JwksCache {
     pub(crate) async fn keys(&self, urls: &[TrustedUrl], key_id: &str, is_known: bool) -> Vec<StoredKey> {
         let shared = &self.shared;
         shared.warn_if_closed();
+        self.go_on();
         let find = || shared.find(urls, key_id);
         let is_enough = |found: &Vec<StoredKey>| is_known || !found.is_empty();
         if let Some(found) = find().filter(is_enough) {
@@ -226,6 +231,22 @@ impl JwksCache {
             }
         };
         tokio::time::timeout(shared.source.deadline(), first_found).await.unwrap_or_default()
+    }
+
+    /// Lets the background work go on, on this runtime, if the one that it was on has ended.
+    fn go_on(&self) {
+        let shared = &self.shared;
+        if shared.is_swept.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut sweeper = lock(&self.sweeper);
+        // Another request may have been first. Who closes the cache says so before it locks the sweeper.
+        if !shared.is_swept.load(Ordering::Acquire) && !shared.is_closed.load(Ordering::SeqCst) {
+            // First, as those who see that it is swept begin fetches.
+            *lock(&shared.runtime) = runtime.clone();
+            *sweeper = shared.sweep_on(&runtime);
+        }
     }
 }
 
@@ -327,7 +348,7 @@ impl Shared {
 impl Drop for JwksCache {
     fn drop(&mut self) {
         self.shared.is_closed.store(true, Ordering::SeqCst);
-        self.sweeper.abort();
+        lock(&self.sweeper).abort();
         lock(&self.shared.tasks).abort_all();
     }
 }
@@ -364,12 +385,15 @@ impl JwksCacheBuilder {
         self
     }
 
-    /// Makes the cache and starts its background work.
+    /// Makes the cache and starts its background work, on this runtime, and once it has ended on that of the next
+    /// request or warm-up. Not noticed is a runtime that nobody drives any more, as one of a single thread outside of
+    /// its `block_on`: nothing is fetched then.
     ///
     /// # Panics
     /// Outside of a tokio runtime with its timer and I/O enabled.
     #[must_use]
     pub fn build(self) -> JwksCache {
+        let runtime = Handle::current();
         let shared = Arc::new(Shared {
             source: self.source,
             clock: self.clock,
@@ -378,14 +402,15 @@ impl JwksCacheBuilder {
             refreshes: Arc::new(Semaphore::new(REFRESHES)),
             first_fetches: Arc::new(Semaphore::new(FIRST_FETCHES)),
             retries: Arc::new(Semaphore::new(RETRIES)),
-            runtime: Handle::current(),
+            runtime: Mutex::new(runtime.clone()),
+            is_swept: AtomicBool::new(false),
             tasks: Mutex::default(),
             is_closed: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
             repositories: AtomicUsize::new(0),
             report: Report::default(),
         });
-        let sweeper = tokio::spawn(Arc::clone(&shared).sweep_on_time());
+        let sweeper = Mutex::new(shared.sweep_on(&runtime));
         JwksCache { shared, sweeper }
     }
 }

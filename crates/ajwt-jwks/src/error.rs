@@ -87,6 +87,11 @@ pub enum FetchError {
     /// The cache was closed.
     #[error("the cache was closed before the fetch ended")]
     Closed,
+    /// The runtime that the fetch was on has ended.
+    #[error(
+        "tokio's runtime ended before the fetch did; the next request goes on with the fetches on its own"
+    )]
+    Stopped,
 }
 
 impl FetchError {
@@ -106,6 +111,7 @@ impl FetchError {
             Self::Document(_) => "document",
             Self::Panic => "panic",
             Self::Closed => "closed",
+            Self::Stopped => "stopped",
         }
     }
 }

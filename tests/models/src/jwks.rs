@@ -9,6 +9,8 @@ use ajwt_core::JwkSet;
 pub enum FetchError {
     /// The cache was closed.
     Closed,
+    /// The runtime ended.
+    Stopped,
     /// The fetch panicked.
     Panic,
     /// 304 without a set.

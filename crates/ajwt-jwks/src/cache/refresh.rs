@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+};
 
 use super::{
     Shared,
@@ -32,11 +36,12 @@ impl Shared {
             endpoint.take_turn();
         }
         let under_way = UnderWay { shared: Arc::clone(self), endpoint, is_ended: false };
+        let runtime = lock(&self.runtime).clone();
         let mut tasks = lock(&self.tasks);
         // Those that have ended need not be kept.
         while tasks.try_join_next().is_some() {}
         if !self.is_closed.load(Ordering::SeqCst) {
-            tasks.spawn_on(under_way.fetch(permit), &self.runtime);
+            tasks.spawn_on(under_way.fetch(permit), &runtime);
         }
         is_at_once
     }
@@ -50,15 +55,10 @@ impl Shared {
         }
     }
 
-    /// Runs until it is aborted.
-    pub(super) async fn sweep_on_time(self: Arc<Self>) {
-        for number in 0_u64.. {
-            tokio::time::sleep(SWEEP_INTERVAL).await;
-            // What panics is the recorder of metrics or the subscriber of traces, which are not ours.
-            if catch_unwind(AssertUnwindSafe(|| self.sweep(number))).is_err() {
-                tracing::error!("a sweep over the key sets panicked; the next one follows");
-            }
-        }
+    /// Starts to sweep, where nobody does.
+    pub(super) fn sweep_on(self: &Arc<Self>, runtime: &Handle) -> JoinHandle<()> {
+        self.is_swept.store(true, Ordering::Release);
+        runtime.spawn(Sweeping(Arc::clone(self)).run())
     }
 
     /// Drops what nobody uses, begins what is due, tells of the rest.
@@ -74,6 +74,28 @@ impl Shared {
         if number.is_multiple_of(REPORTED_EVERY) {
             self.report.sets(endpoints.iter().map(|endpoint| endpoint.snapshot(now)));
         }
+    }
+}
+
+/// The task that sweeps. However it ends, with its runtime too, the sets are not swept any more.
+struct Sweeping(Arc<Shared>);
+
+impl Sweeping {
+    /// Runs until it is aborted.
+    async fn run(self) {
+        for number in 0_u64.. {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            // What panics is the recorder of metrics or the subscriber of traces, which are not ours.
+            if catch_unwind(AssertUnwindSafe(|| self.0.sweep(number))).is_err() {
+                tracing::error!("a sweep over the key sets panicked; the next one follows");
+            }
+        }
+    }
+}
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        self.0.is_swept.store(false, Ordering::Release);
     }
 }
 
@@ -108,7 +130,13 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         if !self.is_ended {
-            let error = if std::thread::panicking() { FetchError::Panic } else { FetchError::Closed };
+            let error = if std::thread::panicking() {
+                FetchError::Panic
+            } else if self.shared.is_closed.load(Ordering::SeqCst) {
+                FetchError::Closed
+            } else {
+                FetchError::Stopped
+            };
             // A second panic, of somebody's recorder of metrics, would end the process.
             let _ = catch_unwind(AssertUnwindSafe(|| self.end(Err(error))));
         }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
+use tokio::runtime::{self, Runtime};
 use tracing::{Dispatch, subscriber::DefaultGuard};
 
 use super::*;
@@ -107,6 +108,58 @@ async fn a_closed_cache_says_once_that_it_is_asked() {
     }
     let warnings = log.warnings();
     assert!(warnings.len() == 1 && warnings[0].contains("closed"), "{warnings:?}");
+}
+
+/// As where the cache is built before the server's own runtime is made. Time stands still on the first of the two.
+#[test]
+fn sets_are_fetched_on_another_runtime_when_their_own_has_ended() {
+    for warms_up_again in [false, true] {
+        let (fixture, old) = paused_runtime().block_on(async {
+            let (fixture, key) = Fixture::new();
+            fixture.warm_up(&[A]).await;
+            (fixture, key)
+        });
+        paused_runtime().block_on(async {
+            pass(31).await;
+            let new = key();
+            fixture.script.answer(A, Answer::Keys(vec![old.clone(), new.clone()]));
+            fixture.script.answer(B, Answer::Keys(vec![old]));
+            if warms_up_again {
+                assert_eq!(fixture.warm_up(&[A, B]).await.fetched, 2);
+            } else {
+                assert!(!fixture.has(&[A], &new).await, "this request begins the fetch");
+            }
+            pass(1).await;
+            assert!(fixture.has(&[A], &new).await);
+            pass(61 * MINUTE).await;
+            let age = fixture.cache.snapshot()[0].age.expect("a set");
+            assert!(age < Duration::from_secs(302), "it is refreshed: {age:?}");
+            assert!(fixture.has(&[A], &new).await);
+        });
+    }
+}
+
+#[test]
+fn a_fetch_tells_the_end_of_its_runtime_from_that_of_the_cache() {
+    for (is_closed, label) in [(false, "stopped"), (true, "closed")] {
+        let fixture = paused_runtime().block_on(async {
+            let (fixture, _) = Fixture::new();
+            fixture.script.answer(B, Answer::Hangs);
+            let waiting = tokio::time::timeout(Duration::from_secs(1), fixture.ask_for_unknown(&[B]));
+            assert!(waiting.await.is_err());
+            if is_closed {
+                fixture.cache.close().await;
+            }
+            fixture
+        });
+        let last_error = fixture.cache.snapshot()[0].last_error.clone().expect("it did not end");
+        assert_eq!(last_error.label(), label);
+    }
+}
+
+fn paused_runtime() -> Runtime {
+    let mut runtime = runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().expect("a runtime")
 }
 
 #[tokio::test(start_paused = true)]
