@@ -1,6 +1,7 @@
 //! The background work: fetches, and the sweep that begins those that are due.
 
 use std::{
+    iter,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -95,6 +96,8 @@ impl Sweeping {
 
 impl Drop for Sweeping {
     fn drop(&mut self) {
+        // Gauges would keep their last values. A second panic, of somebody's recorder, would end the process.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.0.report.sets(iter::empty())));
         self.0.is_swept.store(false, Ordering::Release);
     }
 }

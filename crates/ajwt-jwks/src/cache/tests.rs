@@ -10,7 +10,10 @@ use std::collections::BTreeSet;
 use ajwt_core::{JwkSet, PrivateKey, PublicKey, Timestamp};
 use ajwt_server::{KeySource, MemoryRepository, PublicKeyRepository, User};
 use http::{HeaderMap, HeaderValue, header::ETAG};
-use tokio::time::Instant;
+use tokio::{
+    runtime::{self, Runtime},
+    time::Instant,
+};
 
 use super::*;
 use crate::JwksKeyRepository;
@@ -182,6 +185,12 @@ fn key() -> PublicKey {
 fn user(urls: &[&str]) -> User {
     let urls = (1..).zip(urls).map(|(id, url)| TrustedUrl::new(id, *url));
     User::new("guido").with_jwks_urls(urls.collect())
+}
+
+/// Which ends when it is dropped.
+fn paused_runtime() -> Runtime {
+    let mut runtime = runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().expect("a runtime")
 }
 
 async fn pass(seconds: u64) {

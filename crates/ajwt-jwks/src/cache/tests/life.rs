@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, io};
 
-use tokio::runtime::{self, Runtime};
 use tracing::{Dispatch, subscriber::DefaultGuard};
 
 use super::*;
@@ -155,11 +154,6 @@ fn a_fetch_tells_the_end_of_its_runtime_from_that_of_the_cache() {
         let last_error = fixture.cache.snapshot()[0].last_error.clone().expect("it did not end");
         assert_eq!(last_error.label(), label);
     }
-}
-
-fn paused_runtime() -> Runtime {
-    let mut runtime = runtime::Builder::new_current_thread();
-    runtime.enable_time().start_paused(true).build().expect("a runtime")
 }
 
 #[tokio::test(start_paused = true)]
