@@ -27,6 +27,10 @@ use crate::{OriginSigner, origin::Target};
 /// `Endpoint` and the origin of the client (`GreeterClient::with_origin`) of one value, the one that the
 /// [`OriginSigner`] has. hyper's client goes where the URI says.
 ///
+/// A token grows old in what queues requests within this layer, as tonic's channel does while it connects, or at the
+/// limits of its `Endpoint`. So limits go around the layer, and a timeout too that is well below the tolerance of
+/// servers, which is 20 s.
+///
 /// ```
 /// use ajwt_client::{OriginSigner, RequestSigner, SigningLayer};
 /// # use ajwt_core::PrivateKey;
