@@ -259,50 +259,34 @@ impl Endpoint {
         let mut state = lock(&self.state);
         state.progress = Progress::None;
         let began_at = state.began_at.unwrap_or(now);
-        let before = state.current.as_ref().map(|current| (Arc::clone(&current.set), current.sent_at));
-        let fetched = match (result, &before) {
+        let (set, sent_at, fresh_for) = match (result, &state.current) {
             (Ok(JwksResponse { set: Some(set), validators, fresh_for }), _) => {
-                Ok((Arc::new(KeySet::new(&set, validators)), began_at, fresh_for))
+                (Arc::new(KeySet::new(&set, validators)), began_at, fresh_for)
             }
-            (Ok(JwksResponse { set: None, fresh_for, .. }), Some((before, sent_at))) => {
-                Ok((Arc::clone(before), *sent_at, fresh_for))
+            (Ok(JwksResponse { set: None, fresh_for, .. }), Some(current)) => {
+                (Arc::clone(&current.set), current.sent_at, fresh_for)
             }
-            (Ok(JwksResponse { set: None, .. }), None) => Err(FetchError::NotModified),
-            (Err(error), _) => Err(error),
+            (Ok(JwksResponse { set: None, .. }), None) => {
+                return state.fail(FetchError::NotModified, now, jitter);
+            }
+            (Err(error), _) => return state.fail(error, now, jitter),
         };
-        let (set, sent_at, fresh_for) = match fetched {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                let error = Arc::new(error);
-                state.failures = state.failures.saturating_add(1);
-                state.last_error = Some(Arc::clone(&error));
-                state.due_at = now.saturating_add(back_off(state.failures, jitter));
-                let last = match &state.current {
-                    None => LastSet::Missing,
-                    Some(_) if state.has_set(now) => LastSet::Trusted,
-                    Some(_) => LastSet::TooOld,
-                };
-                return Outcome::Failed { error, last };
-            }
-        };
-        let before = before.map(|(before, _)| before);
-        let reports_skips = state.report_skips(before.as_deref(), &set, now);
+        let reports_skips = state.report_skips(&set, now);
+        let is_modified = state.current.as_ref().is_none_or(|before| !Arc::ptr_eq(&before.set, &set));
         // While the state is held: nobody may find a fetch ended whose keys are not there.
         publish(TrustedKeys::of(&set, began_at));
         state.current = Some(Current { set: Arc::clone(&set), succeeded_at: began_at, sent_at });
-        let is_modified = before.is_none_or(|before| !Arc::ptr_eq(&before, &set));
         // Somebody may have missed a key while it was asked whether anything has changed.
         state.is_asked_for_whole &= !is_modified;
         state.failures = 0;
         state.last_error = None;
-        let refresh_after = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER);
         // No later than when the set is to be sent anew.
-        let rest = sent_at.saturating_add(MAX_AGE).saturating_sub(began_at);
-        let refresh_after = match state.is_asked_for_whole {
+        let at_most = sent_at.saturating_add(MAX_AGE).saturating_sub(began_at);
+        let pause = match state.is_asked_for_whole {
             true => COOL_DOWN,
-            false => sooner(refresh_after.min(rest), jitter).max(COOL_DOWN),
+            false => refresh_after(fresh_for, at_most, jitter),
         };
-        state.due_at = began_at.saturating_add(refresh_after);
+        state.due_at = began_at.saturating_add(pause);
         Outcome::Succeeded { set, is_modified, reports_skips }
     }
 
@@ -328,9 +312,25 @@ impl State {
         self.current.as_ref().is_some_and(|current| is_trusted(current.succeeded_at, now))
     }
 
-    /// Whether the entries of a set that are not used are to be reported, and if so, that they are.
-    fn report_skips(&mut self, before: Option<&KeySet>, set: &KeySet, now: Duration) -> bool {
-        let skipped_before = before.map(|before| before.skipped.as_slice()).unwrap_or_default();
+    /// The fetch that has ended brought no set.
+    fn fail(&mut self, error: FetchError, now: Duration, jitter: f64) -> Outcome {
+        let error = Arc::new(error);
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(Arc::clone(&error));
+        self.due_at = now.saturating_add(back_off(self.failures, jitter));
+        let last = match &self.current {
+            None => LastSet::Missing,
+            Some(_) if self.has_set(now) => LastSet::Trusted,
+            Some(_) => LastSet::TooOld,
+        };
+        Outcome::Failed { error, last }
+    }
+
+    /// Whether the entries of a set that are not used are to be reported, and if so, that they are. The current set
+    /// is still the one before.
+    fn report_skips(&mut self, set: &KeySet, now: Duration) -> bool {
+        let skipped_before =
+            self.current.as_ref().map(|current| current.set.skipped.as_slice()).unwrap_or_default();
         self.has_new_skips |= skipped_before != set.skipped.as_slice();
         // Where there are none any more, that is nothing to report.
         self.has_new_skips &= !set.skipped.is_empty();
@@ -344,10 +344,12 @@ impl State {
     }
 }
 
-/// By up to a tenth, so that what was fetched at once, by the processes of a service as by one of them, does
-/// not come back as one.
-fn sooner(refresh_after: Duration, jitter: f64) -> Duration {
-    refresh_after.mul_f64(1.0 - 0.1 * jitter.clamp(0.0, 1.0))
+/// How long after a fetch that succeeded the next one is due: as the endpoint says, and no later than `at_most`. Up to
+/// a tenth sooner, so that what was fetched at once, by the processes of a service as by one of them, does not come
+/// back as one.
+fn refresh_after(fresh_for: Option<Duration>, at_most: Duration, jitter: f64) -> Duration {
+    let due = fresh_for.unwrap_or(REFRESH_AFTER).clamp(COOL_DOWN, MAX_REFRESH_AFTER).min(at_most);
+    due.mul_f64(1.0 - 0.1 * jitter.clamp(0.0, 1.0)).max(COOL_DOWN)
 }
 
 /// 30 s, twice as long after each failure, at most 5 min; up to a quarter more, so that the processes
