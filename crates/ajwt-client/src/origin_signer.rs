@@ -1,9 +1,6 @@
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -57,22 +54,33 @@ pub struct OriginSigner {
     follows_clocks: bool,
 }
 
-/// No request whose token was dated so was answered yet.
-const UNPROVEN: u8 = 0;
-/// One was.
-const PROVEN: u8 = 1;
-/// And one was refused after that.
-const SPENT: u8 = 2;
-
 /// An origin, and what is known of its clock.
 #[derive(Debug)]
 struct Known {
     origin: Origin,
-    /// Milliseconds that are added to our clock in its tokens.
-    offset_ms: AtomicI64,
-    /// Of that offset: [`UNPROVEN`], [`PROVEN`] or [`SPENT`].
-    proof: AtomicU8,
-    warned: Mutex<Option<Instant>>,
+    dating: Mutex<Dating>,
+}
+
+/// How an origin's tokens are dated.
+#[derive(Debug, Default)]
+struct Dating {
+    /// Milliseconds that are added to our clock.
+    offset_ms: i64,
+    proof: Proof,
+    /// When it was last said that the clocks are apart.
+    warned: Option<Instant>,
+}
+
+/// That the offset is right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Proof {
+    /// No request whose token was dated so was answered yet.
+    #[default]
+    None,
+    /// One was.
+    Given,
+    /// And one was refused after that.
+    Spent,
 }
 
 impl OriginSigner {
@@ -87,12 +95,7 @@ impl OriginSigner {
         let mut known = Vec::new();
         for origin in origins {
             let origin = Origin::parse(origin.as_ref())?;
-            known.push(Arc::new(Known {
-                origin,
-                offset_ms: AtomicI64::new(0),
-                proof: AtomicU8::new(UNPROVEN),
-                warned: Mutex::default(),
-            }));
+            known.push(Arc::new(Known { origin, dating: Mutex::default() }));
         }
         if known.is_empty() {
             return Err(OriginError::NoOrigins);
@@ -134,7 +137,7 @@ impl OriginSigner {
             return Ok(None);
         }
         // A clone may have asked for it, and this one not.
-        let offset_ms = if self.follows_clocks { known.offset_ms.load(Ordering::Relaxed) } else { 0 };
+        let offset_ms = if self.follows_clocks { known.dating().offset_ms } else { 0 };
         let (date, started) = (clock::now(), clock::instant());
         let dated = Timestamp::from_millis(date.as_millis().saturating_add(offset_ms));
         headers.insert(AUTHORIZATION, self.signer.authorization_async_at(dated).await?);
@@ -234,9 +237,10 @@ fn is_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
 impl Known {
     /// A token with this attempt's offset was not refused.
     fn prove(&self, attempt: &Attempt) {
+        let mut dating = self.dating();
         // Once spent it is not renewed: an offset by which all else is refused would stay for good.
-        if self.is_dated_as(attempt) {
-            self.change_proof(UNPROVEN, PROVEN);
+        if dating.offset_ms == attempt.offset_ms && dating.proof == Proof::None {
+            dating.proof = Proof::Given;
         }
     }
 
@@ -247,9 +251,13 @@ impl Known {
         // offset is right may have been an answer for which nobody looked at the token: so the proof holds
         // for one refusal, which may be for another reason. An offset that was right after all is measured
         // again.
-        if self.is_dated_as(attempt) && !self.change_proof(PROVEN, SPENT) {
-            let of = attempt.offset_ms;
-            let _ = self.offset_ms.compare_exchange(of, 0, Ordering::Relaxed, Ordering::Relaxed);
+        let mut dating = self.dating();
+        if dating.offset_ms != attempt.offset_ms {
+            return;
+        }
+        match dating.proof {
+            Proof::Given => dating.proof = Proof::Spent,
+            Proof::None | Proof::Spent => dating.offset_ms = 0,
         }
     }
 
@@ -258,31 +266,27 @@ impl Known {
     fn correct(&self, offset_ms: i64) -> bool {
         let may_have_it = self.origin.is_https() && offset_ms.unsigned_abs() <= MAX_CORRECTION_MS;
         if may_have_it {
-            self.proof.store(UNPROVEN, Ordering::Relaxed);
-            self.offset_ms.store(offset_ms, Ordering::Relaxed);
+            let mut dating = self.dating();
+            dating.proof = Proof::None;
+            dating.offset_ms = offset_ms;
         }
         may_have_it
-    }
-
-    /// Whether the offset is still the one that this attempt's token had.
-    fn is_dated_as(&self, attempt: &Attempt) -> bool {
-        attempt.offset_ms == self.offset_ms.load(Ordering::Relaxed)
-    }
-
-    /// Returns whether it was what it is changed from.
-    fn change_proof(&self, from: u8, to: u8) -> bool {
-        self.proof.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Once a minute.
     fn may_warn(&self) -> bool {
         let now = clock::instant();
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = warned.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
+        let mut dating = self.dating();
+        let is_due = dating.warned.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
         if is_due {
-            *warned = Some(now);
+            dating.warned = Some(now);
         }
         is_due
+    }
+
+    fn dating(&self) -> MutexGuard<'_, Dating> {
+        // It is whole between any two statements.
+        self.dating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
