@@ -1,7 +1,6 @@
 use std::{
     fmt, iter,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
-    thread::Thread,
 };
 
 use ajwt_core::{Fingerprint, JwkSet, PublicKey, Timestamp};
@@ -146,13 +145,6 @@ impl KeyRing {
 
     pub(crate) fn downgrade(&self) -> Weak<Inner> {
         Arc::downgrade(&self.0)
-    }
-
-    /// Wakes this thread when the last clone is gone.
-    pub(crate) fn watched_by(&self, thread: Thread) {
-        if let Some(watched) = &self.0.watched {
-            watched.set_thread(thread);
-        }
     }
 }
 

@@ -1,11 +1,15 @@
 use std::{
     collections::HashMap,
+    convert::Infallible,
     error::Error as StdError,
     fs, iter, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
-    thread::{self, Thread},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
     time::Duration,
 };
 
@@ -117,22 +121,21 @@ impl KeyWatch {
         let Some(oldest) = keys.next() else {
             return Err(error.unwrap_or(KeyFileError::EmptyFolder { path }));
         };
-        let watched = Watched { files: Mutex::new(files), thread: OnceLock::new() };
+        let (here, gone) = mpsc::channel();
+        let watched = Watched { files: Mutex::new(files), _here: here };
         let ring = KeyRing::with(oldest, keys.collect(), Some(watched));
         let inner = ring.downgrade();
-        let thread = thread::Builder::new()
+        thread::Builder::new()
             .name("ajwt-keys".to_owned())
-            .spawn(move || watch(&inner, every))
+            .spawn(move || watch(&inner, &gone, every))
             .map_err(|source| KeyFileError::Watch { path, source })?;
-        ring.watched_by(thread.thread().clone());
         Ok(ring)
     }
 }
 
-/// Ends with the ring, which wakes it.
-fn watch(ring: &Weak<Inner>, every: Duration) {
-    loop {
-        thread::park_timeout(every);
+/// Ends with the ring, at once.
+fn watch(ring: &Weak<Inner>, gone: &Receiver<Infallible>, every: Duration) {
+    while gone.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
         let Some(ring) = ring.upgrade() else { return };
         // Failures are in the log already. A panic, of what is asked for a password, must not end the watch.
         if catch_unwind(AssertUnwindSafe(|| ring.reload(clock::now(), Occasion::Timer))).is_err() {
@@ -150,10 +153,11 @@ pub(crate) enum Occasion {
     Timer,
 }
 
-/// The files of a ring, and the thread that looks at them.
+/// The files of a ring.
 pub(crate) struct Watched {
     files: Mutex<Files>,
-    thread: OnceLock<Thread>,
+    /// When it is dropped, the thread that looks at them ends.
+    _here: Sender<Infallible>,
 }
 
 impl Watched {
@@ -171,18 +175,6 @@ impl Watched {
             use_keys(files.keys());
         }
         result
-    }
-
-    pub(crate) fn set_thread(&self, thread: Thread) {
-        let _ = self.thread.set(thread);
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
     }
 }
 
