@@ -1,16 +1,11 @@
 //! Keys that are elsewhere, and sign by a function of the application.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt};
 
 use ajwt_core::{Algorithm, Claims, PublicKey, SignError, SignedToken, UnsignedToken};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::SigningError;
-
-/// Signatures of one key that are asked for at once: each holds one of tokio's blocking threads, on which names are
-/// resolved too.
-const AT_ONCE: usize = 16;
+use crate::{SigningError, signing_key::Turns};
 
 type Sign = dyn Fn(Algorithm, &[u8]) -> Result<Vec<u8>, Box<dyn StdError + Send + Sync>> + Send + Sync;
 
@@ -18,22 +13,21 @@ type Sign = dyn Fn(Algorithm, &[u8]) -> Result<Vec<u8>, Box<dyn StdError + Send 
 pub(crate) struct RemoteKey {
     public: PublicKey,
     sign: Box<Sign>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl RemoteKey {
     pub(crate) fn new(public: PublicKey, sign: Box<Sign>) -> Self {
-        Self { public, sign, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { public, sign, turns: Turns::new() }
     }
 
     pub(crate) const fn public_key(&self) -> &PublicKey {
         &self.public
     }
 
-    /// Waits, without a thread, until the function may be called.
-    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        // An error says that the semaphore is closed, which nobody does.
-        Arc::clone(&self.turns).acquire_owned().await.ok()
+    /// Those of calls of the function.
+    pub(crate) const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     pub(crate) fn sign(&self, claims: &Claims) -> Result<SignedToken, SigningError> {
@@ -82,7 +76,7 @@ pub enum RemoteKeyError {
 mod tests {
     use std::{
         sync::{
-            Mutex,
+            Arc, Mutex,
             atomic::{AtomicUsize, Ordering},
             mpsc,
         },
@@ -94,7 +88,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::{RequestSigner, SigningKey};
+    use crate::{RequestSigner, SigningKey, signing_key::AT_ONCE};
 
     type Signed = Result<Vec<u8>, Box<dyn StdError + Send + Sync>>;
 

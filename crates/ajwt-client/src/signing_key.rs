@@ -1,7 +1,7 @@
-use std::{error::Error as StdError, time::Instant};
+use std::{error::Error as StdError, sync::Arc, time::Instant};
 
 use ajwt_core::{Algorithm, Claims, KeyType, PrivateKey, PublicKey, SignedToken, Token};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 #[cfg(all(unix, feature = "ssh-agent"))]
 use crate::AgentKey;
@@ -11,6 +11,10 @@ use crate::{SigningError, remote_key::RemoteKey};
 /// take 0.7 ms with 2048 bits, 2 ms with 3072 and 5 to 13 ms with 4096; the way to another thread and
 /// back, 20 us.
 const MAX_INLINE_RSA_BITS: usize = 2048;
+
+/// Signatures of one key elsewhere that are asked for at once: each holds one of tokio's blocking threads, on which
+/// names are resolved too.
+pub(crate) const AT_ONCE: usize = 16;
 
 /// A key that can sign: a [`PrivateKey`] in memory, one in an ssh-agent, or one that is [elsewhere](Self::remote).
 #[derive(Debug)]
@@ -91,9 +95,9 @@ impl SigningKey {
     pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         match &self.0 {
             Place::Memory(_) => None,
-            Place::Remote(key) => key.turn().await,
+            Place::Remote(key) => key.turns().wait().await,
             #[cfg(all(unix, feature = "ssh-agent"))]
-            Place::Agent(key) => key.turn().await,
+            Place::Agent(key) => key.turns().wait().await,
         }
     }
 
@@ -124,6 +128,22 @@ impl SigningKey {
             #[cfg(all(unix, feature = "ssh-agent"))]
             Place::Agent(_) => true,
         }
+    }
+}
+
+/// Lets [`AT_ONCE`] signatures of a key be under way; its clones count with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+
+    /// Waits, without a thread, until the key may be asked.
+    async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        // An error says that the semaphore is closed, which nobody does.
+        Arc::clone(&self.0).acquire_owned().await.ok()
     }
 }
 

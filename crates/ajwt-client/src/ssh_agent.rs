@@ -2,19 +2,14 @@
 
 mod protocol;
 
-use std::{env, fmt, io, path::PathBuf, sync::Arc, time::Instant};
+use std::{env, fmt, io, path::PathBuf, time::Instant};
 
 use ajwt_core::{Claims, KeyType, PublicKey, SignError, SignedToken, UnsignedToken};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::protocol::{Identity, Limit, Signature};
-use crate::{SigningError, clock};
-
-/// Signatures of one key that are asked for at once. An agent makes one after the other, and each that waits
-/// holds one of tokio's blocking threads, on which names are resolved too.
-const AT_ONCE: usize = 16;
+use crate::{SigningError, clock, signing_key::Turns};
 
 /// A running ssh-agent: private keys stay in it, it signs for us.
 ///
@@ -81,7 +76,7 @@ pub struct AgentKey {
     blob: Box<[u8]>,
     comment: Box<str>,
     public: PublicKey,
-    turns: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl AgentKey {
@@ -89,8 +84,7 @@ impl AgentKey {
         let name = protocol::name(&blob)?;
         let public = PublicKey::from_openssh(format!("{name} {}", STANDARD.encode(&blob))).ok()?;
         let comment = String::from_utf8_lossy(&comment).into();
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        Some(Self { agent: agent.clone(), blob: blob.into(), comment, public, turns })
+        Some(Self { agent: agent.clone(), blob: blob.into(), comment, public, turns: Turns::new() })
     }
 
     /// The public half.
@@ -105,11 +99,10 @@ impl AgentKey {
         &self.comment
     }
 
-    /// Waits, without a thread, until the agent may be asked: no longer than the signatures that were asked for
-    /// before may take, which is until this one's own time is over.
-    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        // An error says that the semaphore is closed, which nobody does.
-        Arc::clone(&self.turns).acquire_owned().await.ok()
+    /// The agent makes one signature after the other. To wait for a turn takes no longer than the signatures that were
+    /// asked for before may take, which is until the time of this one is over.
+    pub(crate) const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     pub(crate) fn sign(&self, claims: &Claims, asked: Instant) -> Result<SignedToken, SigningError> {
@@ -182,7 +175,7 @@ mod tests {
         os::unix::net::UnixListener,
         path::Path,
         sync::{
-            Mutex,
+            Arc, Mutex,
             atomic::{AtomicUsize, Ordering},
             mpsc,
         },
@@ -195,7 +188,7 @@ mod tests {
     use tokio::{runtime::Builder, task::spawn_blocking, time::sleep};
 
     use super::*;
-    use crate::RequestSigner;
+    use crate::{RequestSigner, signing_key::AT_ONCE};
 
     /// With a key whose private half an agent at this socket holds.
     fn signer(socket: &Path) -> RequestSigner {
