@@ -196,9 +196,9 @@ fn not_sent(error: reqwest::Error, deadline: Duration) -> FetchError {
     if let Some(Refused { host, address }) = cause(&error) {
         return FetchError::Address { host: host.clone(), address: *address };
     }
-    if let Some(Unresolved { host, source }) = cause(&error) {
+    if let Some(Unresolved { host, cause }) = cause(&error) {
         // The error belongs to the client's: its text is kept.
-        let source = source.as_ref().map(|source| source.to_string().into());
+        let source = cause.as_ref().map(|cause| cause.to_string().into());
         return FetchError::Resolve { host: host.clone(), source };
     }
     // The limit of connecting, which may be noticed before the one over all.

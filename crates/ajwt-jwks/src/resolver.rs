@@ -1,6 +1,5 @@
 use std::{
-    error::Error,
-    fmt::{self, Debug},
+    fmt::Debug,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -8,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use thiserror::Error;
 
 use crate::AddressPolicy;
 
@@ -65,7 +65,7 @@ impl Resolve for CheckedResolver {
         let (resolver, policy) = (Arc::clone(&self.resolver), Arc::clone(&self.policy));
         Box::pin(async move {
             let host = name.as_str();
-            let unresolved = |source| Unresolved { host: host.into(), source };
+            let unresolved = |cause| Unresolved { host: host.into(), cause };
             let mut found = resolver.addresses(host).await.map_err(|error| unresolved(Some(error)))?;
             if found.is_empty() {
                 return Err(unresolved(None).into());
@@ -89,37 +89,20 @@ impl Resolve for CheckedResolver {
 }
 
 /// An address that the policy does not allow.
-#[derive(Clone, Debug)]
+#[derive(Debug, Error)]
+#[error("{address} of {host} is refused")]
 pub(crate) struct Refused {
     pub(crate) host: Box<str>,
     pub(crate) address: IpAddr,
 }
 
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} is refused", self.address, self.host)
-    }
-}
-
-impl Error for Refused {}
-
-/// A host without an address.
-#[derive(Debug)]
+/// A host without an address, or where that could not be found out.
+#[derive(Debug, Error)]
+#[error("{host} is not resolved")]
 pub(crate) struct Unresolved {
     pub(crate) host: Box<str>,
-    pub(crate) source: Option<io::Error>,
+    pub(crate) cause: Option<io::Error>,
 }
-
-impl fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            Some(source) => write!(f, "looking {} up: {source}", self.host),
-            None => write!(f, "{} has no address", self.host),
-        }
-    }
-}
-
-impl Error for Unresolved {}
 
 #[cfg(test)]
 mod tests {
