@@ -2,7 +2,7 @@ use std::{
     convert::Infallible,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use crate::{
     keyspace::Keyspace,
     mark::{self, Memory},
     server::{Server, Turn},
+    sync::lock,
 };
 
 /// In one pipeline. Its answers come all together: with more of them the first would wait for the last.
@@ -122,7 +123,7 @@ impl Claims {
     /// own: that one of its requests is given up must not cost the others their answers.
     fn join(&self, mut claim: (Nonce, Waiting), server: &Arc<Server>) {
         let deadline = claim.0.deadline;
-        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = lock(&self.batch);
         // All requests have the same timeout, so comparing deadlines compares starts.
         if let Some(Batch { join, .. }) =
             batch.as_ref().filter(|batch| deadline.saturating_duration_since(batch.deadline) <= OPEN)

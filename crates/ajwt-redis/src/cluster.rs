@@ -3,7 +3,7 @@ use std::{
     error::Error,
     iter,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -24,6 +24,7 @@ use crate::{
     link::{Address, CONNECT_TIMEOUT, Dial, ask, connect, name_of, text},
     sentinel::at,
     server::Server,
+    sync::{lock, read, write},
 };
 
 /// Between two looks at where the slots are.
@@ -153,11 +154,11 @@ impl Cluster {
     }
 
     fn look(&self) -> MutexGuard<'_, Look> {
-        self.look.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.look)
     }
 
     fn map(&self) -> Arc<Map> {
-        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&read(&self.map))
     }
 
     /// Asks one server after the other, beginning with another one each time.
@@ -175,7 +176,7 @@ impl Cluster {
             match asked.unwrap_or(Err(RedisFault::ConnectTimeout { server })) {
                 Ok(ranges) => {
                     let new = Arc::new(self.new_map(&map, ranges));
-                    *self.map.write().unwrap_or_else(PoisonError::into_inner) = new;
+                    *write(&self.map) = new;
                     return Ok(());
                 }
                 Err(fault) => last = fault,

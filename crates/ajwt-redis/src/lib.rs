@@ -29,6 +29,7 @@ mod link;
 mod mark;
 mod sentinel;
 mod server;
+mod sync;
 
 pub use backend::{RedisNonceBackend, RedisNonceBackendBuilder};
 pub use error::{ConnectError, RedisFault};

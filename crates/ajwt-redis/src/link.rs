@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use crate::{
     RedisFault,
     demands::Demands,
     sentinel::{self, Sentinels},
+    sync::lock,
 };
 
 /// For name look-up, TCP, TLS, greeting and checks.
@@ -154,7 +155,7 @@ impl Link {
 
     /// The usual case, which needs no timer.
     fn connected_by_now(&self) -> Option<(u64, Connected)> {
-        let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempt = lock(&self.attempt);
         let connected = attempt.outcome.peek()?.as_ref().ok()?;
         Some((attempt.number, connected.clone()))
     }
@@ -179,20 +180,20 @@ impl Link {
     /// Whether the runtime that it dials on does not run any more. Not by the outcome, at which nobody may have
     /// looked yet.
     fn is_stuck(&self, number: u64) -> bool {
-        let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempt = lock(&self.attempt);
         let is_late = attempt.began.elapsed() > self.dial.longest() + PAUSE;
         attempt.number == number && is_late && !attempt.dialling.is_finished()
     }
 
     fn attempt(&self) -> (u64, Instant, Outcome) {
-        let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempt = lock(&self.attempt);
         (attempt.number, attempt.began, attempt.outcome.clone())
     }
 
     /// Connects anew, unless somebody did already, which is `false`. What runs on the old connection may end there. A
     /// server that can be reached and refuses every command is not flooded with connections.
     fn replace(&self, number: u64) -> bool {
-        let mut attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attempt = lock(&self.attempt);
         if attempt.number != number {
             return false;
         }
@@ -204,24 +205,24 @@ impl Link {
 
 impl Losses {
     fn add(&self, lost: Instant) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         *last = (*last).max(Some(lost));
     }
 
     /// Whether the last loss may have been that of this connection, too.
     fn took(&self, connected: &Connected) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|lost| *connected.heard.lock().unwrap_or_else(PoisonError::into_inner) < lost)
+        let last = *lock(&self.0);
+        last.is_some_and(|lost| *lock(&connected.heard) < lost)
     }
 }
 
 impl Connected {
     fn hear(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.heard) = Instant::now();
     }
 
     fn silence(&self) -> Duration {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        lock(&self.heard).elapsed()
     }
 
     /// Whether the driver has found out that the connection is over. It refuses a command at once then, and else has it

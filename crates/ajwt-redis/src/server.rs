@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 use ajwt_server::NonceUse;
@@ -16,6 +16,7 @@ use crate::{
     claims::{Claim, Claims, Terms},
     cluster::Cluster,
     link::{Dial, Link, ask},
+    sync::lock,
 };
 
 /// Connections to one server for batches that wait for its replicas.
@@ -108,7 +109,7 @@ impl Server {
 
     /// Whether the marks of its buckets are to be written, until this deadline, for a request that began then.
     pub(crate) fn begin_marking(&self, began: Instant, deadline: Instant) -> bool {
-        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marked = lock(&self.marked);
         if marked.is_some_and(|marked| began <= marked) {
             return false;
         }
@@ -118,7 +119,7 @@ impl Server {
 
     /// Whoever began it with this deadline is done. If its runtime ended or stalls, the deadline ends it.
     pub(crate) fn end_marking(&self, deadline: Instant) {
-        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marked = lock(&self.marked);
         if *marked == Some(deadline) {
             *marked = Some(Instant::now());
         }
@@ -206,7 +207,7 @@ impl Lanes {
     }
 
     async fn connect(&self) -> Result<(), RedisFault> {
-        let links = self.free.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let links = lock(&self.free).clone();
         for link in links {
             link.connect().await?;
         }
@@ -222,7 +223,7 @@ impl Lanes {
                 (self.permits.acquire().await.map_err(|_| RedisFault::TimedOut)?, Some(since))
             }
         };
-        let link = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let link = lock(&self.free).pop();
         let link = link.ok_or(RedisFault::TimedOut)?;
         Ok(Lane { lanes: self, link, waiting, _permit: permit })
     }
@@ -230,6 +231,6 @@ impl Lanes {
 
 impl Drop for Lane<'_> {
     fn drop(&mut self) {
-        self.lanes.free.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&self.link));
+        lock(&self.lanes.free).push(Arc::clone(&self.link));
     }
 }
