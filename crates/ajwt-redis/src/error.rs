@@ -211,35 +211,32 @@ impl RedisFault {
                 // Not all of what the server says to a wrong password has a code.
                 error.is_none_or(|error| error.kind() != redis::ErrorKind::AuthenticationFailed)
             }
-            Self::ConnectTimeout { .. } | Self::Lost { .. } | Self::TimedOut => true,
             Self::Refused { code, .. } => matches!(code.as_str(), "LOADING" | "MASTERDOWN" | "BUSY"),
-            _ => false,
+            _ => self.is_silence(),
         }
     }
 
     /// Whether the primary may be another server than this one, of which somebody said that it is the primary.
     pub(crate) fn may_be_elsewhere(&self) -> bool {
-        matches!(
-            self,
-            Self::Replica { .. }
-                | Self::Unreachable { .. }
-                | Self::ConnectTimeout { .. }
-                | Self::Lost { .. }
-                | Self::TimedOut
-        )
+        matches!(self, Self::Replica { .. }) || self.is_silence()
     }
 
     /// Whether another server of the cluster may serve the slot by now.
     pub(crate) fn may_have_moved(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::ConnectTimeout { .. } | Self::Lost { .. } | Self::TimedOut => {
-                true
-            }
             Self::Refused { code, .. } => {
                 matches!(code.as_str(), "MOVED" | "READONLY" | "CLUSTERDOWN" | "MASTERDOWN")
             }
-            _ => false,
+            _ => self.is_silence(),
         }
+    }
+
+    /// Whether no answer came to what was sent, or there was no connection to send it on.
+    const fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::ConnectTimeout { .. } | Self::Lost { .. } | Self::TimedOut
+        )
     }
 }
 
