@@ -1,10 +1,7 @@
 //! The middleware and the extractor, as services of actix-web. Over real sockets they are tested
 //! beside the other adapters, in `tests/end-to-end`.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use actix_web::{
     App, Error,
@@ -20,6 +17,7 @@ use ajwt_server::{
     RejectionBody, RepositoryError, StoredKey, TrustedUrl, User, UserRepository, problem_details,
     testing::{StoreIsDown, TestSigner},
 };
+use ajwt_test_support::{Level, Log};
 use async_trait::async_trait;
 
 async fn required(caller: Authenticated) -> String {
@@ -311,26 +309,10 @@ async fn an_application_brings_its_own_user_type() {
     assert_eq!(get_text(app, "/", &[&signer.authorization()]).await, ok("gold a@b.example 64"));
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[actix_web::test]
 async fn a_missing_middleware_is_500_and_the_log_names_it() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _listening = log.listen(Level::INFO);
     let signer = TestSigner::new("guido");
     let authorization = signer.authorization();
     let app = || App::new().configure(routes);
@@ -346,9 +328,9 @@ async fn a_missing_middleware_is_500_and_the_log_names_it() {
     // Nor is there one in app_data.
     let app = App::new().wrap(AuthMiddleware::<User>::from_app_data()).configure(routes);
     assert_eq!(get(app, "/optional", &[]).await.status, 500);
-    let log = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
+    assert_eq!(log.lines("ERROR ajwt_actix").len(), 5, "{}", log.text());
+    let log = log.text();
     assert!(log.contains("AuthMiddleware<ajwt_server::user::User> around its route"), "{log}");
     assert!(log.contains("Account>"), "{log}");
     assert!(log.contains("no AuthMiddleware<ajwt_server::user::User> in app_data"), "{log}");
-    assert_eq!(log.lines().filter(|line| line.contains("ERROR ajwt_actix")).count(), 5, "{log}");
 }

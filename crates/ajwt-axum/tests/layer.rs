@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -19,6 +18,7 @@ use ajwt_server::{
     MemoryRepository, NonceBackend, RejectionBody, RepositoryError, StoredKey, TrustedUrl, User,
     UserRepository, testing::StoreIsDown,
 };
+use ajwt_test_support::{Level, Log};
 use async_trait::async_trait;
 use axum::{
     Router,
@@ -231,7 +231,8 @@ async fn a_token_is_used_up_once_under_two_layers_of_one_authenticator() {
 async fn a_layer_within_that_of_another_authenticator_is_told_of_in_the_log() {
     let (signer, nonces) = (signer(), Arc::new(MemoryNonceBackend::default()));
     let another = || AuthLayer::new(with_nonces(&signer, nonces.clone()));
-    let (log, _guard) = Log::start();
+    let log = Log::default();
+    let _listening = log.listen(Level::INFO);
     let app = routes().route_layer(another());
     let header = fresh(&signer);
     for status in [StatusCode::OK, StatusCode::UNAUTHORIZED] {
@@ -388,38 +389,10 @@ async fn an_application_brings_its_own_user_type() {
     assert_eq!(get_text(&app, "/", &[fresh(&signer)]).await, (StatusCode::OK, "gold a@b.example 64".into()));
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// What this thread logs until the guard is dropped.
-    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("lock").clone()).expect("text")
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_missing_layer_is_500_and_the_log_names_it() {
-    let (log, _guard) = Log::start();
+    let log = Log::default();
+    let _listening = log.listen(Level::INFO);
     let app = routes();
     for path in ["/required", "/optional"] {
         assert_eq!(get_text(&app, path, &[]).await.0, StatusCode::INTERNAL_SERVER_ERROR);

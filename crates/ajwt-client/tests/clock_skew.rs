@@ -1,7 +1,5 @@
 //! Clocks that are apart: what the caller is told, and the correction that it may ask for.
 
-#[path = "support/log.rs"]
-mod log;
 #[path = "support/server.rs"]
 mod server;
 
@@ -18,6 +16,7 @@ use ajwt_client::{ClientBuilder, ClockSkewError, OriginSigner, RequestSigner};
 use ajwt_core::UntrustedToken;
 use ajwt_server::{Clock as _, InsecureNoReplayProtection};
 use ajwt_test_servers::tls::Authority;
+use ajwt_test_support::{Level, Log};
 use axum::{
     Router,
     http::{HeaderValue, Method, StatusCode, header::DATE},
@@ -25,7 +24,6 @@ use axum::{
     response::Response,
     routing::any,
 };
-use log::Log;
 use reqwest::Certificate;
 use reqwest_middleware::{ClientWithMiddleware, Error};
 use server::{Seen, SkewedClock, ed25519, serve, service, signer, with_nonces};
@@ -99,7 +97,7 @@ fn is_about(found: i64, due: i64) -> bool {
 #[tokio::test]
 async fn a_refusal_by_a_server_with_another_clock_says_so_once() {
     let log = Log::default();
-    let _guard = log.listen();
+    let _listening = log.listen(Level::INFO);
     for (ahead, direction) in [(90, "ahead of"), (-90, "behind"), (3600, "ahead of")] {
         let (signer, seen) = (signer(ed25519()), Seen::default());
         let origin = serve(skewed(&signer, ahead, &seen)).await;

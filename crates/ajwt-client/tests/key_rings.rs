@@ -1,13 +1,10 @@
 //! Several keys, and keys whose files change. When one begins to sign is in `src/key_watch/tests.rs`.
 
-#[path = "support/log.rs"]
-mod log;
-
 use std::{fs, path::Path, time::Duration};
 
 use ajwt_client::{KeyFile, KeyFileError, KeyRing, KeyRingError, KeyWatch, RequestSigner};
 use ajwt_core::{KeyError, PrivateKey, PublicKey, RsaKeySize};
-use log::Log;
+use ajwt_test_support::{Level, Log, until_blocking};
 
 /// So seldom that in a test it is never due.
 const SELDOM: Duration = Duration::from_secs(24 * 3600);
@@ -152,7 +149,7 @@ fn swapped_symlinks_are_seen() {
 #[test]
 fn a_bad_new_file_keeps_the_old_key_and_is_reported_once() {
     let log = Log::default();
-    let _guard = log.listen();
+    let _listening = log.listen(Level::INFO);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ajwt.key");
     let first = write_key(&path);
@@ -186,7 +183,7 @@ fn a_bad_new_file_keeps_the_old_key_and_is_reported_once() {
 #[test]
 fn the_last_name_in_a_folder_signs_and_a_bad_file_spoils_no_other() {
     let log = Log::default();
-    let _guard = log.listen();
+    let _listening = log.listen(Level::INFO);
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     let start = || watch(folder.path()).start();

@@ -6,32 +6,14 @@
 #[allow(dead_code, reason = "this test uses a part")]
 mod server;
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use ajwt_core::PrivateKey;
 use ajwt_jwks::{AddressPolicy, JwksCache, JwksClient};
 use ajwt_server::{MemoryRepository, TrustedUrl, User};
+use ajwt_test_support::{Level, Log};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use server::{Server, ok, set_of};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("a lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Values by name and label.
 fn values(snapshotter: &Snapshotter) -> BTreeMap<(String, String), f64> {
@@ -51,12 +33,7 @@ fn values(snapshotter: &Snapshotter) -> BTreeMap<(String, String), f64> {
 fn fetches_and_sets_are_told_and_secrets_are_not() {
     let (log, recorder) = (Log::default(), DebuggingRecorder::new());
     let snapshotter = recorder.snapshotter();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
+    log.listen_to_all_threads(Level::TRACE);
     recorder.install().expect("no other recorder");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -97,7 +74,7 @@ fn fetches_and_sets_are_told_and_secrets_are_not() {
     assert!(value("ajwt_jwks_next_refresh_seconds", &good).is_some_and(|due| (240.0..300.0).contains(&due)));
     assert!(value("ajwt_jwks_next_refresh_seconds", &bad).is_some());
 
-    let log = String::from_utf8(log.0.lock().expect("a lock").clone()).expect("text");
+    let log = log.text();
     let ours: Vec<&str> = log.lines().filter(|line| line.contains("ajwt_jwks")).collect();
     for (told, with) in [
         (good.as_str(), "fetched a key set"),

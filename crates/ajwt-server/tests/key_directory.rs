@@ -1,9 +1,9 @@
 //! Users and keys in the files of a folder.
 
 use std::{
-    fs, io,
+    fs,
     path::Path,
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -12,40 +12,24 @@ use ajwt_server::{
     Authenticator, Clock as _, Freshness, KeyDirectory, KeySource, KeyedUser as _, MemoryNonceBackend,
     Reason, SystemClock, User, UserRepository as _,
 };
+use ajwt_test_support::{Level, Log, until};
 use tempfile::TempDir;
 
-static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-
 /// Files are read on threads of their own, so the log is that of the process.
-fn keep_log() {
-    static KEPT: Once = Once::new();
-
-    struct Kept;
-
-    impl io::Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            LOG.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    KEPT.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Kept).init());
-}
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    log.listen_to_all_threads(Level::INFO);
+    log
+});
 
 /// The lines of the log about a file.
 fn logged(path: &Path) -> Vec<String> {
-    let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
-    let log = String::from_utf8_lossy(&log).into_owned();
     let path = path.display().to_string();
-    log.lines().filter(|line| line.contains(&path)).map(str::to_owned).collect()
+    LOG.text().lines().filter(|line| line.contains(&path)).map(str::to_owned).collect()
 }
 
 fn folder() -> TempDir {
-    keep_log();
+    LazyLock::force(&LOG);
     tempfile::tempdir().expect("a folder")
 }
 
@@ -193,9 +177,7 @@ async fn a_folder_that_is_gone_changes_nothing() {
     let directory = KeyDirectory::open(&path).await.expect("opened");
     fs::rename(&path, outer.path().join("elsewhere")).expect("moved");
     directory.reload().await.expect_err("there is none");
-    while logged(&path).is_empty() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until("the log tells of it", async || !logged(&path).is_empty()).await;
     assert!(has(&directory, "guido", &[&key]).await);
 
     fs::rename(outer.path().join("elsewhere"), &path).expect("moved");
@@ -233,14 +215,8 @@ async fn a_change_is_noticed_by_itself() {
     assert!(has(&directory, "guido", &[&first]).await);
     write(&folder, "new", line(&second));
     fs::rename(folder.path().join("new"), folder.path().join("guido.keys")).expect("renamed");
-    // However long the disk takes; a second is usual.
-    for _ in 0..600 {
-        if has(&directory, "guido", &[&second]).await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("the change is not noticed");
+    // A second is usual.
+    until("the change is noticed", async || has(&directory, "guido", &[&second]).await).await;
 }
 
 #[cfg(unix)]

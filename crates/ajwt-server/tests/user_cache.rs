@@ -12,29 +12,15 @@ use std::{
     time::Duration,
 };
 
-use ajwt_core::Timestamp;
 use ajwt_server::{
-    CachedUserRepository, Clock, Found, Freshness, KeyedUser as _, RepositoryError, RevisionSource, User,
+    CachedUserRepository, Found, Freshness, KeyedUser as _, RepositoryError, RevisionSource, User,
     UserCacheOptions, UserRepository,
 };
+use ajwt_test_support::TokioClock;
 use async_trait::async_trait;
 use tokio::{sync::Notify, time::Instant};
 
 use Freshness::{Current, MayBeCached};
-
-/// tokio's clock, which the tests let pass.
-#[derive(Debug)]
-struct TokioClock(Instant);
-
-impl Clock for TokioClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_secs(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 #[derive(Debug, Default)]
 struct Store {

@@ -30,6 +30,7 @@ use ajwt_server::{
     NonceBackend as _, Reason, SystemClock, UserCacheOptions, testing,
 };
 use ajwt_sqlx::{ConnectError, SqliteNonceBackend, SqliteRepository};
+use ajwt_test_support::{Level, Log};
 use sqlite_store::url;
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, SqliteConnection,
@@ -257,8 +258,8 @@ async fn expired_rows_go_by_themselves() {
 #[tokio::test]
 async fn a_row_that_is_no_text_is_skipped() {
     let (_database, store, authenticator, key) = store::service::<SqliteRepository>().await;
-    let log = store::Log::default();
-    let _guard = log.start(tracing::Level::WARN);
+    let log = Log::default();
+    let _listening = log.listen(Level::WARN);
     for sql in [
         "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at) VALUES (1, CAST(x'FF' AS TEXT), 'x', 0)",
         "INSERT INTO ajwt_jwks_endpoint_trust (user_id, jwks_url, created_at) VALUES (1, CAST(x'FF' AS TEXT), 0)",

@@ -7,8 +7,9 @@ mod waiting;
 
 use std::collections::BTreeSet;
 
-use ajwt_core::{JwkSet, PrivateKey, PublicKey, Timestamp};
+use ajwt_core::{JwkSet, PrivateKey, PublicKey};
 use ajwt_server::{KeySource, MemoryRepository, PublicKeyRepository, User};
+use ajwt_test_support::TokioClock;
 use http::{HeaderMap, HeaderValue, header::ETAG};
 use tokio::{
     runtime::{self, Runtime},
@@ -25,20 +26,6 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
-
-/// tokio's clock, which the tests let pass.
-#[derive(Debug)]
-struct TokioClock(Instant);
-
-impl Clock for TokioClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_secs(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 /// How an endpoint answers.
 #[derive(Clone, Debug)]

@@ -17,9 +17,7 @@ use ajwt_test_servers::{redis::tls::tls_port, tls::Authority};
 
 use crate::{
     batches::{calls, runtime},
-    builder,
-    eviction::Log,
-    fault, fresh, may_have_been_used, recovers,
+    builder, fault, fresh, may_have_been_used, recovers,
     slots::tag_of,
     told, use_ahead, use_now,
 };
@@ -237,14 +235,12 @@ async fn a_bucket_that_lost_its_mark_leaves_those_of_the_others() {
 fn a_server_that_forgot_is_told_once() {
     let cluster = RedisCluster::start();
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || {
-        runtime().block_on(async {
-            let backend = cluster.new_backend(builder()).await;
-            cluster.servers[0].ask::<()>("FLUSHALL");
-            let refused = those(&backend, &nonces("forgotten"), is_refused).await;
-            assert!(refused.len() > NONCES / 5, "{} are refused", refused.len());
-        });
+    let _listening = log.listen(Level::INFO);
+    runtime().block_on(async {
+        let backend = cluster.new_backend(builder()).await;
+        cluster.servers[0].ask::<()>("FLUSHALL");
+        let refused = those(&backend, &nonces("forgotten"), is_refused).await;
+        assert!(refused.len() > NONCES / 5, "{} are refused", refused.len());
     });
     let log = log.text();
     assert_eq!(log.matches("was emptied").count(), 1, "{log}");
@@ -255,17 +251,15 @@ fn a_server_that_forgot_is_told_once() {
 fn a_cluster_that_is_down_does_not_fill_the_log() {
     let mut cluster = RedisCluster::start();
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || {
-        runtime().block_on(async {
-            let backend = cluster.new_backend(builder()).await;
-            cluster.servers.iter_mut().for_each(RedisServer::kill);
-            for number in 0..100 {
-                let answer = backend.consume(&use_ahead(&format!("down {number}"))).await;
-                assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
-                tokio::time::sleep(Duration::from_millis(40)).await;
-            }
-        });
+    let _listening = log.listen(Level::INFO);
+    runtime().block_on(async {
+        let backend = cluster.new_backend(builder()).await;
+        cluster.servers.iter_mut().for_each(RedisServer::kill);
+        for number in 0..100 {
+            let answer = backend.consume(&use_ahead(&format!("down {number}"))).await;
+            assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
     });
     let log = log.text();
     let told: Vec<_> = log.lines().filter_map(|line| line.split_once("is not known")).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ajwt_redis::{ConnectError, RedisFault};
 use ajwt_server::{NonceBackend as _, NonceOutcome};
 use ajwt_test_servers::redis::RedisServer;
-use tracing_subscriber::fmt::MakeWriter;
+use ajwt_test_support::{Level, Log};
 
 use crate::{builder, fault, fresh, replayed, told, use_ahead, use_now};
 
@@ -120,14 +120,12 @@ fn log_of_a_start(rules: &str) -> String {
     let server = RedisServer::start(&[]);
     let url = app(&server, rules);
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let backend = builder().trust_persistence().connect(&url).await.expect("connected");
-            assert!(backend.initialise().await.expect("new"));
-            fresh(&backend, &use_now(rules)).await;
-        });
+    let _listening = log.listen(Level::INFO);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let backend = builder().trust_persistence().connect(&url).await.expect("connected");
+        assert!(backend.initialise().await.expect("new"));
+        fresh(&backend, &use_now(rules)).await;
     });
     log.text()
 }
@@ -208,33 +206,5 @@ async fn a_server_that_a_script_holds_up_is_not_taken_unseen() {
     for settings in [builder(), builder().trust_persistence()] {
         let error = settings.connect(&server.url()).await.expect_err("an error");
         assert!(matches!(error, ConnectError::Server(RedisFault::Evicts { .. })), "{error}");
-    }
-}
-
-#[derive(Clone, Default)]
-pub(crate) struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl Log {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().expect("a lock")).into_owned()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("a lock").extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }

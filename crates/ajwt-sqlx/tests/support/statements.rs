@@ -2,59 +2,39 @@
 //!
 //! A test that uses this needs a file, and so a process, of its own: the log is the global one.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use ajwt_server::{
     Authenticator, CachedUserRepository, InsecureNoReplayProtection, NewKey, NonceBackend, SystemClock,
     UserCacheOptions,
 };
+use ajwt_test_support::{Level, Log};
 
 use crate::{
     plans,
     store::{self, Store, authenticate, name, sign},
 };
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Statements logged since the last call.
-    fn statements(&self) -> Vec<String> {
-        let text = std::mem::take(&mut *self.0.lock().expect("lock"));
-        let text = String::from_utf8(text).expect("text");
-        text.lines().filter(|line| line.contains("sqlx::query")).map(str::to_owned).collect()
-    }
-
-    /// Those of them that a request has cost.
-    fn of_request(&self) -> Vec<String> {
-        let others = [
-            // What a new connection of the pool begins with.
-            "SET sql_mode",
-            "SET autocommit",
-            "SET SESSION",
-            "SET lock_timeout",
-            "PRAGMA journal_mode",
-            // What the nonce backend removes every 10 s, whatever the requests: a slow machine takes as long.
-            "DELETE FROM ajwt_nonce",
-            "SELECT `key` FROM ajwt_nonce",
-        ];
-        let is_other = |line: &String| others.iter().any(|sql| line.contains(sql));
-        self.statements().into_iter().filter(|line| !is_other(line)).collect()
-    }
+/// Statements logged since the last call.
+fn statements(log: &Log) -> Vec<String> {
+    log.take().lines().filter(|line| line.contains("sqlx::query")).map(str::to_owned).collect()
 }
 
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Those of them that a request has cost.
+fn of_request(log: &Log) -> Vec<String> {
+    let others = [
+        // What a new connection of the pool begins with.
+        "SET sql_mode",
+        "SET autocommit",
+        "SET SESSION",
+        "SET lock_timeout",
+        "PRAGMA journal_mode",
+        // What the nonce backend removes every 10 s, whatever the requests: a slow machine takes as long.
+        "DELETE FROM ajwt_nonce",
+        "SELECT `key` FROM ajwt_nonce",
+    ];
+    let is_other = |line: &String| others.iter().any(|sql| line.contains(sql));
+    statements(log).into_iter().filter(|line| !is_other(line)).collect()
 }
 
 pub(crate) async fn requests_and_sweeps_take_so_many_statements<S: Store>() {
@@ -69,23 +49,20 @@ pub(crate) async fn requests_and_sweeps_take_so_many_statements<S: Store>() {
     }
 
     let log = Log::default();
-    let writer = log.clone();
-    let builder = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
-    tracing::subscriber::set_global_default(builder.with_max_level(tracing::Level::DEBUG).finish())
-        .expect("the first");
+    log.listen_to_all_threads(Level::DEBUG);
 
     assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
-    let first = log.of_request();
+    let first = of_request(&log);
     let due = 1 + S::NONCE_STATEMENTS;
     assert_eq!(first.len(), due + 1, "the first one also reads since when the nonces are whole: {first:#?}");
     for _ in 0..3 {
         assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
-        let statements = log.of_request();
+        let statements = of_request(&log);
         assert_eq!(statements.len(), due, "{statements:#?}");
     }
     for username in ["nobody", "none", "many"] {
         assert!(authenticate(&authenticator, &sign(username, &key)).await.is_err());
-        let statements = log.of_request();
+        let statements = of_request(&log);
         assert_eq!(statements.len(), 1, "{username}: {statements:#?}");
     }
 
@@ -100,14 +77,14 @@ pub(crate) async fn requests_and_sweeps_take_so_many_statements<S: Store>() {
     let nonces = Arc::new(InsecureNoReplayProtection);
     let authenticator = Authenticator::builder(Arc::new(cache), nonces).build().expect("built");
     assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
-    log.statements();
+    statements(&log);
     assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
-    let statements = without_looks(log.of_request());
+    let statements = without_looks(of_request(&log));
     assert!(statements.is_empty(), "{statements:#?}");
     let stranger = store::key();
     for username in ["guido", "guido", "many", "many", "none", "inactive", "inactive", "nobody", "nobody"] {
         assert!(authenticate(&authenticator, &sign(username, &stranger)).await.is_err());
-        let statements = without_looks(log.of_request());
+        let statements = without_looks(of_request(&log));
         assert_eq!(statements.len(), 1, "{username}: {statements:#?}");
     }
 
@@ -125,11 +102,11 @@ async fn expired_nonces_are_removed_a_thousand_at_a_time<S: Store>(store: &S, lo
     let nonces = store.nonces(Arc::new(SystemClock::new()));
     // Its background task would take a share.
     NonceBackend::close(&nonces).await;
-    log.statements();
+    statements(log);
     assert_eq!(store.execute(&fill).await, 2500);
     S::sweep(&nonces).await;
     let removals: Vec<_> =
-        log.statements().into_iter().filter(|line| line.contains("DELETE FROM ajwt_nonce")).collect();
+        statements(log).into_iter().filter(|line| line.contains("DELETE FROM ajwt_nonce")).collect();
     assert_eq!(removals.len(), 3, "for 2,500 rows: {removals:#?}");
     assert_eq!(store.number("SELECT count(*) FROM ajwt_nonce WHERE expires_at = 1").await, 0);
 }

@@ -4,10 +4,10 @@
 use std::{
     env,
     fmt::Debug,
-    fs, io,
+    fs,
     path::Path,
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use ajwt_server::{
     RevisionSource, SystemClock, TrustedUrls, UsageRecorder as _, User, UserRepository, testing,
 };
 use ajwt_sqlx::{AuditRecord, ConnectError, MigrationError, MissingTables, Schema};
+use ajwt_test_support::{Level, Log, until};
 use tokio::task::JoinSet;
 
 #[path = "store/changes.rs"]
@@ -178,15 +179,9 @@ pub(crate) async fn at_once(
     set.join_all().await
 }
 
-/// Waits a moment until a count is zero.
+/// Waits until a count is zero.
 pub(crate) async fn none_is_left<S: Store>(store: &S, count: &str) {
-    for _ in 0..100 {
-        if store.number(count).await == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("some are left: {count}");
+    until(&format!("none is left: {count}"), async || store.number(count).await == 0).await;
 }
 
 pub(crate) fn authenticator<S: Store>(store: &S) -> Authenticator {
@@ -208,33 +203,6 @@ pub(crate) async fn service<S: Store>() -> (S::Database, S, Authenticator, Priva
     let key = add_guido(&store).await;
     let authenticator = authenticator(&store);
     (database, store, authenticator, key)
-}
-
-/// What is logged while a test runs.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    pub(crate) fn start(&self, level: tracing::Level) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let builder = tracing_subscriber::fmt().with_writer(move || log.clone());
-        tracing::subscriber::set_default(builder.with_ansi(false).with_max_level(level).finish())
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("lock").clone()).expect("text")
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 pub(crate) async fn it_is_a_user_repository<S: Store>() {
@@ -355,7 +323,7 @@ pub(crate) async fn tables_that_are_missing_are_told<S: Store>() {
     assert!(store.revision().await.is_err());
 
     let log = Log::default();
-    let _guard = log.start(tracing::Level::ERROR);
+    let _listening = log.listen(Level::ERROR);
     let authenticator = authenticator(&store);
     for _ in 0..3 {
         assert_eq!(authenticate(&authenticator, &sign("guido", &key())).await, Err(Reason::StoreUnavailable));
@@ -374,7 +342,7 @@ pub(crate) async fn a_bad_row_is_skipped_with_one_warning_that_names_it<S: Store
     );
     store.execute(&copy).await;
     let log = Log::default();
-    let _guard = log.start(tracing::Level::WARN);
+    let _listening = log.listen(Level::WARN);
     for _ in 0..3 {
         assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
     }
@@ -425,7 +393,7 @@ pub(crate) async fn a_row_that_is_too_long_is_skipped_and_not_read_whole<S: Stor
     );
     store.execute(&sql).await;
     let log = Log::default();
-    let _guard = log.start(tracing::Level::WARN);
+    let _listening = log.listen(Level::WARN);
     assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
     let log = log.text();
     assert!(log.contains("16385 bytes"), "{log}");

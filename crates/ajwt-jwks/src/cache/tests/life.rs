@@ -1,8 +1,8 @@
 //! How sets and the cache end, and what is told of them meanwhile.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
-use tracing::{Dispatch, subscriber::DefaultGuard};
+use ajwt_test_support::{Level, Log};
 
 use super::*;
 
@@ -94,18 +94,18 @@ async fn a_shared_cache_is_closed_with_the_last_repository_on_it() {
 #[tokio::test(start_paused = true)]
 async fn a_closed_cache_says_once_that_it_is_asked() {
     let log = Log::default();
-    let _guard = log.listen();
+    let _listening = log.listen(Level::INFO);
     let (fixture, key) = Fixture::new();
     fixture.warm_up(&[A]).await;
     assert!(fixture.has(&[A], &key).await);
     fixture.cache.close().await;
-    assert!(log.warnings().is_empty(), "{:?}", log.warnings());
+    assert!(log.lines("WARN").is_empty(), "{:?}", log.lines("WARN"));
     for _ in 0..3 {
         assert!(fixture.has(&[A], &key).await);
         fixture.ask_for_unknown(&[A]).await;
         fixture.warm_up(&[A]).await;
     }
-    let warnings = log.warnings();
+    let warnings = log.lines("WARN");
     assert!(warnings.len() == 1 && warnings[0].contains("closed"), "{warnings:?}");
 }
 
@@ -169,52 +169,16 @@ async fn a_dropped_cache_ends_its_work() {
     assert_eq!(Arc::strong_count(&script), 1, "nothing holds on to it");
 }
 
-/// What is written to the log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// For this thread, until the guard is dropped. The other dispatcher is there so that tracing asks each whether a
-    /// message counts, and not the thread that happens to come to it first, which may be another test's.
-    fn listen(&self) -> (DefaultGuard, Dispatch) {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).finish();
-        let other = Dispatch::new(tracing_subscriber::registry());
-        (tracing::subscriber::set_default(subscriber), other)
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        self.lines("WARN")
-    }
-
-    /// Those of a level, in order.
-    fn lines(&self, level: &str) -> Vec<String> {
-        let text = String::from_utf8(lock(&self.0).clone()).expect("text");
-        text.lines().filter(|line| line.contains(level)).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lock(&self.0).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_does_not_fill_the_log() {
     let log = Log::default();
-    let _guard = log.listen();
+    let _listening = log.listen(Level::INFO);
     let (fixture, _) = Fixture::new();
     fixture.script.answer(A, Answer::Odd);
     fixture.warm_up(&[A]).await;
     pass(HOUR - 1).await;
     assert!(fixture.script.fetches(A).len() > 100);
-    let lines = log.warnings();
+    let lines = log.lines("WARN");
     // Five and one that tells of the others, every five minutes.
     assert!((60..=72).contains(&lines.len()), "{}: {lines:#?}", lines.len());
     assert_eq!(lines.iter().filter(|line| line.contains("and 95 more")).count() * 6, lines.len());
@@ -224,13 +188,13 @@ async fn an_endpoint_does_not_fill_the_log() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_fetch_tells_what_becomes_of_the_keys() {
     let log = Log::default();
-    let _guard = log.listen();
+    let _listening = log.listen(Level::INFO);
     let (fixture, key) = Fixture::new();
     fixture.warm_up(&[A]).await;
     fixture.script.answer(A, Answer::Fails);
     let stays = |line: &String| line.contains(A) && line.contains("stays until it is an hour old");
     pass(59 * MINUTE).await;
-    let warnings = log.warnings();
+    let warnings = log.lines("WARN");
     assert!(warnings.len() > 5 && warnings.iter().all(stays), "{warnings:#?}");
     assert!(log.lines("ERROR").is_empty(), "{:#?}", log.lines("ERROR"));
 
@@ -240,11 +204,11 @@ async fn a_failed_fetch_tells_what_becomes_of_the_keys() {
     let is_not_used = |line: &String| line.contains(A) && line.contains("and is not used: tokens by");
     assert!(!errors.is_empty() && errors.iter().all(is_not_used), "{errors:#?}");
     // Those of the hour's last minute.
-    let warnings = log.warnings().len();
-    assert!(log.warnings().iter().all(stays), "{:#?}", log.warnings());
+    let warnings = log.lines("WARN").len();
+    assert!(log.lines("WARN").iter().all(stays), "{:#?}", log.lines("WARN"));
     pass(2 * HOUR).await;
     assert!(log.lines("ERROR").len() > errors.len() + 10 && log.lines("ERROR").iter().all(is_not_used));
-    assert_eq!(log.warnings().len(), warnings, "it does not stay any more");
+    assert_eq!(log.lines("WARN").len(), warnings, "it does not stay any more");
 
     // It is there again.
     fixture.script.answer(A, Answer::Keys(vec![key]));
@@ -252,18 +216,18 @@ async fn a_failed_fetch_tells_what_becomes_of_the_keys() {
     let errors = log.lines("ERROR").len();
     fixture.script.answer(A, Answer::Fails);
     pass(7 * MINUTE).await;
-    assert!(log.warnings().len() > warnings && log.warnings().iter().all(stays));
+    assert!(log.lines("WARN").len() > warnings && log.lines("WARN").iter().all(stays));
     assert_eq!(log.lines("ERROR").len(), errors);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_fetch_of_a_set_that_was_never_there_promises_no_hour() {
     let log = Log::default();
-    let _guard = log.listen();
+    let _listening = log.listen(Level::INFO);
     let (fixture, _) = Fixture::new();
     assert_eq!(fixture.warm_up(&[B]).await.failed, 1);
     pass(2 * HOUR).await;
-    let warnings = log.warnings();
+    let warnings = log.lines("WARN");
     let is_missing = |line: &String| line.contains(B) && line.contains("there is none yet: tokens");
     assert!(warnings.len() > 10 && warnings.iter().all(is_missing), "{warnings:#?}");
     assert!(log.lines("ERROR").is_empty());

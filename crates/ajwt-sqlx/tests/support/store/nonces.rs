@@ -217,7 +217,7 @@ pub(crate) async fn sweeping_disturbs_no_request<S: Store>() {
     let nonces = Nonces::new();
     let backend = Arc::new(nonces.backend(&store));
     let log = Log::default();
-    let _guard = log.start(tracing::Level::WARN);
+    let _listening = log.listen(Level::WARN);
     for round in 0..5 {
         for number in 0..300 {
             let old = nonces.at(&format!("{round} {number}"), 0);

@@ -1,0 +1,10 @@
+//! What the tests of several crates need.
+
+mod clock;
+mod log;
+mod wait;
+
+pub use clock::TokioClock;
+pub use log::{Listening, Log};
+pub use tracing::Level;
+pub use wait::{until, until_blocking};
