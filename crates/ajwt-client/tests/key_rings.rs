@@ -28,17 +28,6 @@ fn signing(keys: &KeyRing) -> PublicKey {
     RequestSigner::new("guido", keys.clone()).expect("a signer").public_key()
 }
 
-/// A minute is long enough on the busiest machine.
-fn wait_until(condition: impl Fn() -> bool) {
-    for _ in 0..6000 {
-        if condition() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it did not happen");
-}
-
 #[test]
 fn the_newest_key_signs_and_all_are_published() {
     let (one, two, three) = (key(), key(), PrivateKey::generate_rsa(RsaKeySize::Bits2048).expect("a key"));
@@ -100,7 +89,7 @@ fn a_file_is_looked_at_in_the_background_and_the_thread_ends_with_the_ring() {
     let keys = watch(&path).every(Duration::from_millis(10)).start().expect("a ring");
     for _ in 0..3 {
         let next = write_key(&path);
-        wait_until(|| signing(&keys) == next);
+        until_blocking("the next key signs", || signing(&keys) == next);
     }
     #[cfg(target_os = "linux")]
     {
@@ -113,7 +102,7 @@ fn a_file_is_looked_at_in_the_background_and_the_thread_ends_with_the_ring() {
         // Other tests of this process have threads of that name, which end as well.
         assert!(is_watching());
         drop(keys);
-        wait_until(|| !is_watching());
+        until_blocking("nobody watches", || !is_watching());
     }
 }
 
@@ -260,7 +249,7 @@ fn a_panic_does_not_end_the_watch() {
     });
     let keys = KeyWatch::new(file).every(Duration::from_millis(10)).start().expect("a ring");
     let second = write();
-    wait_until(|| signing(&keys) == second);
+    until_blocking("the second key signs", || signing(&keys) == second);
     assert!(asked.load(Ordering::SeqCst) > 2);
 }
 

@@ -26,6 +26,7 @@ use ajwt_server::{
 };
 use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
+use ajwt_test_support::until;
 use hearing::PASSWORD;
 use postgres_plan::Explain;
 use postgres_store::SERVER;
@@ -190,9 +191,7 @@ async fn waits_for_an_emptying(store: PostgresRepository, pool: sqlx::PgPool, le
     // Until the replay waits for the row that is being deleted.
     let waiting = "SELECT count(*) FROM pg_stat_activity
         WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    while store.number(waiting).await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("it waits", async || store.number(waiting).await > 0).await;
     emptying.commit().await.expect("emptied");
     let answer = replay.await.expect("answered");
     assert!(answer.is_err(), "{level}: {answer:?}");

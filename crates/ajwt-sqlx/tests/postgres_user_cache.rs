@@ -18,6 +18,7 @@ use ajwt_server::{
 };
 use ajwt_sqlx::PostgresRepository;
 use ajwt_test_servers::sql::{Kind, Server};
+use ajwt_test_support::until;
 use store::{Store as _, authenticate, sign};
 use user_cache::{PollOnly, is_so_for_requests_after};
 
@@ -77,12 +78,8 @@ async fn without_its_listener_the_poll_notices_changes() {
     let authenticator = Authenticator::builder(Arc::new(cache), nonces).build().expect("built");
     let listeners = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     for round in 0..3 {
-        let mut looks = 0;
-        while store.number(&format!("SELECT count(*) {listeners}")).await == 0 {
-            looks += 1;
-            assert!(looks < 200, "round {round}: nobody listened");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let listen = async || store.number(&format!("SELECT count(*) {listeners}")).await > 0;
+        until(&format!("round {round}: somebody listens"), listen).await;
         assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
         // Each is gone then, and not counted in the next round.
         let cuts = store.number(&format!("SELECT count(pg_terminate_backend(pid, 10000)) {listeners}")).await;

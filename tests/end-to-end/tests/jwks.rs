@@ -17,6 +17,7 @@ use ajwt_server::{
     MockClock, NewKey, Reason, SystemClock, UserCacheOptions, UserKeys,
 };
 use ajwt_sqlx::SqliteRepository;
+use ajwt_test_support::until;
 use axum::{Router, middleware::map_request};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -210,9 +211,8 @@ async fn a_key_that_is_published_before_it_signs_works_from_its_first_token_on()
     *caller.published.lock().expect("lock") = public(&[&old, &next]);
     // The published document is fresh for five minutes; the caller waits for ten.
     clock.advance(Duration::from_secs(10 * 60));
-    while caller.fetches() < 2 || service.cache.snapshot()[0].keys < 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let are_there = async || caller.fetches() >= 2 && service.cache.snapshot()[0].keys >= 2;
+    until("both keys are there", are_there).await;
     for signer in [&next, &old, &next] {
         assert!(service.authenticate(signer, clock.now()).await.is_ok());
     }
@@ -221,10 +221,12 @@ async fn a_key_that_is_published_before_it_signs_works_from_its_first_token_on()
     // One that signs as soon as it is published is refused until the fetch that its token causes ends.
     clock.advance(Duration::from_secs(31));
     *caller.published.lock().expect("lock") = public(&[&hasty]);
-    while let Err(refused) = service.authenticate(&hasty, clock.now()).await {
-        assert_eq!(refused, Reason::NoCandidateKey);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("its key is there", async || {
+        let answer = service.authenticate(&hasty, clock.now()).await;
+        assert!(matches!(answer, Ok(_) | Err(Reason::NoCandidateKey)), "{answer:?}");
+        answer.is_ok()
+    })
+    .await;
     assert_eq!(caller.fetches(), 3);
     assert_eq!(service.authenticate(&old, clock.now()).await, Err(Reason::NoCandidateKey));
 }

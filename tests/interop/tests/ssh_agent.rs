@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Duration,
 };
 
 use ajwt_client::{AgentError, KeyRing, RequestSigner, SigningError, SshAgent};
 use ajwt_core::{Algorithm, KeyType, PrivateKey, PublicKey, RsaKeySize, UntrustedToken};
 use ajwt_server::{Authenticator, MemoryNonceBackend, MemoryRepository, User};
+use ajwt_test_support::until_blocking;
 use tempfile::TempDir;
 
 /// An agent that ends when this is dropped.
@@ -30,13 +30,7 @@ impl Agent {
     }
 
     fn wait_until_it_answers(&self) {
-        for _ in 0..3000 {
-            if self.client().keys().is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the agent did not start");
+        until_blocking("the agent answers", || self.client().keys().is_ok());
     }
 
     fn socket(&self) -> PathBuf {

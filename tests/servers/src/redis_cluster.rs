@@ -1,6 +1,8 @@
 //! A Redis cluster.
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
+
+use ajwt_test_support::until_blocking;
 
 use crate::redis::RedisServer;
 
@@ -44,7 +46,7 @@ impl RedisCluster {
             });
         assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
         let cluster = Self { servers };
-        cluster.until("the cluster is up", || {
+        until_blocking("the cluster is up", || {
             let up = |server: &RedisServer| server.ask::<String>("CLUSTER INFO").contains("cluster_state:ok");
             cluster.servers.iter().all(up)
         });
@@ -55,16 +57,5 @@ impl RedisCluster {
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(RedisServer::url).collect()
-    }
-
-    /// Waits until this holds.
-    pub fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        for _ in 0..400 {
-            if holds() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("not within 20 s: {what}");
     }
 }

@@ -10,6 +10,7 @@ use ajwt_jwks::{JwksCache, JwksKeyRepository, SetSnapshot};
 use ajwt_server::{
     KeySource, MemoryRepository, MockClock, PublicKeyRepository as _, StoredKey, TrustedUrl, User, testing,
 };
+use ajwt_test_support::until;
 
 use crate::{
     client, key,
@@ -57,9 +58,9 @@ impl Cached {
         self.clock.advance(passed);
         let failures = self.state().failures;
         self.warm_up().await;
-        while self.state().failures == failures && self.state().age.is_none_or(|age| age >= passed) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let has_ended =
+            async || self.state().failures != failures || self.state().age.is_some_and(|age| age < passed);
+        until("the fetch has ended", has_ended).await;
     }
 }
 
@@ -107,9 +108,7 @@ async fn a_set_is_asked_for_by_its_validators_and_304_renews_it() {
     let passed = Duration::from_secs(60);
     cached.clock.advance(passed);
     assert!(cached.find("no such key").await.is_empty());
-    while cached.state().age >= Some(passed) {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until("it is fetched", async || cached.state().age < Some(passed)).await;
     assert!(!last_head().contains("if-"), "{}", last_head());
 
     // Without any there is nothing to ask by.

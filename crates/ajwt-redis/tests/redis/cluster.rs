@@ -14,6 +14,7 @@ use ajwt_test_servers::{
 };
 #[cfg(feature = "tls")]
 use ajwt_test_servers::{redis::tls::tls_port, tls::Authority};
+use ajwt_test_support::{Level, Log, until, until_blocking};
 
 use crate::{
     batches::{calls, runtime},
@@ -170,7 +171,7 @@ async fn one_claim_marks_all_buckets_of_a_server_that_was_restarted() {
     let backend = cluster.new_backend(builder()).await;
     let before: Vec<_> = cluster.servers.iter().map(marks).collect();
     cluster.servers[0].restart();
-    cluster.until("it is back", || {
+    until_blocking("it is back", || {
         let up = |server: &RedisServer| server.ask::<String>("CLUSTER INFO").contains("cluster_state:ok");
         cluster.servers.iter().all(up)
     });
@@ -190,7 +191,7 @@ async fn one_claim_marks_all_buckets_of_a_server_that_was_restarted() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let is_marked = || server.ask::<Vec<String>>("KEYS test/*since").len() == before[0].len();
-    cluster.until("all of its buckets are marked", is_marked);
+    until_blocking("all of its buckets are marked", is_marked);
     let after: Vec<_> = cluster.servers.iter().map(marks).collect();
     assert!(after[0].keys().eq(before[0].keys()), "{after:?}");
     assert_eq!(after[1..], before[1..], "those of the other servers stay");
@@ -222,7 +223,7 @@ async fn a_bucket_that_lost_its_mark_leaves_those_of_the_others() {
         server.ask::<()>(&format!("DEL {lost}"));
         let asked = calls(server, "eval");
         may_have_been_used(&backend, nonce).await;
-        cluster.until("all are asked for", || calls(server, "eval") - asked >= before.len() as u64);
+        until_blocking("all are asked for", || calls(server, "eval") - asked >= before.len() as u64);
         let mut after = marks(server);
         let new = after.insert(lost.clone(), before[&lost].clone());
         assert!(new.as_ref().is_some_and(|new| *new != before[&lost]), "{new:?}");
@@ -285,21 +286,19 @@ async fn a_dead_server_of_the_cluster_holds_nothing_else_up_and_comes_back() {
     assert!((50..=150).contains(&unknown.len()), "{} unknown", unknown.len());
     assert_eq!(unknown.len() + replayed.len(), 300);
     cluster.servers[0].restart();
-    cluster.until("it is back", || {
+    until_blocking("it is back", || {
         cluster.servers[1].ask::<String>("CLUSTER INFO").contains("cluster_slots_fail:0")
     });
-    cluster.until("it is back", || {
+    until_blocking("it is back", || {
         cluster.servers[0].ask::<String>("CLUSTER INFO").contains("cluster_state:ok")
     });
     // It is empty: nothing that was used there is good again.
     let mut refused = HashSet::new();
-    for _ in 0..50 {
+    until("as many are refused as were unknown", async || {
         refused = those(&backend, &nonces, is_refused).await;
-        if refused.len() == unknown.len() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        refused.len() == unknown.len()
+    })
+    .await;
     assert_eq!(refused, unknown);
 }
 
@@ -340,16 +339,9 @@ async fn a_process_starts_while_a_server_of_the_cluster_is_down_and_checks_it_wh
     cluster.servers[0].restart();
     evict(&cluster.servers[0], true);
     let is_back = || cluster.servers[0].ask::<String>("CLUSTER INFO").contains("cluster_state:ok");
-    cluster.until("it is back", is_back);
-    let mut last = None;
-    for _ in 0..200 {
-        last = fault(&backend, its).await;
-        if matches!(last, Some(RedisFault::Evicts { .. })) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(matches!(last, Some(RedisFault::Evicts { .. })), "{last:?}");
+    until_blocking("it is back", is_back);
+    let is_refused = async || matches!(fault(&backend, its).await, Some(RedisFault::Evicts { .. }));
+    until("it is refused, for it evicts", is_refused).await;
     assert_eq!(cluster.servers[0].ask::<usize>("DBSIZE"), 0);
     evict(&cluster.servers[0], false);
     for _ in 0..200 {
@@ -402,13 +394,13 @@ async fn a_replica_that_takes_over_does_not_make_used_tokens_good() {
         server.info("replication", "role") == "slave"
             && server.info("replication", "master_port") == port.to_string()
     };
-    cluster.until("replicas are in step", || {
+    until_blocking("replicas are in step", || {
         let links = cluster.servers.iter().filter(|server| server.info("replication", "role") == "slave");
         links.filter(|server| server.info("replication", "master_link_status") == "up").count() == 3
     });
     let replica = cluster.servers.iter().position(is_its_replica).expect("a replica");
     // The replica has the marks, then falls behind.
-    cluster.until("the replica has the marks", || cluster.servers[replica].ask::<usize>("DBSIZE") >= 70);
+    until_blocking("the replica has the marks", || cluster.servers[replica].ask::<usize>("DBSIZE") >= 70);
     cluster.servers[replica].pause();
     // Else the writes wait in the replica's socket, and it reads them when it goes on.
     assert_eq!(cluster.servers[primary].ask::<i64>("CLIENT KILL TYPE replica"), 1);
@@ -416,12 +408,12 @@ async fn a_replica_that_takes_over_does_not_make_used_tokens_good() {
     assert_eq!(those(&backend, &nonces, is_fresh).await.len(), 200);
     cluster.servers[primary].kill();
     cluster.servers[replica].resume();
-    cluster.until("the replica took over", || {
+    until_blocking("the replica took over", || {
         // It does not fail over by itself if it was away for too long.
         let _ = cluster.servers[replica].try_ask::<()>("CLUSTER FAILOVER TAKEOVER");
         cluster.servers[replica].info("replication", "role") == "master"
     });
-    cluster.until("the others know", || {
+    until_blocking("the others know", || {
         let others = cluster.servers.iter().enumerate().filter(|(server, _)| *server != primary);
         let up = |server: &RedisServer| server.ask::<String>("CLUSTER INFO").contains("cluster_state:ok");
         others.map(|(_, server)| server).all(up)
@@ -458,7 +450,7 @@ async fn each_primary_waits_for_its_replicas() {
         cluster.servers.iter().map(|server| format!("rediss://127.0.0.1:{}", tls_port(server))).collect();
     let urls: Vec<_> = urls.iter().map(String::as_str).collect();
     let role = |server: &RedisServer| server.info("replication", "role");
-    cluster.until("replicas are in step", || {
+    until_blocking("replicas are in step", || {
         let links = cluster.servers.iter().filter(|server| role(server) == "slave");
         links.filter(|server| server.info("replication", "master_link_status") == "up").count() == 3
     });
@@ -500,7 +492,7 @@ async fn a_replica_that_takes_over_is_found_though_each_request_is_given_up() {
     let cluster = RedisCluster::start_with(6);
     let backend = cluster.new_backend(builder().timeout(Duration::from_secs(3))).await;
     let role = |server: &RedisServer, role: &str| server.info("replication", "role") == role;
-    cluster.until("replicas are in step", || {
+    until_blocking("replicas are in step", || {
         let replicas = cluster.servers.iter().filter(|server| role(server, "slave"));
         replicas.filter(|server| server.info("replication", "master_link_status") == "up").count() == 3
     });
@@ -514,7 +506,7 @@ async fn a_replica_that_takes_over_is_found_though_each_request_is_given_up() {
     assert_eq!(those(&backend, &nonces, is_fresh).await.len(), 200);
     // It takes connections, and answers nothing.
     cluster.servers[primary].pause();
-    cluster.until("the replica took over", || {
+    until_blocking("the replica took over", || {
         let _ = cluster.servers[replica].try_ask::<()>("CLUSTER FAILOVER TAKEOVER");
         role(&cluster.servers[replica], "master")
     });

@@ -1,11 +1,9 @@
 //! A server that evicts forgets used nonces: why the check at the start matters.
 
-use std::time::Duration;
-
 use ajwt_redis::{ConnectError, RedisFault};
 use ajwt_server::{NonceBackend as _, NonceOutcome};
 use ajwt_test_servers::redis::RedisServer;
-use ajwt_test_support::{Level, Log};
+use ajwt_test_support::{Level, Log, until};
 
 use crate::{builder, fault, fresh, replayed, told, use_ahead, use_now};
 
@@ -188,11 +186,11 @@ async fn a_server_that_a_script_holds_up_is_not_taken_unseen() {
         }
     });
     let is_busy = || server.try_ask::<String>("PING").is_err_and(|error| error.code() == Some("BUSY"));
-    let mut looks = 0..400;
-    while !is_busy() {
-        assert!(looks.next().is_some() && !script.is_finished(), "it does not run");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the script runs", async || {
+        assert!(!script.is_finished(), "it does not run");
+        is_busy()
+    })
+    .await;
     for settings in [builder(), builder().trust_persistence()] {
         let refused = settings.connect(&server.url()).await.expect_err("an error");
         let is_told =

@@ -11,6 +11,7 @@ use std::{
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{NonceBackend as _, NonceUse};
 use ajwt_test_servers::redis::RedisServer;
+use ajwt_test_support::until_blocking;
 
 use crate::{
     builder, fault, fresh, may_have_been_used,
@@ -31,10 +32,12 @@ impl Pair {
         let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
         let address = Proxy::start(primary.port()).await;
         let pair = Self { primary, replica, address };
-        until("the replica is in step", || pair.replica.info("replication", "master_link_status") == "up");
+        until_blocking("the replica is in step", || {
+            pair.replica.info("replication", "master_link_status") == "up"
+        });
         let backend = pair.connect(builder()).await;
         assert!(backend.initialise().await.expect("new"));
-        until("the replica has the mark", || pair.replica.ask::<usize>("DBSIZE") == 1);
+        until_blocking("the replica has the mark", || pair.replica.ask::<usize>("DBSIZE") == 1);
         pair
     }
 
@@ -49,16 +52,6 @@ impl Pair {
         self.replica.ask::<()>("REPLICAOF NO ONE");
         self.address.lead_to(self.replica.port());
     }
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..400 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("not within 20 s: {what}");
 }
 
 /// Until the connection to the dead primary has been replaced.
@@ -101,7 +94,7 @@ async fn a_primary_that_became_a_replica_is_left() {
     let backend = pair.connect(builder()).await;
     let used = use_now("used");
     fresh(&backend, &used).await;
-    until("the replica has it", || pair.replica.ask::<usize>("DBSIZE") == 2);
+    until_blocking("the replica has it", || pair.replica.ask::<usize>("DBSIZE") == 2);
     pair.replica.ask::<()>("REPLICAOF NO ONE");
     pair.primary.ask::<()>(&format!("REPLICAOF 127.0.0.1 {}", pair.replica.port()));
     pair.address.lead_to(pair.replica.port());
@@ -145,14 +138,16 @@ async fn a_failover_is_found_out_once_and_not_by_each_connection() {
     let port = pair.replica.port().to_string();
     let next = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
     let is_up = |server: &RedisServer| server.info("replication", "master_link_status") == "up";
-    until("it is in step", || is_up(&next));
+    until_blocking("it is in step", || is_up(&next));
     let backend = pair.connect(builder().timeout(Duration::from_secs(6)).wait_for_replicas(1)).await;
     let backend = Arc::new(backend);
     fresh(&backend, &use_now("before")).await;
     pair.replica.ask::<()>("REPLICAOF NO ONE");
     pair.primary.ask::<()>(&format!("REPLICAOF 127.0.0.1 {port}"));
     pair.address.lead_to(pair.replica.port());
-    until("it has a replica", || pair.replica.info("replication", "connected_slaves") != "0" && is_up(&next));
+    until_blocking("it has a replica", || {
+        pair.replica.info("replication", "connected_slaves") != "0" && is_up(&next)
+    });
     let first = fault(&backend, &use_now("first")).await;
     assert!(matches!(&first, Some(RedisFault::Refused { code, .. }) if code == "READONLY"), "{first:?}");
     pair.address.claims();
@@ -269,7 +264,7 @@ async fn waiting_holds_up_nobody_else() {
     // One after the other they would take 32 times 8 s.
     assert!(begun.elapsed() < Duration::from_secs(16), "{:?}", begun.elapsed());
     pair.replica.resume();
-    until("the replica catches up", || pair.replica.ask::<usize>("DBSIZE") == 33);
+    until_blocking("the replica catches up", || pair.replica.ask::<usize>("DBSIZE") == 33);
     fresh(&backend, &use_now("in step")).await;
 }
 
@@ -287,11 +282,11 @@ async fn a_claim_that_is_given_up_keeps_its_connection_until_it_is_answered() {
     };
     let is_waiting = |count: &str| pair.primary.info("clients", "blocked_clients") == count;
     let given_up = claim("given up");
-    until("the first waits", || is_waiting("1"));
+    until_blocking("the first waits", || is_waiting("1"));
     given_up.abort();
     assert!(given_up.await.is_err_and(|error| error.is_cancelled()));
     let next = claim("next");
-    until("both wait", || is_waiting("2"));
+    until_blocking("both wait", || is_waiting("2"));
     pair.replica.resume();
     let answer = next.await.expect("it ends");
     assert!(matches!(answer, Ok(ajwt_server::NonceOutcome::Fresh)), "{answer:?}");
@@ -442,7 +437,7 @@ async fn sentinel_leads_to_the_new_primary() {
     let waiting = std::sync::Arc::new(waiting);
     recovers(&waiting, "the replica is in step").await;
     fresh(&waiting, &use_now("waited for")).await;
-    until("Sentinel knows the replica", || {
+    until_blocking("Sentinel knows the replica", || {
         let known: Vec<Vec<String>> = sentinel.ask("SENTINEL REPLICAS orders");
         known.iter().any(|replica| {
             let value = |name: &str| replica.iter().skip_while(|word| *word != name).nth(1).cloned();
@@ -450,7 +445,7 @@ async fn sentinel_leads_to_the_new_primary() {
         })
     });
     primary.kill();
-    until("Sentinel fails over", || {
+    until_blocking("Sentinel fails over", || {
         let address: Vec<String> = sentinel.ask("SENTINEL GET-MASTER-ADDR-BY-NAME orders");
         address.get(1) == Some(&replica.port().to_string())
     });

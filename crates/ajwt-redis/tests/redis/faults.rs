@@ -8,6 +8,7 @@ use std::{
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend};
 use ajwt_server::{NonceBackend as _, NonceError};
 use ajwt_test_servers::redis::RedisServer;
+use ajwt_test_support::until;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -159,11 +160,7 @@ async fn a_connection_that_was_cut_while_nobody_asked_costs_no_claim() {
     let (server, proxy, backend) = behind_proxy().await;
     for round in 0..3 {
         server.ask::<()>("CONFIG SET timeout 1");
-        let mut looks = 0..400;
-        while proxy.open() > 0 {
-            assert!(looks.next().is_some(), "round {round}: it is not cut");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until(&format!("round {round}: it is cut"), async || proxy.open() == 0).await;
         // The next connection is not to be cut, however long the machine stalls.
         server.ask::<()>("CONFIG SET timeout 0");
         // Several pauses, of which one alone is all that a stall takes: the driver has found out by then.

@@ -11,6 +11,7 @@ use std::{
 use ajwt_redis::{RedisFault, RedisNonceBackend};
 use ajwt_server::{NonceBackend as _, NonceError, NonceOutcome, NonceUse};
 use ajwt_test_servers::{redis::RedisServer, redis_cluster::RedisCluster};
+use ajwt_test_support::until;
 
 use crate::{
     batches::runtime,
@@ -262,17 +263,11 @@ async fn a_slot_that_nobody_serves_is_looked_for_until_somebody_does() {
     for server in &cluster.servers {
         server.ask::<()>(&format!("CLUSTER DELSLOTS {slot}"));
     }
-    let is_told =
-        |found: &_| matches!(found, Some(RedisFault::SlotNotServed { slot: told }) if *told == slot);
-    let mut found = None;
-    for _ in 0..200 {
-        found = crate::fault(&backend, &nonce).await;
-        if is_told(&found) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(is_told(&found), "{found:?}");
+    until("it is told that nobody serves the slot", async || {
+        let found = crate::fault(&backend, &nonce).await;
+        matches!(found, Some(RedisFault::SlotNotServed { slot: told }) if told == slot)
+    })
+    .await;
     server.ask::<()>(&format!("CLUSTER ADDSLOTS {slot}"));
     let mut last = String::new();
     for _ in 0..200 {
