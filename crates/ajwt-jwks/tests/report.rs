@@ -6,12 +6,12 @@
 #[allow(dead_code, reason = "this test uses a part")]
 mod server;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use ajwt_core::PrivateKey;
 use ajwt_jwks::{AddressPolicy, JwksCache, JwksClient};
 use ajwt_server::{MemoryRepository, TrustedUrl, User};
-use ajwt_test_support::{Level, Log};
+use ajwt_test_support::{Level, Log, until};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use server::{Server, ok, set_of};
 
@@ -37,6 +37,7 @@ fn fetches_and_sets_are_told_and_secrets_are_not() {
     recorder.install().expect("no other recorder");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut seen = BTreeMap::new();
     let (good, bad) = runtime.block_on(async {
         let key = PrivateKey::generate_ed25519().expect("a key").public_key().clone();
         let odd = "odd\\u202e\\nkid";
@@ -56,18 +57,22 @@ fn fetches_and_sets_are_told_and_secrets_are_not() {
         let trusts = (1..).zip(&urls).map(|(id, url)| TrustedUrl::new(id, url.as_str()));
         let user = User::new("guido").with_jwks_urls(trusts.collect());
         cache.warm_up(&MemoryRepository::new([user])).await.expect("memory");
-        // Until the sweep that tells the gauges.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        // Its turn, where the machine stalled over both.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // By the sweep, a second later. What is read is 0 from then on.
+        let gauge = ("ajwt_jwks_next_refresh_seconds".to_owned(), good.url());
+        until("the gauges are told", async || {
+            for (name, value) in values(&snapshotter) {
+                *seen.entry(name).or_insert(0.0) += value;
+            }
+            seen.contains_key(&gauge)
+        })
+        .await;
         (good.url(), bad.url())
     });
 
-    let values = values(&snapshotter);
-    let value = |name: &str, label: &str| values.get(&(name.to_owned(), label.to_owned())).copied();
+    let value = |name: &str, label: &str| seen.get(&(name.to_owned(), label.to_owned())).copied();
     for (result, due) in [("fetched", 1.0), ("status", 1.0), ("url", 1.0), ("connect", 1.0), ("address", 1.0)]
     {
-        assert_eq!(value("ajwt_jwks_fetches_total", result), Some(due), "{result}: {values:?}");
+        assert_eq!(value("ajwt_jwks_fetches_total", result), Some(due), "{result}: {seen:?}");
     }
     assert!(value("ajwt_jwks_set_age_seconds", &good).is_some_and(|age| (0.0..60.0).contains(&age)));
     assert_eq!(value("ajwt_jwks_set_age_seconds", &bad), None);

@@ -4,8 +4,8 @@ use ajwt_core::{Nonce, NonceGenerationError};
 use tokio::sync::Mutex;
 
 use crate::{
-    Clock as _, Freshness, KeyedUser, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse,
-    SystemClock, User, UserRepository,
+    Clock, Freshness, KeyedUser, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, SystemClock,
+    User, UserRepository,
 };
 
 /// How long an answer serves, so that nobody fills the nonce store by asking.
@@ -50,7 +50,7 @@ struct Shared<U> {
     users: Arc<dyn UserRepository<User = U>>,
     nonces: Arc<dyn NonceBackend>,
     tolerance: Duration,
-    clock: SystemClock,
+    clock: Arc<dyn Clock>,
     /// Held while the stores are asked: who comes meanwhile has the same answer.
     last: Arc<Mutex<Option<(Duration, ReadinessState)>>>,
 }
@@ -88,7 +88,15 @@ impl<U: KeyedUser> Readiness<U> {
         nonces: Arc<dyn NonceBackend>,
         tolerance: Duration,
     ) -> Self {
-        let clock = SystemClock::new();
+        Self::with_clock(users, nonces, tolerance, Arc::new(SystemClock::new()))
+    }
+
+    fn with_clock(
+        users: Arc<dyn UserRepository<User = U>>,
+        nonces: Arc<dyn NonceBackend>,
+        tolerance: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { shared: Arc::new(Shared { users, nonces, tolerance, clock, last: Arc::default() }) }
     }
 
@@ -172,7 +180,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::{Found, MemoryNonceBackend, MemoryRepository, RepositoryError, StartRule};
+    use crate::{Found, MemoryNonceBackend, MemoryRepository, MockClock, RepositoryError, StartRule};
 
     const TOLERANCE: Duration = Duration::from_secs(20);
 
@@ -243,16 +251,22 @@ mod tests {
     #[tokio::test]
     async fn of_two_stores_the_one_that_panics_is_told() {
         let (users, nonces) = (Arc::new(MemoryRepository::new([])), Arc::new(MemoryNonceBackend::default()));
-        let panics = Arc::new(Panics::default());
+        let (panics, clock) = (Arc::new(Panics::default()), MockClock::new(SystemClock::new().now()));
+        let readiness = |users: Arc<dyn UserRepository<User = User>>, nonces: Arc<dyn NonceBackend>| {
+            Readiness::with_clock(users, nonces, TOLERANCE, Arc::new(clock.clone()))
+        };
         for (readiness, due) in [
-            (Readiness::new(users, panics.clone(), TOLERANCE), ReadinessState::NoNonceStore),
-            (Readiness::new(panics.clone(), nonces, TOLERANCE), ReadinessState::NoUserStore),
+            (readiness(users, panics.clone()), ReadinessState::NoNonceStore),
+            (readiness(panics.clone(), nonces), ReadinessState::NoUserStore),
         ] {
             let before = panics.0.load(Ordering::SeqCst);
             for _ in 0..3 {
                 assert_eq!(readiness.state().await, due);
             }
             assert_eq!(panics.0.load(Ordering::SeqCst), before + 1, "{due:?} is asked again within a second");
+            clock.advance(MAX_AGE);
+            assert_eq!(readiness.state().await, due);
+            assert_eq!(panics.0.load(Ordering::SeqCst), before + 2, "{due:?} is not asked after a second");
         }
     }
 }

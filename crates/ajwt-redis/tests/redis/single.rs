@@ -2,8 +2,9 @@
 
 use std::{env, sync::Arc, time::Duration};
 
+use ajwt_core::Timestamp;
 use ajwt_redis::{RedisFault, RedisNonceBackend};
-use ajwt_server::{NonceBackend as _, NonceError, testing};
+use ajwt_server::{Clock as _, NonceBackend as _, NonceError, SystemClock, testing};
 use ajwt_test_servers::redis::RedisServer;
 
 use crate::{
@@ -117,15 +118,16 @@ async fn a_server_that_was_restarted_with_its_file_is_marked_still_on_the_operat
 #[tokio::test(flavor = "multi_thread")]
 async fn the_start_is_over_after_tolerance_and_skew() {
     let server = RedisServer::start(&[]);
-    let backend = builder().server_skew(Duration::ZERO).connect(&server.url()).await.expect("connected");
-    let use_now = |nonce: &str| {
-        let now = use_now(nonce).now();
+    let use_at = |nonce: &str, now: Timestamp| {
         testing::nonce_use("guido", now.as_secs(), nonce, now, Duration::from_secs(1), Duration::from_secs(1))
     };
-    may_have_been_used(&backend, &use_now("1")).await;
-    may_have_been_used(&backend, &use_now("2")).await;
+    // Before the start, however long the machine takes over what follows.
+    let before = SystemClock::new().now();
+    let backend = builder().server_skew(Duration::ZERO).connect(&server.url()).await.expect("connected");
+    may_have_been_used(&backend, &use_at("1", before)).await;
+    may_have_been_used(&backend, &use_at("2", before)).await;
     tokio::time::sleep(Duration::from_millis(2100)).await;
-    fresh(&backend, &use_now("3")).await;
+    fresh(&backend, &use_at("3", SystemClock::new().now())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
