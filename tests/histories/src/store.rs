@@ -4,7 +4,7 @@ use std::{fmt::Debug, path::Path};
 
 use async_trait::async_trait;
 
-use crate::{gateway::Gateway, history::Promise};
+use crate::{gateway::Gateway, history::Promise, program};
 
 /// What can be done to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,14 +83,19 @@ pub trait Store: Debug + Send {
     }
 
     /// Says, after the users were registered, that nothing was used before.
-    fn initialise(&self, folder: &Path);
+    fn initialise(&self, folder: &Path) {
+        let database = self.database().map(|database| format!(" {database}")).unwrap_or_default();
+        program::run(folder, &format!("nonce init {}{database}", self.words()));
+    }
 
     /// What can be done to it.
-    fn faults(&self) -> Vec<StoreFault>;
+    fn faults(&self) -> Vec<StoreFault> {
+        Vec::new()
+    }
 
     /// Breaks it.
-    async fn begin(&mut self, fault: StoreFault, gateways: &[Gateway]);
+    async fn begin(&mut self, _: StoreFault, _: &[Gateway]) {}
 
     /// Mends it.
-    async fn end(&mut self, fault: StoreFault, gateways: &[Gateway]);
+    async fn end(&mut self, _: StoreFault, _: &[Gateway]) {}
 }

@@ -3,9 +3,8 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::{
-    gateway::Gateway,
     history::Promise,
-    store::{Store, StoreFault, Terms},
+    store::{Store, Terms},
 };
 
 /// Nonces that there is room for: more than live at a time by themselves, few enough to be filled up.
@@ -32,14 +31,6 @@ impl Store for Memory {
     }
 
     fn initialise(&self, _: &Path) {}
-
-    fn faults(&self) -> Vec<StoreFault> {
-        Vec::new()
-    }
-
-    async fn begin(&mut self, _: StoreFault, _: &[Gateway]) {}
-
-    async fn end(&mut self, _: StoreFault, _: &[Gateway]) {}
 }
 
 /// What must not be done: several servers, each with a memory of its own. That it is found out shows that
@@ -59,12 +50,4 @@ impl Store for MemoryOfEach {
     }
 
     fn initialise(&self, _: &Path) {}
-
-    fn faults(&self) -> Vec<StoreFault> {
-        Vec::new()
-    }
-
-    async fn begin(&mut self, _: StoreFault, _: &[Gateway]) {}
-
-    async fn end(&mut self, _: StoreFault, _: &[Gateway]) {}
 }

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use ajwt_test_servers::{redis::RedisServer, redis_cluster::RedisCluster};
 use async_trait::async_trait;
 use tokio::task::block_in_place;
@@ -7,7 +5,6 @@ use tokio::task::block_in_place;
 use super::WIDE_CLOCKS;
 use crate::{
     gateway::Gateway,
-    program,
     store::{Store, StoreFault, Terms},
 };
 
@@ -55,10 +52,6 @@ impl Store for Redis {
 
     fn words(&self) -> String {
         format!("--nonce {}", self.server.url())
-    }
-
-    fn initialise(&self, folder: &Path) {
-        program::run(folder, &format!("nonce init {}", self.words()));
     }
 
     fn faults(&self) -> Vec<StoreFault> {
@@ -109,10 +102,6 @@ impl Store for Cluster {
 
     fn words(&self) -> String {
         format!("--nonce {} --redis-cluster", self.cluster.urls().join(","))
-    }
-
-    fn initialise(&self, folder: &Path) {
-        program::run(folder, &format!("nonce init {}", self.words()));
     }
 
     fn faults(&self) -> Vec<StoreFault> {
@@ -174,10 +163,6 @@ impl Store for FailingOver {
 
     fn words(&self) -> String {
         format!("--nonce {} --redis-cluster", self.cluster.urls().join(","))
-    }
-
-    fn initialise(&self, folder: &Path) {
-        program::run(folder, &format!("nonce init {}", self.words()));
     }
 
     fn faults(&self) -> Vec<StoreFault> {

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use ajwt_test_servers::sql::{Kind, Server};
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, Row as _};
@@ -8,7 +6,6 @@ use tokio::task::block_in_place;
 use super::{CLOSE_CLOCKS, DATABASE_LEAST, DATABASE_PATIENCE, WIDE_CLOCKS};
 use crate::{
     gateway::Gateway,
-    program,
     store::{Store, StoreFault, Terms},
 };
 
@@ -104,10 +101,6 @@ impl Store for Sql {
 
     fn database(&self) -> Option<String> {
         Some(format!("--database-url {}", self.server.url("ajwt")))
-    }
-
-    fn initialise(&self, folder: &Path) {
-        program::run(folder, &format!("nonce init --nonce sql {}", self.database().unwrap_or_default()));
     }
 
     fn faults(&self) -> Vec<StoreFault> {

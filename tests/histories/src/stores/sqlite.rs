@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
@@ -58,10 +56,6 @@ impl Store for Sqlite {
 
     fn database(&self) -> Option<String> {
         Some(format!("--database-url sqlite://{}", self.folder.path().join("ajwt.db").display()))
-    }
-
-    fn initialise(&self, folder: &Path) {
-        program::run(folder, &format!("nonce init --nonce sql {}", self.database().unwrap_or_default()));
     }
 
     fn faults(&self) -> Vec<StoreFault> {

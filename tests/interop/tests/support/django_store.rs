@@ -50,6 +50,47 @@ pub(crate) trait Store:
     fn case_blind() -> Vec<Vec<&'static str>>;
 }
 
+/// What each store does by methods of its own.
+macro_rules! stores_own {
+    ($nonces:ident) => {
+        async fn open(url: &str) -> Self {
+            Self::connect(url).await.expect("connected")
+        }
+
+        fn with_schema(self, schema: Schema) -> Self {
+            Self::with_schema(self, schema)
+        }
+
+        async fn migrate(&self) -> Result<(), MigrationError> {
+            Self::migrate(self).await
+        }
+
+        async fn nonces(&self) -> Arc<dyn NonceBackend> {
+            let nonces = $nonces::new(self.pool().clone());
+            nonces.initialise().await.expect("marked");
+            Arc::new(nonces)
+        }
+
+        fn batched_usage(&self) -> BatchedUsage {
+            Self::batched_usage(self)
+        }
+
+        async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
+            Self::audit(self, limit).await
+        }
+
+        async fn execute(&self, sql: &str) {
+            let result = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await;
+            result.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+
+        async fn texts(&self, sql: &str) -> Vec<String> {
+            let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool()).await;
+            texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
+        }
+    };
+}
+
 impl Store for SqliteRepository {
     type Database = TempDir;
 
@@ -69,41 +110,7 @@ impl Store for SqliteRepository {
         (folder, url, settings)
     }
 
-    async fn open(url: &str) -> Self {
-        Self::connect(url).await.expect("opened")
-    }
-
-    fn with_schema(self, schema: Schema) -> Self {
-        Self::with_schema(self, schema)
-    }
-
-    async fn migrate(&self) -> Result<(), MigrationError> {
-        Self::migrate(self).await
-    }
-
-    async fn nonces(&self) -> Arc<dyn NonceBackend> {
-        let nonces = SqliteNonceBackend::new(self.pool().clone());
-        nonces.initialise().await.expect("marked");
-        Arc::new(nonces)
-    }
-
-    fn batched_usage(&self) -> BatchedUsage {
-        Self::batched_usage(self)
-    }
-
-    async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
-        Self::audit(self, limit).await
-    }
-
-    async fn execute(&self, sql: &str) {
-        let result = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await;
-        result.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-
-    async fn texts(&self, sql: &str) -> Vec<String> {
-        let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool()).await;
-        texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
-    }
+    stores_own!(SqliteNonceBackend);
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
         sqlite_plan::plan(self.pool(), find_user, &["user777"]).await
@@ -145,41 +152,7 @@ impl Store for PostgresRepository {
         (database, url, settings)
     }
 
-    async fn open(url: &str) -> Self {
-        Self::connect(url).await.expect("connected")
-    }
-
-    fn with_schema(self, schema: Schema) -> Self {
-        Self::with_schema(self, schema)
-    }
-
-    async fn migrate(&self) -> Result<(), MigrationError> {
-        Self::migrate(self).await
-    }
-
-    async fn nonces(&self) -> Arc<dyn NonceBackend> {
-        let nonces = PostgresNonceBackend::new(self.pool().clone());
-        nonces.initialise().await.expect("marked");
-        Arc::new(nonces)
-    }
-
-    fn batched_usage(&self) -> BatchedUsage {
-        Self::batched_usage(self)
-    }
-
-    async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
-        Self::audit(self, limit).await
-    }
-
-    async fn execute(&self, sql: &str) {
-        let result = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await;
-        result.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-
-    async fn texts(&self, sql: &str) -> Vec<String> {
-        let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool()).await;
-        texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
-    }
+    stores_own!(PostgresNonceBackend);
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
         postgres_plan::plan(self.pool(), find_user, |explain| explain.bind("user777")).await
@@ -225,41 +198,7 @@ impl Store for MySqlRepository {
         (database, url, settings)
     }
 
-    async fn open(url: &str) -> Self {
-        Self::connect(url).await.expect("connected")
-    }
-
-    fn with_schema(self, schema: Schema) -> Self {
-        Self::with_schema(self, schema)
-    }
-
-    async fn migrate(&self) -> Result<(), MigrationError> {
-        Self::migrate(self).await
-    }
-
-    async fn nonces(&self) -> Arc<dyn NonceBackend> {
-        let nonces = MySqlNonceBackend::new(self.pool().clone());
-        nonces.initialise().await.expect("marked");
-        Arc::new(nonces)
-    }
-
-    fn batched_usage(&self) -> BatchedUsage {
-        Self::batched_usage(self)
-    }
-
-    async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
-        Self::audit(self, limit).await
-    }
-
-    async fn execute(&self, sql: &str) {
-        let result = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await;
-        result.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    }
-
-    async fn texts(&self, sql: &str) -> Vec<String> {
-        let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(self.pool()).await;
-        texts.unwrap_or_else(|error| panic!("{sql}: {error}"))
-    }
+    stores_own!(MySqlNonceBackend);
 
     async fn plan(&self, find_user: &str) -> Vec<String> {
         mysql_plan::plan_of_finding(self.pool(), find_user).await
