@@ -9,6 +9,7 @@ use std::{
 
 use ajwt_core::PublicKey;
 use ajwt_test_servers::port::free_port;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     callers::{NAME, header, keys, wait_for_the_next_second},
@@ -86,8 +87,7 @@ impl Django {
 impl Drop for Django {
     fn drop(&mut self) {
         // Its worker ends with it.
-        let id = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = self.child.wait();
     }
 }

@@ -21,13 +21,15 @@ pub(crate) fn per_op(count: usize, work: impl FnOnce()) -> f64 {
 
 /// As [`per_op`], of the time that this thread has run: what else the machine does counts for less.
 pub(crate) fn cpu_per_op(count: usize, work: impl FnOnce()) -> f64 {
-    let run = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
-    };
-    let begun = run();
+    let begun = time_by(ClockId::ThreadCPUTime);
     work();
-    (run() - begun) / count as f64
+    (time_by(ClockId::ThreadCPUTime) - begun) / count as f64
+}
+
+/// Nanoseconds by this clock.
+pub(crate) fn time_by(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 /// One measurement of each in each round, so that whatever else the machine does falls on all of them.

@@ -9,9 +9,10 @@ use std::{
 use ajwt_redis::RedisNonceBackend;
 use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, SystemClock, testing::nonce_use};
 use ajwt_test_servers::redis::RedisServer;
+use rustix::time::ClockId;
 use tokio::task::JoinSet;
 
-use crate::report::Report;
+use crate::{measure::time_by, report::Report};
 
 const ROUNDS: usize = 5;
 const TASKS: [u64; 3] = [1, 16, 256];
@@ -72,10 +73,7 @@ async fn claims(backend: &Arc<RedisNonceBackend>, tasks: u64, count: u64, label:
 
 /// Seconds, user and system.
 fn cpu_of_this_process() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    // After the name, which may hold spaces: utime and stime are fields 14 and 15, in 1/100 s.
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+    time_by(ClockId::ProcessCPUTime) / 1e9
 }
 
 #[allow(clippy::disallowed_methods, reason = "it measures")]

@@ -3,6 +3,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -64,11 +65,9 @@ impl Load {
 
 /// Lets this thread run there alone.
 pub(crate) fn pin_to_the_second_core() {
-    let thread = std::fs::read_link("/proc/thread-self").expect("Linux");
-    let thread = thread.file_name().expect("a number").to_owned();
-    let pinned =
-        std::process::Command::new("taskset").args(["-cp", "1"]).arg(thread).output().expect("taskset");
-    assert!(pinned.status.success(), "two cores are needed");
+    let mut second = CpuSet::new();
+    second.set(1);
+    sched_setaffinity(None, &second).expect("two cores are needed");
 }
 
 async fn connect(port: u16) -> TcpStream {

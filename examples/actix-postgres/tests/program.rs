@@ -12,6 +12,7 @@ use ajwt_server::KeyAdmin as _;
 use ajwt_sqlx::PostgresRepository;
 use ajwt_test_servers::sql;
 use reqwest::{Client, StatusCode, header::AUTHORIZATION};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A new database of the server that `scripts/test` started, as long as it is kept, with its URL.
 fn new_database() -> (sql::Database, String) {
@@ -46,8 +47,7 @@ impl Served {
 
     /// As Ctrl-C does.
     fn interrupt(mut self) {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+        kill_process(Pid::from_child(&self.0), Signal::INT).expect("signalled");
         assert!(self.0.wait().expect("it ends").success());
     }
 }

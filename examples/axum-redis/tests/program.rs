@@ -5,7 +5,6 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::{Child, Command, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -13,26 +12,11 @@ use ajwt_client::{RequestBuilderExt as _, RequestSigner};
 use ajwt_core::PrivateKey;
 use ajwt_redis::RedisNonceBackend;
 use ajwt_test_servers::redis::RedisServer;
+use ajwt_test_support::terminate;
 use reqwest::{Client, StatusCode, header::AUTHORIZATION};
 
 /// A process of this test; killed when dropped.
 struct Process(Child);
-
-impl Process {
-    /// As a supervisor does: well, within a minute.
-    fn terminate(&mut self) {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
-        for _ in 0..1200 {
-            if let Some(status) = self.0.try_wait().expect("its state") {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        panic!("it does not end");
-    }
-}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -92,6 +76,6 @@ async fn an_account_calls_and_a_dead_redis_is_503() {
     let mut answer = String::new();
     whole.read_to_string(&mut answer).expect("an answer");
     assert!(answer.ends_with("welcome, stranger\n"), "{answer}");
-    program.terminate();
+    terminate(&mut program.0);
     drop(half);
 }

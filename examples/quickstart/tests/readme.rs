@@ -4,9 +4,9 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
 };
+
+use ajwt_test_support::terminate;
 
 const README: &str = include_str!("../../../README.md");
 
@@ -71,20 +71,6 @@ impl Served {
         let value = header.strip_prefix("Authorization: ").expect("the header");
         (served, value.to_owned(), url.trim().to_owned())
     }
-
-    /// As a supervisor does: well, within a minute.
-    fn terminate(&mut self) {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
-        for _ in 0..1200 {
-            if let Some(status) = self.0.try_wait().expect("its state") {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        panic!("it does not end");
-    }
 }
 
 impl Drop for Served {
@@ -103,7 +89,7 @@ async fn the_printed_curl_line_works_once() {
     assert_eq!(first.status(), 200);
     assert_eq!(first.text().await.expect("text"), "hello, guido");
     assert_eq!(send().await.status(), 401);
-    served.terminate();
+    terminate(&mut served.0);
 }
 
 #[test]
@@ -120,6 +106,6 @@ fn half_a_request_does_not_keep_it_from_ending() {
     let mut answer = String::new();
     whole.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
-    served.terminate();
+    terminate(&mut served.0);
     drop(half);
 }

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal};
+
 use crate::program;
 
 /// How long one may take to start, while its store comes back.
@@ -85,8 +87,8 @@ impl Gateway {
 
     /// Its process, unless it is down.
     #[must_use]
-    pub fn process(&self) -> Option<u32> {
-        lock(&self.running).as_ref().map(|running| running.child.id())
+    pub fn process(&self) -> Option<Pid> {
+        lock(&self.running).as_ref().map(|running| Pid::from_child(&running.child))
     }
 
     /// As a crash does it.
@@ -101,22 +103,22 @@ impl Gateway {
     /// As a supervisor does it: running requests are finished.
     pub fn terminate(&self) {
         if let Some(running) = lock(&self.running).take() {
-            program::signal(running.child.id(), "TERM");
+            program::signal(Pid::from_child(&running.child), Signal::TERM);
             ended(running.child);
         }
     }
 
     /// It keeps its connections and answers nothing.
     pub fn pause(&self) {
-        self.signal("STOP");
+        self.signal(Signal::STOP);
     }
 
     /// It goes on.
     pub fn resume(&self) {
-        self.signal("CONT");
+        self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: &str) {
+    fn signal(&self, signal: Signal) {
         if let Some(process) = self.process() {
             program::signal(process, signal);
         }

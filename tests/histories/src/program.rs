@@ -7,6 +7,8 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+
 /// The library that sets a process's time of day, and no other clock of it: Debian's package libfaketime.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
@@ -56,15 +58,12 @@ pub(crate) fn faketime() -> PathBuf {
 }
 
 /// Sends a signal to a process.
-pub(crate) fn signal(process: u32, signal: &str) {
+pub(crate) fn signal(process: Pid, signal: Signal) {
     // One that has just ended cannot be signalled, which is as well.
-    let _ = Command::new("kill").args(["-s", signal, &process.to_string()]).stderr(Stdio::null()).status();
+    let _ = kill_process(process, signal);
 }
 
 /// Sets the size that files may have which a process writes, in bytes.
-pub(crate) fn limit_files(process: u32, size: &str) {
-    let limited = Command::new("prlimit")
-        .args(["--pid", &process.to_string(), &format!("--fsize={size}:unlimited")])
-        .status();
-    assert!(limited.expect("prlimit runs").success(), "prlimit sets a limit");
+pub(crate) fn limit_files(process: Pid, size: Option<u64>) {
+    prlimit(Some(process), Resource::Fsize, Rlimit { current: size, maximum: None }).expect("limited");
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use redis::{FromRedisValue, RedisResult};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::port::free_port;
@@ -78,12 +79,12 @@ impl RedisServer {
 
     /// It keeps its connections and answers nothing.
     pub fn pause(&self) {
-        self.signal("-STOP");
+        self.signal(Signal::STOP);
     }
 
     /// It goes on.
     pub fn resume(&self) {
-        self.signal("-CONT");
+        self.signal(Signal::CONT);
     }
 
     /// The answer to a command whose words have no spaces in them.
@@ -114,9 +115,9 @@ impl RedisServer {
         value.unwrap_or_else(|| panic!("INFO {section} has no {field}")).1.to_owned()
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.child.as_ref().expect("it runs").id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).expect("signalled");
     }
 
     fn run(&mut self) -> bool {

@@ -2,10 +2,11 @@
 //! be stopped and paused, and their disks filled up.
 
 mod database;
+mod process;
+mod small_disk;
 
 use std::{
-    env, fs,
-    io::{self, BufRead as _, BufReader},
+    env, fs, io,
     net::TcpStream,
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -16,12 +17,14 @@ use std::{
 
 use ajwt_server::{Clock as _, SystemClock};
 pub use database::Database;
+use rustix::process::{Pid, Signal, geteuid};
 use tempfile::TempDir;
 
+use self::{
+    process::{children_of, send, wait_until_stopped},
+    small_disk::SmallDisk,
+};
 use crate::port::free_port;
-
-/// Of a disk that is to be filled.
-const SMALL_DISK_MIB: usize = 400;
 
 /// What PostgreSQL says while processes of one that was killed have not noticed it yet.
 const STILL_USED: &str = "pre-existing shared memory block";
@@ -71,7 +74,7 @@ impl Server {
     fn start_on(kind: Kind, arguments: &[&str], small_disk: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         // Neither server runs as root.
-        let user = is_root().then(|| ids_of(kind));
+        let user = geteuid().is_root().then(|| ids_of(kind));
         if let Some((user, group)) = user {
             chown(folder.path(), Some(user), Some(group)).expect("given away");
         }
@@ -240,24 +243,24 @@ impl Server {
     /// Stops it in an orderly way that waits for no client.
     pub fn stop(&mut self) {
         // A fast shutdown of PostgreSQL is SIGINT; MariaDB ends its clients on SIGTERM.
-        self.signal(if self.kind == Kind::Postgres { "INT" } else { "TERM" }, false);
+        self.signal(if self.kind == Kind::Postgres { Signal::INT } else { Signal::TERM }, false);
         self.wait();
     }
 
     /// As a crash does it.
     pub fn kill(&mut self) {
-        self.signal("KILL", true);
+        self.signal(Signal::KILL, true);
         self.wait();
     }
 
     /// It keeps its connections and answers nothing.
     pub fn pause(&self) {
-        self.signal("STOP", true);
+        self.signal(Signal::STOP, true);
     }
 
     /// It goes on.
     pub fn resume(&self) {
-        self.signal("CONT", true);
+        self.signal(Signal::CONT, true);
     }
 
     /// Leaves no byte free on its disk.
@@ -282,91 +285,23 @@ impl Server {
     }
 
     /// Sends a signal to the server; PostgreSQL has a process for each connection besides.
-    fn signal(&self, signal: &str, with_children: bool) {
+    fn signal(&self, signal: Signal, with_children: bool) {
         let Some(child) = &self.child else { return };
+        let server = Pid::from_child(child);
         if with_children {
             // First, or it makes another meanwhile, which would go on; so may one that it is making just now.
-            send("STOP", child.id());
-            wait_until_stopped(child.id());
-            children_of(child.id()).into_iter().for_each(|process| send(signal, process));
+            send(Signal::STOP, server);
+            wait_until_stopped(server);
+            children_of(server).into_iter().for_each(|process| send(signal, process));
         }
-        send(signal, child.id());
+        send(signal, server);
     }
-}
-
-/// A file system that only the processes see which enter its namespace. It ends with the last of them, so
-/// that a test that is killed leaves none behind.
-#[derive(Debug)]
-struct SmallDisk {
-    path: PathBuf,
-    /// Keeps it, until its input ends.
-    holder: Child,
-}
-
-impl SmallDisk {
-    fn mount(path: &Path, user: Option<(u32, u32)>) -> Self {
-        fs::create_dir(path).expect("a folder");
-        let (user, group) = user.unwrap_or_default();
-        let mount = format!(
-            "mount -t tmpfs -o size={SMALL_DISK_MIB}m,mode=0700,uid={user},gid={group} tmpfs '{}' \
-             && echo mounted && exec cat",
-            path.display()
-        );
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", &mount]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut holder = command.spawn().expect("run");
-        let mut line = String::new();
-        let output = holder.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut line).expect("read");
-        assert_eq!(line, "mounted\n", "a disk of a server's own needs root, and mount");
-        Self { path: path.to_owned(), holder }
-    }
-
-    /// A command that enters its namespace, and lacks what to run there.
-    fn command(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.holder.id())).arg("--mount");
-        command
-    }
-
-    /// The file that takes the room, by way of a process that sees it.
-    fn filler(&self) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
-        root.join(self.path.strip_prefix("/").expect("an absolute path")).join("filler")
-    }
-
-    fn fill(&self) {
-        let mut filler = fs::File::create(self.filler()).expect("created");
-        let filled = io::copy(&mut io::repeat(0), &mut filler).expect_err("no disk is endless");
-        assert_eq!(filled.kind(), io::ErrorKind::StorageFull);
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).expect("removed");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        // It ends with its input.
-        let _ = self.holder.wait();
-    }
-}
-
-fn send(signal: &str, process: u32) {
-    // One that has just ended cannot be signalled, which is as well.
-    let _ = Command::new("kill").args(["-s", signal, &process.to_string()]).stderr(Stdio::null()).status();
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn is_root() -> bool {
-    number(Command::new("id").arg("-u")) == 0
 }
 
 /// The user that the package made for its server.
@@ -381,29 +316,6 @@ fn number(command: &mut Command) -> u32 {
         .trim()
         .parse()
         .expect("a number: is the server's package installed?")
-}
-
-/// Until then it ends what it is about in the kernel, as making another process is.
-fn wait_until_stopped(process: u32) {
-    while state_and_parent(process).is_some_and(|(state, _)| ["R", "S", "D"].contains(&&*state)) {
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// `None` if there is no such process.
-fn state_and_parent(process: u32) -> Option<(String, String)> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may hold spaces; state and parent follow it.
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().map(str::to_owned);
-    Some((fields.next()?, fields.next()?))
-}
-
-fn children_of(parent: u32) -> Vec<u32> {
-    let is_child =
-        |process: &u32| state_and_parent(*process).is_some_and(|(_, found)| found == parent.to_string());
-    let processes = fs::read_dir("/proc").expect("the processes").filter_map(io::Result::ok);
-    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
 }
 
 /// A program of a server, on the path or where Debian or Fedora keeps it.

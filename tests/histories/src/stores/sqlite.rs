@@ -36,7 +36,7 @@ impl Sqlite {
         connection
     }
 
-    fn limit_files(gateways: &[Gateway], size: &str) {
+    fn limit_files(gateways: &[Gateway], size: Option<u64>) {
         for process in gateways.iter().filter_map(Gateway::process) {
             program::limit_files(process, size);
         }
@@ -68,7 +68,7 @@ impl Store for Sqlite {
         if fault == LOCKED {
             self.lock = Some(self.run("BEGIN IMMEDIATE").await);
         } else if fault == FULL {
-            Self::limit_files(gateways, "1");
+            Self::limit_files(gateways, Some(1));
         } else {
             self.run("DELETE FROM ajwt_nonce").await;
         }
@@ -80,7 +80,7 @@ impl Store for Sqlite {
             let lock = self.lock.take().expect("locked");
             lock.close().await.expect("closed");
         } else if fault == FULL {
-            Self::limit_files(gateways, "unlimited");
+            Self::limit_files(gateways, None);
         }
     }
 }
