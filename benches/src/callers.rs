@@ -1,14 +1,16 @@
-//! Keys and tokens.
+//! Users, keys and tokens.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use ajwt_core::{Claims, Nonce, PrivateKey, PublicKey, RsaKeySize, SignedToken, Token, Username, Validation};
 use ajwt_server::{
-    Authenticator, AuthenticatorBuilder, Clock as _, MemoryNonceBackend, MemoryRepository, SystemClock, User,
-    UserRepository,
+    Authenticator, AuthenticatorBuilder, Clock as _, KeyAdmin as _, MemoryNonceBackend, MemoryRepository,
+    NewKey, SystemClock, User, UserRepository,
 };
+use ajwt_sqlx::SqliteRepository;
+use tokio::runtime::Runtime;
 
-use crate::bare::Bare;
+use crate::{bare::Bare, measure::cpu_per_op};
 
 pub(crate) const NAME: &str = "guido";
 
@@ -61,12 +63,55 @@ pub(crate) fn users(key: &PublicKey) -> Arc<MemoryRepository> {
     Arc::new(MemoryRepository::new([User::new(NAME).with_keys([key.clone()])]))
 }
 
+/// Users in memory that all have this key.
+pub(crate) fn in_memory(users: usize, key: &PrivateKey) -> Arc<MemoryRepository> {
+    let user = |number| User::new(format!("{NAME}{number}")).with_keys([key.public_key().clone()]);
+    Arc::new(MemoryRepository::new((0..users).map(user)))
+}
+
+/// A new database in this folder, without users.
+pub(crate) async fn open_store(folder: &Path) -> SqliteRepository {
+    let url = format!("sqlite://{}", folder.join("ajwt.db").display());
+    let store = SqliteRepository::connect(&url).await.expect("opened");
+    store.migrate().await.expect("migrated");
+    store
+}
+
+/// A database with users that all have this key.
+pub(crate) async fn filled(users: usize, key: &PrivateKey) -> (tempfile::TempDir, SqliteRepository) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_store(folder.path()).await;
+    let first = Username::new(format!("{NAME}0")).expect("a name");
+    store.add_user(&first).await.expect("added");
+    store.add_key(&first, &NewKey::of_key(key.public_key().clone())).await.expect("added");
+    let last = i64::try_from(users).expect("few") - 1;
+    let mut transaction = store.pool().begin().await.expect("begun");
+    for sql in [
+        "INSERT INTO ajwt_user (username, created_at)
+            WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?1)
+            SELECT 'guido' || n, 0 FROM number WHERE ?1 > 0",
+        "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at)
+            SELECT u.id, k.key, k.fingerprint, 0 FROM ajwt_user AS u
+            CROSS JOIN (SELECT key, fingerprint FROM ajwt_public_key LIMIT 1) AS k
+            WHERE u.username <> 'guido0' AND ?1 > 0",
+    ] {
+        sqlx::query(sql).bind(last).execute(&mut *transaction).await.expect("filled");
+    }
+    transaction.commit().await.expect("filled");
+    (folder, store)
+}
+
 /// Authenticates each header, which must be good.
 pub(crate) async fn authenticate(authenticator: &Authenticator, headers: &[String]) {
     for header in headers {
         let accepted = authenticator.authenticate([header.as_bytes()]).await;
         assert!(accepted.is_ok(), "{:?}", accepted.err());
     }
+}
+
+/// Nanoseconds of this thread's time for each.
+pub(crate) fn time(runtime: &Runtime, authenticator: &Authenticator, headers: &[String]) -> f64 {
+    cpu_per_op(headers.len(), || runtime.block_on(authenticate(authenticator, headers)))
 }
 
 /// What a bare signature check is given, of each header.

@@ -17,10 +17,9 @@ use tokio::{
 
 use crate::{
     bare::parsed,
-    callers::{NAME, bare, builder, ed25519, header, headers, wait_for_the_next_second},
+    callers::{NAME, bare, builder, ed25519, header, headers, time, wait_for_the_next_second},
     measure::{SHORT_ROUNDS, in_turn, per_op},
     report::Report,
-    store::time,
 };
 
 /// Requests of a round.

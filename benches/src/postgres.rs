@@ -13,7 +13,7 @@ use ajwt_server::{
     CachedUserRepository, Clock as _, Found, Freshness, KeyAdmin as _, NewKey, NonceBackend, NonceOutcome,
     NonceUse, RepositoryError, SystemClock, User, UserCacheOptions, UserRepository, testing::nonce_use,
 };
-use ajwt_sqlx::{PostgresNonceBackend, PostgresRepository, SqliteNonceBackend, SqliteRepository};
+use ajwt_sqlx::{PostgresNonceBackend, PostgresRepository, SqliteNonceBackend};
 use ajwt_test_servers::sql::{Kind, Server};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -21,10 +21,9 @@ use sqlx::Executor as _;
 use tokio::runtime::Runtime;
 
 use crate::{
-    callers::{NAME, builder, ed25519, header, headers, users, wait_for_the_next_second},
+    callers::{NAME, builder, ed25519, header, headers, open_store, time, users, wait_for_the_next_second},
     measure::{ROUNDS, SHORT_ROUNDS, in_turn, per_op},
     report::Report,
-    store::time,
 };
 
 /// Requests of a round.
@@ -154,10 +153,8 @@ fn in_postgres(report: &mut Report, runtime: &Runtime, store: &PostgresRepositor
 
 fn in_sqlite(report: &mut Report, runtime: &Runtime) {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("ajwt.db").display());
     let (store, nonces) = runtime.block_on(async {
-        let store = SqliteRepository::connect(&url).await.expect("opened");
-        store.migrate().await.expect("migrated");
+        let store = open_store(folder.path()).await;
         let nonces = SqliteNonceBackend::new(store.pool().clone());
         nonces.initialise().await.expect("new");
         let create = "CREATE TABLE bare (key BLOB PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID";

@@ -8,10 +8,9 @@ use ajwt_server::{
 };
 
 use crate::{
-    callers::{NAME, builder, ed25519, header, wait_for_the_next_second},
+    callers::{NAME, builder, ed25519, filled, header, in_memory, time, wait_for_the_next_second},
     measure::{SHORT_ROUNDS, cpu_per_op, in_turn, runtime},
     report::Report,
-    store::{filled, in_memory, time},
 };
 
 /// Requests of a round.

@@ -2,16 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ajwt_core::{PrivateKey, Username};
-use ajwt_server::{
-    Authenticator, CachedUserRepository, KeyAdmin as _, MemoryRepository, NewKey, User, UserCacheOptions,
-};
-use ajwt_sqlx::SqliteRepository;
-use tokio::runtime::Runtime;
+use ajwt_server::{CachedUserRepository, UserCacheOptions};
 
 use crate::{
-    callers::{NAME, authenticate, builder, ed25519, header, wait_for_the_next_second},
-    measure::{SHORT_ROUNDS, cpu_per_op, in_turn, runtime},
+    callers::{NAME, builder, ed25519, filled, header, in_memory, time, wait_for_the_next_second},
+    measure::{SHORT_ROUNDS, in_turn, runtime},
     report::Report,
 };
 
@@ -55,39 +50,4 @@ pub(crate) fn run(report: &mut Report) {
         );
         report.beside(what, "ns", &ours, "the same, users in memory", &limit);
     }
-}
-
-pub(crate) fn time(runtime: &Runtime, authenticator: &Authenticator, headers: &[String]) -> f64 {
-    cpu_per_op(headers.len(), || runtime.block_on(authenticate(authenticator, headers)))
-}
-
-pub(crate) fn in_memory(users: usize, key: &PrivateKey) -> Arc<MemoryRepository> {
-    let user = |number| User::new(format!("{NAME}{number}")).with_keys([key.public_key().clone()]);
-    Arc::new(MemoryRepository::new((0..users).map(user)))
-}
-
-/// A database with users that all have this key.
-pub(crate) async fn filled(users: usize, key: &PrivateKey) -> (tempfile::TempDir, SqliteRepository) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("ajwt.db").display());
-    let store = SqliteRepository::connect(&url).await.expect("opened");
-    store.migrate().await.expect("migrated");
-    let first = Username::new(format!("{NAME}0")).expect("a name");
-    store.add_user(&first).await.expect("added");
-    store.add_key(&first, &NewKey::of_key(key.public_key().clone())).await.expect("added");
-    let last = i64::try_from(users).expect("few") - 1;
-    let mut transaction = store.pool().begin().await.expect("begun");
-    for sql in [
-        "INSERT INTO ajwt_user (username, created_at)
-            WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?1)
-            SELECT 'guido' || n, 0 FROM number WHERE ?1 > 0",
-        "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at)
-            SELECT u.id, k.key, k.fingerprint, 0 FROM ajwt_user AS u
-            CROSS JOIN (SELECT key, fingerprint FROM ajwt_public_key LIMIT 1) AS k
-            WHERE u.username <> 'guido0' AND ?1 > 0",
-    ] {
-        sqlx::query(sql).bind(last).execute(&mut *transaction).await.expect("filled");
-    }
-    transaction.commit().await.expect("filled");
-    (folder, store)
 }

@@ -5,7 +5,6 @@ use ajwt_core::{PublicKey, Username};
 use ajwt_server::{
     Authenticator, CachedUserRepository, KeyAdmin as _, NewKey, User, UserCacheOptions, UserRepository,
 };
-use ajwt_sqlx::SqliteRepository;
 use aws_lc_rs::signature::ParsedPublicKey;
 use axum::{
     Router,
@@ -16,7 +15,7 @@ use axum::{
 
 use crate::{
     bare::{Bare, parsed},
-    callers::{NAME, builder, ed25519, header, users},
+    callers::{NAME, builder, ed25519, header, open_store, users},
     measure::{per_op, runtime},
     peers::JsonWebToken,
     timing,
@@ -104,9 +103,7 @@ fn with_layer(authenticator: Authenticator) -> Router {
 
 async fn in_sqlite(key: &PublicKey) -> (tempfile::TempDir, Arc<dyn UserRepository<User = User>>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}", folder.path().join("ajwt.db").display());
-    let store = SqliteRepository::connect(&url).await.expect("opened");
-    store.migrate().await.expect("migrated");
+    let store = open_store(folder.path()).await;
     let name = Username::new(NAME).expect("a name");
     store.add_user(&name).await.expect("added");
     store.add_key(&name, &NewKey::of_key(key.clone())).await.expect("added");

@@ -9,7 +9,7 @@ use ajwt_sqlx::SqliteRepository;
 
 use super::{CACHING, HELD_BACK};
 use crate::{
-    callers::{builder, ed25519},
+    callers::{builder, ed25519, open_store},
     jwks,
 };
 
@@ -65,9 +65,7 @@ impl Kind {
 
 /// What authenticates, over a new database in the folder.
 pub(crate) async fn authenticator(variant: &str, folder: &std::path::Path) -> Authenticator {
-    let url = format!("sqlite://{}", folder.join("ajwt.db").display());
-    let store = SqliteRepository::connect(&url).await.expect("opened");
-    store.migrate().await.expect("migrated");
+    let store = open_store(folder).await;
     let is_caching = variant == CACHING;
     let (jwks_url, ..) = jwks::serve().await;
     fill(&store, &jwks_url).await;
