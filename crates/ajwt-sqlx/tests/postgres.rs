@@ -60,6 +60,42 @@ async fn tables_made_by_hand_serve_as_well() {
     store::tables_made_by_hand_serve_as_well::<PostgresRepository>(make, true).await;
 }
 
+/// Each of the two accounts does what the page says that it does, by no other rights than it shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_that_the_page_grants_are_enough() {
+    // Roles are the whole server's.
+    let server = Server::start(Kind::Postgres, &[]);
+    let owner = PostgresRepository::open(&server.url("postgres")).await;
+    store::set_up(&owner).await;
+    let roles = "CREATE ROLE ajwt_service LOGIN; CREATE ROLE ajwt_admin LOGIN;";
+    let grants = AssertSqlSafe(format!("{roles}{}", store::statements_by_hand()));
+    sqlx::raw_sql(grants).execute(owner.pool()).await.expect("granted");
+    let connect = async |role: &str| {
+        let url = server.url("postgres").replacen("postgres@", &format!("{role}@"), 1);
+        PostgresRepository::open(&url).await.patient().await
+    };
+    let (service, admin) = (connect("ajwt_service").await, connect("ajwt_admin").await);
+    assert_eq!(service.texts("SELECT current_user::TEXT").await, ["ajwt_service"]);
+
+    ajwt_server::testing::key_admin(&admin).await;
+    assert!(!admin.audit(1).await.expect("read").is_empty());
+    ajwt_server::testing::user_repository(&admin, &service).await;
+    ajwt_server::testing::trusted_urls(&admin, &service).await;
+    ajwt_server::testing::revision_source(&admin, &service, &service).await;
+    ajwt_server::testing::usage(&admin, &service.batched_usage()).await;
+    let nonces = service.nonces(Arc::new(SystemClock::new()));
+    owner.execute("INSERT INTO ajwt_nonce (key, expires_at) VALUES ('\\x01', 1)").await;
+    nonces.sweep().await;
+    assert_eq!(owner.number("SELECT count(*) FROM ajwt_nonce WHERE expires_at = 1").await, 0, "removed");
+    ajwt_server::testing::nonce_backend(Arc::new(nonces)).await;
+
+    let error = service.add_user(&name("guido")).await.expect_err("it may not");
+    assert!(matches!(error, AdminError::Repository(_)), "{error:?}");
+    for account in [&service, &admin] {
+        assert!(account.migrate().await.is_err(), "nothing is left to be done, and yet it is the owner's");
+    }
+}
+
 #[tokio::test]
 async fn a_bad_url_or_server_is_told() {
     let error = PostgresRepository::connect("sqlite://x").await.expect_err("no such URL");

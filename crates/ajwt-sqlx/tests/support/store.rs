@@ -115,6 +115,14 @@ pub(crate) fn command_by_hand(client: &str, words: &[(&str, &str)]) -> String {
     })
 }
 
+/// The statements of docs/database.md.
+pub(crate) fn statements_by_hand() -> String {
+    let page = fs::read_to_string(root().join("docs/database.md")).expect("the page");
+    let blocks: Vec<_> = page.split("\n```sql\n").skip(1).collect();
+    let [block] = blocks[..] else { panic!("{blocks:?}") };
+    block.split("```").next().expect("a block").to_owned()
+}
+
 /// Runs a command of the page's shell, and returns what it writes.
 pub(crate) fn run_by_hand(command: &str) -> String {
     let mut shell = Command::new("sh");
