@@ -297,6 +297,13 @@ impl<'a> Deployment<'a> {
                 assert_eq!(SERVICE.replace("Postgres", "MySql"), SERVICE_ON_MYSQL, "another one on MySQL");
             }
             "rust,ignore" => self.start_service(block.text).await,
+            "toml" => {
+                let used = SERVICE.lines().filter_map(|line| line.strip_prefix("use ")?.split_once("::"));
+                for (name, _) in used.filter(|(name, _)| *name != "std") {
+                    let due = format!("{} = ", name.replace('_', "-"));
+                    assert!(block.text.lines().any(|line| line.starts_with(&due)), "{due}");
+                }
+            }
             other => panic!("a block of {other}"),
         }
     }
