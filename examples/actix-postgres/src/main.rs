@@ -2,9 +2,9 @@
 //!
 //! ```sh
 //! export DATABASE_URL=postgres://me@localhost/service
-//! actix-postgres set-up                      # once: makes the tables
-//! actix-postgres add-key guido guido.pub     # for each caller
-//! actix-postgres serve 127.0.0.1:8080        # in as many processes as you like
+//! cargo run -p actix-postgres -- set-up                      # once: makes the tables
+//! cargo run -p actix-postgres -- add-key guido guido.pub     # for each caller
+//! cargo run -p actix-postgres -- serve 127.0.0.1:8080        # in as many processes as you like
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 

@@ -1,9 +1,19 @@
-//! A service on axum: `axum-redis ACCOUNTS REDIS ADDRESS`, as in
-//! `axum-redis accounts.json redis://127.0.0.1:6379 127.0.0.1:8080`.
+//! A service on axum:
 //!
-//! The accounts are a JSON array of objects with `name`, `plan` and `keys`. For 25 s after the start
-//! on a new Redis server the answer is 503: it cannot be told from one that has lost its data.
-//! `RedisNonceBackend::initialise` spares a new service that.
+//! ```sh
+//! cargo run -p axum-redis -- accounts.json redis://127.0.0.1:6379 127.0.0.1:8080
+//! ```
+//!
+//! The accounts, each with the newest key first, which are lines of OpenSSH or PEM:
+//!
+//! ```json
+//! [{"name": "guido", "plan": "large", "keys": ["ssh-ed25519 AAAA..", "ssh-ed25519 AAAA.."]},
+//!  {"name": "barry", "plan": "small", "keys": ["ssh-rsa AAAA.."]},
+//!  {"name": "tim", "plan": "small", "suspended": true, "keys": []}]
+//! ```
+//!
+//! On a new Redis server the answer is 503 for 25 s from the first token on: it cannot be told from one that has lost
+//! its data. `RedisNonceBackend::initialise` spares a new service that.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 use std::{error::Error, fs, process::ExitCode, time::Duration};
