@@ -1,6 +1,9 @@
 //! JWK and JWK Set (RFC 7517), RSA (RFC 7518 section 6.3) and Ed25519 (RFC 8037) only.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use base64::Engine as _;
 use serde::{
@@ -129,7 +132,7 @@ impl JwkSet {
         }
         let ambiguous = ambiguous_ids(usable.iter().map(|(_, jwk)| jwk));
         for (index, jwk) in usable {
-            if ambiguous.get(&jwk.key_id) == Some(&true) {
+            if ambiguous.contains(&jwk.key_id) {
                 let reason = JwkError::AmbiguousKid;
                 set.skipped.push(SkippedJwk { index, key_id: Some(reported_id(&jwk.key_id)), reason });
             } else {
@@ -176,13 +179,14 @@ fn reported_id(key_id: &str) -> Box<str> {
     key_id.chars().take(128).collect()
 }
 
-/// For each id, whether it stands for different keys.
-fn ambiguous_ids<'a>(jwks: impl Iterator<Item = &'a Jwk>) -> HashMap<Box<str>, bool> {
+/// The ids that stand for different keys.
+fn ambiguous_ids<'a>(jwks: impl Iterator<Item = &'a Jwk>) -> HashSet<Box<str>> {
     let mut first: HashMap<&str, &PublicKey> = HashMap::new();
-    let mut ambiguous = HashMap::new();
+    let mut ambiguous = HashSet::new();
     for jwk in jwks {
-        let same = first.entry(jwk.key_id()).or_insert(&jwk.key) == &jwk.key();
-        *ambiguous.entry(jwk.key_id.clone()).or_insert(false) |= !same;
+        if *first.entry(jwk.key_id()).or_insert(&jwk.key) != &jwk.key {
+            ambiguous.insert(jwk.key_id.clone());
+        }
     }
     ambiguous
 }

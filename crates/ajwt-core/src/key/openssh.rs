@@ -184,29 +184,27 @@ fn private_from_data(data: &KeypairData) -> Result<PrivateKey, KeyError> {
 }
 
 pub(super) fn rsa_line(key: &RsaPublic, comment: &str) -> String {
-    line("ssh-rsa", &[key.exponent(), key.modulus()], comment)
+    line("ssh-rsa", &[&mpint(key.exponent()), &mpint(key.modulus())], comment)
 }
 
 pub(super) fn ed25519_line(key: &Ed25519Public, comment: &str) -> String {
     line("ssh-ed25519", &[key.bytes()], comment)
 }
 
+/// A positive number: one whose first bit is set would be negative (RFC 4251 section 5).
+fn mpint(number: &[u8]) -> Vec<u8> {
+    let zero = number.first().is_some_and(|first| *first >= 0x80).then_some(0);
+    zero.into_iter().chain(number.iter().copied()).collect()
+}
+
 /// `TYPE BASE64 COMMENT`; the base64 holds the type and the fields, each with its length (RFC 4253
 /// section 6.6, RFC 8709 section 4).
 fn line(key_type: &str, fields: &[&[u8]], comment: &str) -> String {
     let mut blob = Vec::new();
-    let mut put = |zero: bool, field: &[u8]| {
+    for field in std::iter::once(&key_type.as_bytes()).chain(fields) {
         // Lengths are those of keys that were loaded: far below u32's largest.
-        let len = u32::try_from(field.len()).unwrap_or(u32::MAX).saturating_add(u32::from(zero));
-        blob.extend_from_slice(&len.to_be_bytes());
-        blob.extend(zero.then_some(0));
+        blob.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
         blob.extend_from_slice(field);
-    };
-    put(false, key_type.as_bytes());
-    for field in fields {
-        // An mpint whose first bit is set would be negative (RFC 4251 section 5).
-        let is_mpint = fields.len() == 2;
-        put(is_mpint && field.first().is_some_and(|first| *first >= 0x80), field);
     }
     let comment: String = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let line = format!("{key_type} {} {comment}", STANDARD.encode(blob));

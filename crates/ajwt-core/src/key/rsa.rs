@@ -1,6 +1,7 @@
 //! RSA keys (RFC 8017). Private operations run in aws-lc only.
 
 use aws_lc_rs::{
+    digest::{SHA256, SHA384, SHA512, digest},
     encoding::{AsDer as _, Pkcs8V1Der},
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
@@ -112,12 +113,14 @@ impl RsaPublic {
     }
 
     pub(super) fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
-        let parsed = match algorithm {
-            Algorithm::Rs512 => &self.rs512,
-            Algorithm::Rs384 => &self.rs384,
-            Algorithm::Rs256 => &self.rs256,
+        let (parsed, hash) = match algorithm {
+            Algorithm::Rs512 => (&self.rs512, &SHA512),
+            Algorithm::Rs384 => (&self.rs384, &SHA384),
+            Algorithm::Rs256 => (&self.rs256, &SHA256),
             Algorithm::EdDsa => return false,
         };
+        // By itself, which spares aws-lc a context for hashing piece by piece: a hundredth of a check with 2048 bits.
+        let digest = digest(hash, message);
         if signature >= &*self.modulus {
             // Such a number is no signature (RFC 8017 section 5.2.2), and aws-lc says so before any
             // arithmetic. The arithmetic is done all the same, on a number that is small enough:
@@ -126,10 +129,10 @@ impl RsaPublic {
             if let Some(first) = smaller.first_mut() {
                 *first = 0;
             }
-            let _ = std::hint::black_box(parsed.verify_sig(message, &smaller));
+            let _ = std::hint::black_box(parsed.verify_digest_sig(&digest, &smaller));
             return false;
         }
-        parsed.verify_sig(message, signature).is_ok()
+        parsed.verify_digest_sig(&digest, signature).is_ok()
     }
 }
 
