@@ -251,15 +251,11 @@ impl KeyRecord {
     #[must_use]
     pub fn new(id: i64, key: &NewKey, created_at: Timestamp) -> Self {
         Self {
-            id,
             fingerprint: key.key().fingerprint().as_str().to_owned(),
-            text: key.text().to_owned(),
             comment: key.comment().to_owned(),
-            created_at,
             not_before: key.not_before(),
             expires_at: key.expires_at(),
-            revoked_at: None,
-            last_used_on: None,
+            ..Self::of_text(id, key.text(), created_at)
         }
     }
 

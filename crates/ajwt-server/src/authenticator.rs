@@ -153,7 +153,7 @@ impl<U: KeyedUser> Inner<U> {
     async fn decide(&self, token: &UntrustedToken<'_>) -> Result<Authentication<U>, Reason> {
         let now = self.clock.now();
         token.check_claims(&self.validation, now)?;
-        let patience = Patience::new(self.store_timeout);
+        let patience = self.patience();
         let mut checks = self.checks(token, now);
         let (user, verified, key) = self.verify(&mut checks, &patience).await?;
         self.consume(&verified, &patience).await?;
@@ -164,6 +164,11 @@ impl<U: KeyedUser> Inner<U> {
         key.rank(token, decided_at).ok_or(Reason::NoCandidateKey)?;
         self.usage.record(key.source(), now);
         Ok(Authentication { user, token: verified, key })
+    }
+
+    fn patience(&self) -> Patience<'_> {
+        let (report, clock) = (&self.report, &*self.clock);
+        Patience { limit: self.store_timeout, until: OnceLock::new(), report, clock }
     }
 
     fn checks<'t, 'h>(&'t self, token: &'t UntrustedToken<'h>, now: Timestamp) -> Checks<'t, 'h> {
@@ -178,7 +183,7 @@ impl<U: KeyedUser> Inner<U> {
     async fn verify(
         &self,
         checks: &mut Checks<'_, '_>,
-        patience: &Patience,
+        patience: &Patience<'_>,
     ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
         let outcome = self.verify_by_stores(checks, patience).await;
         if outcome.is_err() {
@@ -190,7 +195,7 @@ impl<U: KeyedUser> Inner<U> {
     async fn verify_by_stores(
         &self,
         checks: &mut Checks<'_, '_>,
-        patience: &Patience,
+        patience: &Patience<'_>,
     ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
         let found = self.find(checks, Freshness::MayBeCached, patience).await?;
         let was_cached = found.as_ref().is_some_and(|found| found.freshness() == Freshness::MayBeCached);
@@ -214,17 +219,17 @@ impl<U: KeyedUser> Inner<U> {
         &self,
         checks: &Checks<'_, '_>,
         freshness: Freshness,
-        patience: &Patience,
+        patience: &Patience<'_>,
     ) -> Result<Option<Found<U>>, Reason> {
         let reading = self.users.find_by_username(checks.username(), freshness);
-        self.in_time("reading a user", reading, patience, Report::store_failed).await
+        self.in_time(&USER, reading, patience).await
     }
 
     async fn try_keys(
         &self,
         checks: &mut Checks<'_, '_>,
         found: Option<Found<U>>,
-        patience: &Patience,
+        patience: &Patience<'_>,
     ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
         // A store may compare names by its collation; here only the very bytes count.
         let found = found.filter(|found| found.user().username() == checks.username());
@@ -234,7 +239,7 @@ impl<U: KeyedUser> Inner<U> {
         let mut verified = Err(Reason::NoCandidateKey);
         for (number, repository) in (1..).zip(&self.keys) {
             let reading = repository.candidates(active, checks.token.key_id());
-            lists.push(self.in_time("reading keys", reading, patience, Report::keys_failed).await?);
+            lists.push(self.in_time(&KEYS, reading, patience).await?);
             // Who has the key that the token names need not wait for the other repositories.
             let ranks =
                 if number == self.keys.len() { &[Rank::Named, Rank::Static][..] } else { &[Rank::Named] };
@@ -253,7 +258,7 @@ impl<U: KeyedUser> Inner<U> {
         Ok((user, token, key))
     }
 
-    async fn consume(&self, token: &Token, patience: &Patience) -> Result<(), Reason> {
+    async fn consume(&self, token: &Token, patience: &Patience<'_>) -> Result<(), Reason> {
         // After a stall of the process, what came of a read counts although its time is over; but a nonce would be
         // used up for a request that nobody waits for any more.
         if patience.is_over() {
@@ -269,11 +274,11 @@ impl<U: KeyedUser> Inner<U> {
             self.validation.tolerance(),
             self.margin,
         );
-        let error = match patience.within(self.nonces.consume(&nonce)).await {
+        let error = match patience.within(&NONCE, self.nonces.consume(&nonce)).await {
             Some(Ok(NonceOutcome::Fresh)) => return Ok(()),
             Some(Ok(NonceOutcome::Replayed)) => return Err(Reason::Replayed),
             Some(Err(error)) => error,
-            None => NonceError::Store(RepositoryError::timeout("consuming a nonce")),
+            None => NonceError::Store(NONCE.took_too_long()),
         };
         if let NonceError::MayHaveBeenUsed { .. } = error {
             self.report.nonce_store_starting(&error, &*self.clock);
@@ -288,46 +293,93 @@ impl<U: KeyedUser> Inner<U> {
 
     async fn in_time<T>(
         &self,
-        what: &'static str,
+        question: &Question,
         reading: impl Future<Output = Result<T, RepositoryError>>,
-        patience: &Patience,
-        report: fn(&Report, &(dyn Error + 'static), &dyn Clock),
+        patience: &Patience<'_>,
     ) -> Result<T, Reason> {
-        let result = patience.within(reading).await;
-        result.unwrap_or_else(|| Err(RepositoryError::timeout(what))).map_err(|error| {
-            report(&self.report, &error, &*self.clock);
-            Reason::StoreUnavailable
+        let result = patience.within(question, reading).await;
+        result.unwrap_or_else(|| Err(question.took_too_long())).map_err(|error| {
+            (question.report)(&self.report, &error, &*self.clock);
+            question.reason
         })
     }
 }
 
+/// What a request asks of a store, and what becomes of one without an answer.
+struct Question {
+    what: &'static str,
+    reason: Reason,
+    report: fn(&Report, &(dyn Error + 'static), &dyn Clock),
+}
+
+const USER: Question =
+    Question { what: "reading a user", reason: Reason::StoreUnavailable, report: Report::store_failed };
+
+const KEYS: Question =
+    Question { what: "reading keys", reason: Reason::StoreUnavailable, report: Report::keys_failed };
+
+const NONCE: Question = Question {
+    what: "consuming a nonce",
+    reason: Reason::NonceStoreUnavailable,
+    report: Report::nonce_store_failed,
+};
+
+impl Question {
+    const fn took_too_long(&self) -> RepositoryError {
+        RepositoryError::timeout(self.what)
+    }
+}
+
 /// How long one request still waits for stores.
-struct Patience {
+struct Patience<'r> {
     limit: Duration,
     /// Told by the first store that it has to wait for; `None` if that lies beyond what can be told.
     until: OnceLock<Option<Instant>>,
+    report: &'r Report,
+    clock: &'r dyn Clock,
 }
 
-impl Patience {
-    const fn new(limit: Duration) -> Self {
-        Self { limit, until: OnceLock::new() }
-    }
-
+impl Patience<'_> {
     fn is_over(&self) -> bool {
         self.until.get().copied().flatten().is_some_and(|until| until <= Instant::now())
     }
 
     /// What comes of an operation, if it comes in time. What is in memory is there at once, and costs no
     /// timer.
-    async fn within<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
+    async fn within<T>(&self, question: &Question, operation: impl Future<Output = T>) -> Option<T> {
         let mut operation = pin!(operation);
         match poll_fn(|context| Poll::Ready(operation.as_mut().poll(context))).await {
             Poll::Ready(result) => return Some(result),
             Poll::Pending => {}
         }
-        match self.until.get_or_init(|| Instant::now().checked_add(self.limit)) {
+        let mut waiting = Waiting { patience: self, question, since: Instant::now(), has_ended: false };
+        let result = match self.until.get_or_init(|| waiting.since.checked_add(self.limit)) {
             Some(until) => tokio::time::timeout_at(*until, operation).await.ok(),
             None => Some(operation.await),
+        };
+        waiting.has_ended = true;
+        result
+    }
+}
+
+/// A request that waits for a store. One that is dropped meanwhile, since its caller has gone or waits no longer than
+/// something around the engine does, is told of here: nothing else would ever say that a store hangs.
+struct Waiting<'p> {
+    patience: &'p Patience<'p>,
+    question: &'p Question,
+    since: Instant,
+    has_ended: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let Patience { report, clock, limit, .. } = *self.patience;
+            report.given_up(self.question.reason);
+            // Callers may go at any time, and are no fault of a store that is quick.
+            if self.since.elapsed() >= limit / 4 {
+                (self.question.report)(report, &self.question.took_too_long(), clock);
+            }
         }
     }
 }

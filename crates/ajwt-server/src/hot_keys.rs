@@ -122,9 +122,10 @@ impl HotKeys {
         if uses < HOT_USES || counts.building {
             return false;
         }
-        let has_room = read(&self.hot).len() < self.capacity;
-        counts.building = has_room;
-        has_room
+        // Its table may have come since its use was noted.
+        let hot = read(&self.hot);
+        counts.building = hot.len() < self.capacity && hot.iter().all(|hot| hot.key != *key);
+        counts.building
     }
 
     fn build(&self, key: &PublicKey) {
@@ -135,16 +136,17 @@ impl HotKeys {
         }
     }
 
-    /// Drops the tables of keys that are not hot any more, and of the coolest if one without is twice as
-    /// hot.
+    /// Drops the tables of keys that are not hot any more, and one of the coolest if a key without is twice as hot.
     fn end_period(&self, counts: &Counts) {
         let mut hot = write(&self.hot);
         hot.retain(|hot| hot.uses.load(Ordering::Relaxed) >= HOT_USES);
         let hottest = counts.uses.values().copied().max().unwrap_or_default();
-        let uses = |hot: &Hot| hot.uses.load(Ordering::Relaxed);
-        let coolest = hot.iter().map(uses).min().unwrap_or_default();
-        if hot.len() == self.capacity && coolest <= hottest / 2 {
-            hot.retain(|hot| uses(hot) > coolest);
+        let by_uses = hot.iter().enumerate().map(|(at, hot)| (hot.uses.load(Ordering::Relaxed), at));
+        if let Some((uses, coolest)) = by_uses.min()
+            && hot.len() == self.capacity
+            && uses <= hottest / 2
+        {
+            hot.swap_remove(coolest);
         }
         for hot in hot.iter() {
             hot.uses.store(0, Ordering::Relaxed);
@@ -213,8 +215,9 @@ mod tests {
         hot_keys.used(&keys[0], Timestamp::from_millis(9_999));
         assert!(hot_keys.table_of(&keys[0]).is_some());
         // A clock that was set back by more than a period is another thing.
-        hot_keys.used(&keys[0], Timestamp::from_secs(-1));
-        hot_keys.end_period(&lock(&hot_keys.counts));
+        for _ in 0..LOOK_EVERY {
+            hot_keys.used(&keys[0], Timestamp::from_secs(-1));
+        }
         assert!(hot_keys.table_of(&keys[0]).is_none());
     }
 
@@ -241,6 +244,19 @@ mod tests {
             let have_tables = [0, 1, 2].map(|key: usize| hot_keys.table_of(&keys[key]).is_some());
             assert_eq!(have_tables, [!has_table, true, has_table], "{uses}");
         }
+    }
+
+    #[tokio::test]
+    async fn of_keys_that_are_equally_hot_one_makes_room() {
+        let hot_keys = Arc::new(HotKeys::new(2).expect("a decoy"));
+        let keys = keys(3);
+        for (key, uses) in keys.iter().zip([HOT_USES, HOT_USES, 2 * HOT_USES]) {
+            use_often(&hot_keys, key, uses, 0).await;
+        }
+        use_often(&hot_keys, &keys[2], HOT_USES, 10).await;
+        let have_tables = keys.iter().filter(|key| hot_keys.table_of(key).is_some());
+        assert_eq!(have_tables.count(), 2);
+        assert!(hot_keys.table_of(&keys[2]).is_some());
     }
 
     #[test]

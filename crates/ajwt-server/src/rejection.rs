@@ -5,9 +5,8 @@ use thiserror::Error;
 
 /// A request is not authenticated.
 ///
-/// What the peer is told depends on the [`kind`](Self::kind) only. The [`reason`](Self::reason) is
-/// for traces and metrics.
-/// So does its text: an error's may end up in an answer.
+/// What the peer is told depends on the [`kind`](Self::kind) only, and so does this error's text, which may end up in
+/// an answer. The [`reason`](Self::reason) is for traces and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{}", .reason.kind())]
 pub struct Rejection {

@@ -50,41 +50,26 @@ impl Report {
         }
     }
 
+    /// A request ended before the decision did. Of that only its caller knows why.
+    pub(crate) fn given_up(&self, waited_for: Reason) {
+        count("given_up", waited_for.label());
+    }
+
     /// The store of users failed: logged once, then at most once a minute with a count.
     pub(crate) fn store_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
-        if let Some(Held { unlogged, unlogged_earlier }) = self.store_failures.pass(clock) {
-            tracing::error!(
-                error,
-                unlogged,
-                unlogged_earlier,
-                "the user store failed; requests are answered with 503"
-            );
-        }
+        tell(&self.store_failures, error, clock, "the user store failed; requests are answered with 503");
     }
 
     /// As [`store_failed`](Self::store_failed), of what has a user's keys, such as the cache of key sets: it must
     /// not keep a failure of the user store out of the log.
     pub(crate) fn keys_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
-        if let Some(Held { unlogged, unlogged_earlier }) = self.key_failures.pass(clock) {
-            tracing::error!(
-                error,
-                unlogged,
-                unlogged_earlier,
-                "keys could not be read; their users' requests are answered with 503"
-            );
-        }
+        let message = "keys could not be read; their users' requests are answered with 503";
+        tell(&self.key_failures, error, clock, message);
     }
 
     /// As [`store_failed`](Self::store_failed), of the nonce store.
     pub(crate) fn nonce_store_failed(&self, error: &(dyn Error + 'static), clock: &dyn Clock) {
-        if let Some(Held { unlogged, unlogged_earlier }) = self.nonce_failures.pass(clock) {
-            tracing::error!(
-                error,
-                unlogged,
-                unlogged_earlier,
-                "the nonce store failed; requests are answered with 503"
-            );
-        }
+        tell(&self.nonce_failures, error, clock, "the nonce store failed; requests are answered with 503");
     }
 
     /// A nonce store whose memory began too recently: it passes by itself, and must not keep a real
@@ -95,7 +80,7 @@ impl Report {
                 error,
                 unlogged,
                 unlogged_earlier,
-                "the nonce store was just started; until then the answer is 503"
+                "the nonce store was just started; for a while the answer is 503"
             );
         }
     }
@@ -122,6 +107,12 @@ impl Report {
                 "many tokens are dated outside of the time window; check NTP on this server and on its callers"
             );
         }
+    }
+}
+
+fn tell(limit: &LogLimit, error: &(dyn Error + 'static), clock: &dyn Clock, message: &'static str) {
+    if let Some(Held { unlogged, unlogged_earlier }) = limit.pass(clock) {
+        tracing::error!(error, unlogged, unlogged_earlier, "{message}");
     }
 }
 

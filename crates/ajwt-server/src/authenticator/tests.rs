@@ -73,7 +73,7 @@ async fn verify(authenticator: &Authenticator, token: &SignedToken) -> (Result<P
     let token = UntrustedToken::parse(token.as_str()).expect("well-formed");
     let inner = &*authenticator.inner;
     let mut checks = inner.checks(&token, NOW);
-    let outcome = inner.verify(&mut checks, &Patience::new(Duration::from_secs(2))).await;
+    let outcome = inner.verify(&mut checks, &inner.patience()).await;
     let with_hot_keys = inner.hot_keys.is_some() && token.algorithm() == Algorithm::EdDsa;
     if outcome.is_err() {
         assert_eq!(checks.made_by_table, with_hot_keys, "a refusal by {outcome:?}");
@@ -368,7 +368,7 @@ async fn refusals_cost_the_same_whether_a_key_is_hot_or_not() {
     let token = sign(&hot);
     let token = UntrustedToken::parse(token.as_str()).expect("well-formed");
     let mut checks = authenticator.inner.checks(&token, NOW);
-    assert!(authenticator.inner.verify(&mut checks, &Patience::new(Duration::from_secs(2))).await.is_ok());
+    assert!(authenticator.inner.verify(&mut checks, &authenticator.inner.patience()).await.is_ok());
     assert_eq!((checks.made, checks.made_by_table), (0, true), "by the table alone");
     set(guido(&[&cold]));
     let (outcome, checks) = verify(&authenticator, &sign(&cold)).await;

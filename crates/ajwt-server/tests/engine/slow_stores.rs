@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use ajwt_server::{
 };
 use async_trait::async_trait;
 
-use crate::{NOW, engine::*};
+use crate::{NOW, engine::*, observe::observe};
 
 /// A store of users, keys and nonces in each of whose answers time passes.
 #[derive(Debug)]
@@ -237,4 +238,38 @@ async fn a_slow_read_lets_no_token_outlive_its_nonce() {
     let slow = slow(&engine, Duration::from_millis(1900), Duration::ZERO);
     let again = slow.authenticate([token.as_bytes()]).await;
     assert!(again.is_err_and(|rejection| rejection.reason() == Reason::OutsideWindow));
+}
+
+/// A caller whose patience ends before the store's, as where a timeout stands around the layer.
+#[test]
+fn a_request_that_is_given_up_while_a_store_hangs_is_counted_and_told_of() {
+    let sleeps = Store::Sleeps;
+    let cases = [
+        (sleeps, Store::Works, None, Reason::StoreUnavailable, "reading a user took too long"),
+        (Store::Works, sleeps, None, Reason::StoreUnavailable, "reading keys took too long"),
+        (
+            Store::Works,
+            Store::Works,
+            Some(NonceStore::Store(sleeps)),
+            Reason::NonceStoreUnavailable,
+            "consuming a nonce took too long",
+        ),
+    ];
+    for (users, keys, nonces, reason, told) in cases {
+        let ((), seen) = observe(async {
+            let engine = Engine::with(users, keys, nonces);
+            // The first is no sign of a store that hangs.
+            for patience in [499, 501, 501].map(Duration::from_millis) {
+                let header = engine.header("guido");
+                assert!(tokio::time::timeout(patience, engine.judge(&[&header])).await.is_err(), "{told}");
+            }
+        });
+        let counted = BTreeMap::from([(("given_up".to_owned(), reason.label().to_owned()), 3)]);
+        assert_eq!(seen.counters, counted, "{told}");
+        let errors: Vec<_> = seen.log.lines().filter(|line| line.contains("ERROR")).collect();
+        assert!(
+            matches!(errors[..], [one] if one.contains(told) && one.contains("unlogged=0")),
+            "{errors:?}"
+        );
+    }
 }
