@@ -373,7 +373,9 @@ struct Waiting<'p> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if !self.has_ended {
+        // Not of a store that panics, which nobody gave up; and a second panic here, of somebody's recorder, would end
+        // the process.
+        if !self.has_ended && !std::thread::panicking() {
             let Patience { report, clock, limit, .. } = *self.patience;
             report.given_up(self.question.reason);
             // Callers may go at any time, and are no fault of a store that is quick.

@@ -240,6 +240,33 @@ async fn a_slow_read_lets_no_token_outlive_its_nonce() {
     assert!(again.is_err_and(|rejection| rejection.reason() == Reason::OutsideWindow));
 }
 
+/// As asynchronous code does, once it has waited.
+#[derive(Debug)]
+struct Panics;
+
+#[async_trait]
+impl UserRepository for Panics {
+    type User = User;
+
+    async fn find_by_username(&self, _: &str, _: Freshness) -> Result<Option<Found<User>>, RepositoryError> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        panic!("a store panics");
+    }
+}
+
+#[test]
+fn a_store_that_panics_is_not_told_as_given_up() {
+    let (outcome, seen) = observe(async {
+        let engine = Engine::new();
+        let builder = Authenticator::builder(Arc::new(Panics), engine.nonces.clone());
+        let authenticator = builder.clock(Arc::new(engine.clock.clone())).build().expect("built");
+        let header = engine.header("guido");
+        tokio::spawn(async move { authenticator.authenticate([header.as_bytes()]).await.is_ok() }).await
+    });
+    assert!(outcome.expect_err("a panic").is_panic());
+    assert!(seen.counters.is_empty() && !seen.log.contains("ERROR"), "{:?}\n{}", seen.counters, seen.log);
+}
+
 /// A caller whose patience ends before the store's, as where a timeout stands around the layer.
 #[test]
 fn a_request_that_is_given_up_while_a_store_hangs_is_counted_and_told_of() {
