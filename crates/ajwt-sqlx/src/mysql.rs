@@ -35,11 +35,18 @@ use crate::{
 
 /// For connections of pools that we open. A statement that the engine has given up waits for a lock no
 /// longer than the engine would, or such statements would take all of the server's connections. What
-/// is read is committed, and what is written is so at once, whatever the server's defaults.
+/// is read is committed, and what is written is so at once, whatever the server's defaults. On MariaDB a
+/// transaction whose host has gone without a word ends, or nobody could revoke the keys whose rows it has locked; MySQL
+/// has no such setting, and takes it for a comment.
 const SESSION: [&str; 2] = [
-    "SET autocommit = 1, innodb_lock_wait_timeout = 1, lock_wait_timeout = 2",
+    "SET autocommit = 1, innodb_lock_wait_timeout = 1, lock_wait_timeout = 2 \
+    /*M!100300 , idle_transaction_timeout = 5 */",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 ];
+
+/// Rows that a note of uses locks in one transaction. Each takes a round trip, and whoever revokes one of the keys
+/// waits for all of them, for a second at most.
+const LOCKED_AT_ONCE: usize = 50;
 
 /// `ER_CANT_AGGREGATE_2COLLATIONS`, and MySQL's own `ER_IMPOSSIBLE_STRING_CONVERSION`.
 const NOT_COMPARABLE: [u16; 2] = [1267, 3988];
@@ -281,23 +288,26 @@ impl UsageStore for MySqlRepository {
         let mut uses = uses.to_vec();
         // In one order in every process, or two of them may wait for each other.
         uses.sort_unstable();
-        let statements = Arc::clone(&self.sql);
-        let write = async move |connection: &mut MySqlConnection| {
-            let mut changed: u64 = 0;
-            for (source, at) in uses {
-                let (sql, id) = match source {
-                    KeySource::Key(id) => (&statements.key_used, id),
-                    KeySource::Trust(id) => (&statements.trust_used, id),
-                    // No row of these tables.
-                    _ => continue,
-                };
-                let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
-                let updated = update.execute(&mut *connection).await?.rows_affected();
-                changed = changed.saturating_add(updated);
-            }
-            Ok(changed)
-        };
-        self.rounds.write(&self.pool, |lease| lease.commit(write)).await.map_err(failed)
+        for uses in uses.chunks(LOCKED_AT_ONCE) {
+            let (uses, statements) = (uses.to_vec(), Arc::clone(&self.sql));
+            let write = async move |connection: &mut MySqlConnection| {
+                let mut changed: u64 = 0;
+                for (source, at) in uses {
+                    let (sql, id) = match source {
+                        KeySource::Key(id) => (&statements.key_used, id),
+                        KeySource::Trust(id) => (&statements.trust_used, id),
+                        // No row of these tables.
+                        _ => continue,
+                    };
+                    let update = sqlx::query(sql.clone()).bind(at.as_millis()).bind(at.as_millis()).bind(id);
+                    let updated = update.execute(&mut *connection).await?.rows_affected();
+                    changed = changed.saturating_add(updated);
+                }
+                Ok(changed)
+            };
+            self.rounds.write(&self.pool, |lease| lease.commit(write)).await.map_err(&failed)?;
+        }
+        Ok(())
     }
 }
 

@@ -36,11 +36,13 @@ use crate::{
 };
 
 /// For connections of pools that we open. A statement that the engine has given up waits for a lock no
-/// longer than the engine would, or such statements would take all of the server's connections. The
+/// longer than the engine would, or such statements would take all of the server's connections. A transaction
+/// whose host has gone without a word ends, or nobody could revoke the keys whose rows it has locked. The
 /// nonce's statement must see what others commit while it waits, and what it commits must outlive a crash of
 /// the server; any other setting does that, and stays.
 const SESSION: &str = "
 SET lock_timeout = '1500ms';
+SET idle_in_transaction_session_timeout = '5s';
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SELECT set_config('synchronous_commit', 'on', FALSE)
 WHERE current_setting('synchronous_commit') = 'off'";
@@ -286,20 +288,25 @@ impl TrustedUrls for PostgresRepository {
 impl UsageStore for PostgresRepository {
     async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
         let failed = failed("noting the use of keys");
-        let mut uses = uses.to_vec();
-        // In one order in every process, or two of them may wait for each other.
-        uses.sort_unstable();
-        let statements = Arc::clone(&self.sql);
+        let (mut keys, mut trusts) = (Used::default(), Used::default());
+        for (source, at) in uses {
+            let (used, id) = match source {
+                KeySource::Key(id) => (&mut keys, *id),
+                KeySource::Trust(id) => (&mut trusts, *id),
+                // No row of these tables.
+                _ => continue,
+            };
+            used.ids.push(id);
+            used.times.push(at.as_millis());
+        }
+        let notes = [(self.sql.key_used.clone(), keys), (self.sql.trust_used.clone(), trusts)];
         let write = async move |connection: &mut PgConnection| {
             let mut changed: u64 = 0;
-            for (source, at) in uses {
-                let (sql, id) = match source {
-                    KeySource::Key(id) => (&statements.key_used, id),
-                    KeySource::Trust(id) => (&statements.trust_used, id),
-                    // No row of these tables.
-                    _ => continue,
-                };
-                let update = sqlx::query(sql.clone()).bind(id).bind(at.as_millis());
+            for (sql, used) in notes {
+                if used.ids.is_empty() {
+                    continue;
+                }
+                let update = sqlx::query(sql).bind(used.ids).bind(used.times);
                 let updated = update.execute(&mut *connection).await?.rows_affected();
                 changed = changed.saturating_add(updated);
             }
@@ -307,6 +314,13 @@ impl UsageStore for PostgresRepository {
         };
         self.rounds.write(&self.pool, |lease| lease.commit(write)).await.map_err(failed)
     }
+}
+
+/// Rows of a table and when each was used last, in milliseconds.
+#[derive(Default)]
+struct Used {
+    ids: Vec<i64>,
+    times: Vec<i64>,
 }
 
 key_admin! {

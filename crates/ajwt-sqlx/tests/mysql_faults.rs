@@ -10,7 +10,10 @@ mod store;
 
 use std::{any::Any, time::Duration};
 
-use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, SystemClock, testing};
+use ajwt_server::{
+    Clock as _, KeyAdmin as _, KeySource, NonceBackend as _, NonceOutcome, SystemClock, UsageStore as _,
+    testing,
+};
 use ajwt_sqlx::{MySqlNonceBackend, MySqlRepository};
 use ajwt_test_servers::sql::{Kind, Server};
 use faults::{Proxy, Served};
@@ -28,6 +31,8 @@ impl Served for MySqlRepository {
 
     const SLOW_NONCES: &'static [&'static str] =
         &["CREATE TRIGGER slow BEFORE INSERT ON ajwt_nonce FOR EACH ROW SET @slept = SLEEP(0.2)"];
+
+    const COMMIT: &'static [u8] = b"\x03COMMIT";
 
     const FOR_STANDBYS: &'static [&'static str] = &["--log-bin", "--server-id=1"];
     const STANDBY_IS_GONE: &'static [&'static str] = &[
@@ -62,17 +67,34 @@ async fn a_claim_that_is_given_up_before_it_is_sent_is_not_sent() {
     let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
     let nonce = testing::nonce_use("guido", now.as_secs(), "a nonce", now, tolerance, margin);
     proxy.hold(Some(b"SET TRANSACTION READ WRITE"));
-    // It is dropped once its first message is on its way.
-    tokio::select! {
-        answer = backend.consume(&nonce) => panic!("{answer:?}"),
-        () = async {
-            while proxy.were_held() == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        } => {}
-    }
+    // Once its first message is on its way.
+    faults::until_held(&proxy, backend.consume(&nonce)).await;
     proxy.hold(None);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(backend.consume(&nonce).await.expect("stored"), NonceOutcome::Fresh);
     assert_eq!(backend.consume(&nonce).await.expect("stored"), NonceOutcome::Replayed);
+}
+
+/// Each takes a round trip, and whoever revokes a key waits a second at most for all that are locked with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_of_many_uses_locks_few_rows_at_once() {
+    let server = Server::start(Kind::MySql, &[]);
+    MySqlRepository::open(&server.url("mysql")).await.execute("CREATE DATABASE ajwt").await;
+    let proxy = Proxy::start(server.port());
+    let store = MySqlRepository::open(&server.url("ajwt")).await;
+    store::set_up(&store).await;
+    store::add_guido(&store).await;
+    let guido = store::name("guido");
+    let trust = store.add_trust(&guido, "https://a.example/jwks.json").await.expect("added").id;
+    let key = store.keys(&guido).await.expect("listed")[0].id;
+    let writer = MySqlRepository::open(&server.url_at(proxy.port, "ajwt")).await;
+    let now = SystemClock::new().now();
+    // Rows that are gone count as well. Trusts come after all keys.
+    let mut uses: Vec<_> = (key..).take(60).map(|id| (KeySource::Key(id), now)).collect();
+    uses.push((KeySource::Trust(trust), now));
+    proxy.hold(Some(MySqlRepository::COMMIT));
+    faults::until_held(&proxy, writer.write(&uses)).await;
+    assert!(store.revoke_key(&guido, key).await.is_err(), "its row is locked");
+    store.remove_trust(&guido, trust).await.expect("its turn has not come");
+    proxy.hold(None);
 }

@@ -366,7 +366,9 @@ async fn statements_that_are_given_up_do_not_wait_for_ever() {
     let key = add_guido(&store).await;
     let operator = PostgresRepository::open(&PostgresRepository::url(&database)).await;
     let mut lock = operator.pool().begin().await.expect("begun");
-    sqlx::query("LOCK TABLE ajwt_nonce").execute(&mut *lock).await.expect("locked");
+    for sql in ["SET LOCAL idle_in_transaction_session_timeout = 0", "LOCK TABLE ajwt_nonce"] {
+        sqlx::query(sql).execute(&mut *lock).await.expect("locked");
+    }
     // Users over connections of their own: claims that wait may hold all of the others.
     let users = PostgresRepository::open(&PostgresRepository::url(&database)).await;
     let nonces = Arc::new(store.nonces(Arc::new(SystemClock::new())));

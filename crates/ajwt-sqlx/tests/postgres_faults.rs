@@ -34,6 +34,8 @@ impl Served for PostgresRepository {
         "CREATE TRIGGER slow BEFORE INSERT ON ajwt_nonce FOR EACH ROW EXECUTE FUNCTION slow()",
     ];
 
+    const COMMIT: &'static [u8] = b"COMMIT\0";
+
     const FOR_STANDBYS: &'static [&'static str] = &[];
     const STANDBY_IS_GONE: &'static [&'static str] =
         &["ALTER SYSTEM SET synchronous_standby_names = 'gone'", "SELECT pg_reload_conf()"];

@@ -53,11 +53,18 @@ WHERE user_id IN (SELECT {id} FROM {users} WHERE {active})";
 const REMOVE_TRUST: &str =
     "DELETE FROM asymmetric_jwt_auth_jwksendpointtrust WHERE user_id = {user} AND id = $2";
 
+/// Many rows at once, as in ajwt's own tables.
 const KEY_USED: &str = "
-UPDATE asymmetric_jwt_auth_publickey
-SET last_used_on = greatest(last_used_on, TIMESTAMPTZ 'epoch' + $2::BIGINT * INTERVAL '1 millisecond')
-WHERE id = $1";
+WITH used AS (
+    SELECT id, TIMESTAMPTZ 'epoch' + millis * INTERVAL '1 millisecond' AS used_at
+    FROM asymmetric_jwt_auth_publickey JOIN unnest($1::BIGINT[], $2::BIGINT[]) AS used (used_id, millis)
+        ON id = used_id ORDER BY id FOR NO KEY UPDATE OF asymmetric_jwt_auth_publickey)
+UPDATE asymmetric_jwt_auth_publickey SET last_used_on = greatest(last_used_on, used_at) FROM used
+WHERE asymmetric_jwt_auth_publickey.id = used.id";
 const TRUST_USED: &str = "
-UPDATE asymmetric_jwt_auth_jwksendpointtrust
-SET last_used_on = greatest(last_used_on, TIMESTAMPTZ 'epoch' + $2::BIGINT * INTERVAL '1 millisecond')
-WHERE id = $1";
+WITH used AS (
+    SELECT id, TIMESTAMPTZ 'epoch' + millis * INTERVAL '1 millisecond' AS used_at
+    FROM asymmetric_jwt_auth_jwksendpointtrust JOIN unnest($1::BIGINT[], $2::BIGINT[]) AS used (used_id, millis)
+        ON id = used_id ORDER BY id FOR NO KEY UPDATE OF asymmetric_jwt_auth_jwksendpointtrust)
+UPDATE asymmetric_jwt_auth_jwksendpointtrust SET last_used_on = greatest(last_used_on, used_at) FROM used
+WHERE asymmetric_jwt_auth_jwksendpointtrust.id = used.id";

@@ -77,10 +77,20 @@ const TRUSTED_URLS: &str = "
 SELECT jwks_url FROM ajwt_jwks_endpoint_trust WHERE user_id IN (SELECT {id} FROM {users} WHERE {active})";
 const REMOVE_TRUST: &str = "DELETE FROM ajwt_jwks_endpoint_trust WHERE user_id = {user} AND id = $2";
 
+/// Many rows at once, so that they are locked for no longer than that takes; and in one order in every process, or two
+/// of them may wait for each other.
 const KEY_USED: &str = "
-UPDATE ajwt_public_key SET last_used_on = greatest(last_used_on, $2) WHERE id = $1";
+WITH used AS (
+    SELECT id, used_at FROM ajwt_public_key JOIN unnest($1::BIGINT[], $2::BIGINT[]) AS used (used_id, used_at)
+        ON id = used_id ORDER BY id FOR NO KEY UPDATE OF ajwt_public_key)
+UPDATE ajwt_public_key SET last_used_on = greatest(last_used_on, used_at) FROM used
+WHERE ajwt_public_key.id = used.id";
 const TRUST_USED: &str = "
-UPDATE ajwt_jwks_endpoint_trust SET last_used_on = greatest(last_used_on, $2) WHERE id = $1";
+WITH used AS (
+    SELECT id, used_at FROM ajwt_jwks_endpoint_trust JOIN unnest($1::BIGINT[], $2::BIGINT[]) AS used (used_id, used_at)
+        ON id = used_id ORDER BY id FOR NO KEY UPDATE OF ajwt_jwks_endpoint_trust)
+UPDATE ajwt_jwks_endpoint_trust SET last_used_on = greatest(last_used_on, used_at) FROM used
+WHERE ajwt_jwks_endpoint_trust.id = used.id";
 
 pub(super) const ADD_AUDIT: &str = "
 INSERT INTO ajwt_audit (at, actor, action, username, detail) VALUES ($1, $2, $3, $4, $5)";

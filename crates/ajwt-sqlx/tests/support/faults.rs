@@ -4,7 +4,7 @@
 #[path = "proxy.rs"]
 mod proxy;
 
-use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
+use std::{any::Any, fmt::Debug, marker::PhantomData, sync::Arc, time::Duration};
 
 use ajwt_core::{PrivateKey, SignedToken};
 use ajwt_server::{
@@ -32,6 +32,8 @@ pub(crate) trait Served: Store + UsageStore {
     const ITS_CONNECTIONS: &'static str;
     /// SQL by which each nonce takes a fifth of a second.
     const SLOW_NONCES: &'static [&'static str];
+    /// What a client sends to commit, and in no other message.
+    const COMMIT: &'static [u8];
     /// Arguments of a server that can wait for a standby.
     const FOR_STANDBYS: &'static [&'static str];
     /// SQL by which each commit waits for a standby, and there is none.
@@ -361,6 +363,18 @@ pub(crate) async fn a_claim_whose_answer_is_lost_is_not_repeated<S: Served>() {
     assert_eq!(proxy.passed_on(), 1, "over all connections");
 }
 
+/// Goes on with this until the proxy holds a request, and drops it then.
+pub(crate) async fn until_held<T: Debug>(proxy: &Proxy, work: impl Future<Output = T>) {
+    tokio::select! {
+        done = work => panic!("{done:?}"),
+        () = async {
+            while proxy.were_held() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        } => {}
+    }
+}
+
 async fn behind_proxy<S: Served>() -> (Service<S>, Proxy) {
     let server = Server::start(S::KIND, &[]);
     S::open(&server.url(S::MAINTENANCE)).await.execute("CREATE DATABASE ajwt").await;
@@ -531,6 +545,32 @@ pub(crate) async fn rounds_of_uses_that_are_not_committed_keep_few_connections<S
     panic!("uses are not written any more");
 }
 
+/// A host dies while it notes the use of keys, and has locked their rows: they can be revoked all the same.
+pub(crate) async fn keys_whose_use_is_being_noted_by_a_host_that_died_can_be_revoked<S: Served>() {
+    let (service, proxy) = behind_proxy::<S>().await;
+    let writer = S::open(&service.server.url_at(proxy.port, "ajwt")).await;
+    let store = S::open(&service.server.url("ajwt")).await;
+    let guido = name("guido");
+    let trust = store.add_trust(&guido, "https://a.example/jwks.json").await.expect("added").id;
+    let key = store.keys(&guido).await.expect("listed")[0].id;
+    let now = SystemClock::new().now();
+    // What is sent after the updates does not arrive, nor that its connection is closed.
+    proxy.hold(Some(S::COMMIT));
+    let uses = [(KeySource::Key(key), now), (KeySource::Trust(trust), now)];
+    until_held(&proxy, writer.write(&uses)).await;
+    let clock = SystemClock::new();
+    let start = clock.monotonic();
+    let mut refused = 0;
+    while store.revoke_key(&guido, key).await.is_err() {
+        refused += 1;
+        let elapsed = clock.monotonic() - start;
+        assert!(elapsed < Duration::from_secs(15), "not revoked after {elapsed:?}");
+    }
+    assert!(refused > 0, "its row was not locked");
+    assert!(store.keys(&guido).await.expect("listed")[0].revoked_at.is_some());
+    proxy.hold(None);
+}
+
 /// The tests of one store, by name.
 #[macro_export]
 macro_rules! fault_tests {
@@ -555,6 +595,7 @@ macro_rules! fault_tests {
             a_caller_that_hangs_up_costs_no_connection
             a_server_that_commits_nothing_keeps_few_connections
             rounds_of_uses_that_are_not_committed_keep_few_connections
+            keys_whose_use_is_being_noted_by_a_host_that_died_can_be_revoked
         }
     };
 }

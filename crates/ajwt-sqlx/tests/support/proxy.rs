@@ -86,13 +86,11 @@ impl Proxy {
     }
 
     /// Lets requests that hold this wait, until it is told otherwise.
-    #[allow(dead_code, reason = "for claims of several messages, as MySQL's")]
     pub(crate) fn hold(&self, what: Option<&'static [u8]>) {
         *self.orders.held.lock().expect("lock") = what;
     }
 
     /// How many requests have waited.
-    #[allow(dead_code, reason = "for claims of several messages, as MySQL's")]
     pub(crate) fn were_held(&self) -> usize {
         self.orders.were_held.load(Ordering::SeqCst)
     }
