@@ -140,6 +140,65 @@ async fn a_migration_that_was_cut_short_goes_on() {
     assert!(store.revision().await.expect("read") > before);
 }
 
+/// As a copy does that was made without them: all that says which migrations there were is copied.
+#[tokio::test]
+async fn triggers_that_are_gone_are_made_again() {
+    const TRIGGERS: &str =
+        "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = database()";
+    let (_database, store) = database::<MySqlRepository>().await;
+    add_guido(&store).await;
+    let triggers = store.texts(TRIGGERS).await;
+    assert_eq!(triggers.len(), 9, "{triggers:?}");
+    let revision = async || store.revision().await.expect("read");
+    let raises = async || {
+        let before = revision().await;
+        store.execute("UPDATE ajwt_user SET active = NOT active").await;
+        revision().await > before
+    };
+    for trigger in &triggers {
+        store.execute(&format!("DROP TRIGGER {trigger}")).await;
+        let before = revision().await;
+        store.migrate().await.expect("migrated");
+        assert!(revision().await > before, "{trigger}: what was read in between is not current");
+        assert_eq!(store.texts(TRIGGERS).await.len(), 9, "{trigger}");
+    }
+    assert!(raises().await);
+
+    // Or what is there in their place is no revision.
+    for trigger in &triggers {
+        store.execute(&format!("DROP TRIGGER {trigger}")).await;
+    }
+    assert!(!raises().await);
+    store.migrate_without_triggers().await.expect("migrated");
+    assert_eq!(revision().await, None);
+    store.migrate().await.expect("migrated");
+    assert!(revision().await.is_some() && raises().await);
+}
+
+/// The information schema need not tell it of them.
+#[tokio::test]
+async fn triggers_that_an_account_may_not_see_are_left() {
+    let server = Server::start(Kind::MySql, &[]);
+    let mut admin = MySqlConnection::connect(&server.url("mysql")).await.expect("connected");
+    for sql in [
+        "CREATE DATABASE ajwt",
+        "CREATE USER app@'127.0.0.1'",
+        "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON ajwt.* TO app@'127.0.0.1'",
+    ] {
+        sqlx::query(sql).execute(&mut admin).await.expect("done");
+    }
+    let url = server.url("ajwt");
+    let owner = MySqlRepository::open(&url).await;
+    store::set_up(&owner).await;
+    let store = MySqlRepository::open(&url.replace("root@", "app@")).await;
+    let before = owner.revision().await.expect("read");
+    store.migrate().await.expect("nothing to do");
+    store.migrate_without_triggers().await.expect("nothing to do");
+    assert_eq!(owner.revision().await.expect("read"), before);
+    add_guido(&store).await;
+    assert!(owner.revision().await.expect("read") > before);
+}
+
 /// Neither the server's default collation nor the connection's says which names are equal.
 #[tokio::test]
 async fn collations_of_server_and_connection_do_not_matter() {

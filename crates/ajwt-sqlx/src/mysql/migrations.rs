@@ -1,7 +1,7 @@
 //! Changes of tables are not transactional in MySQL and MariaDB: one process at a time makes them, each
 //! step can be repeated, and one that was cut short is run again.
 
-use sqlx::{AssertSqlSafe, MySqlPool, migrate::MigrateError};
+use sqlx::{AssertSqlSafe, Executor as _, MySqlConnection, MySqlPool, migrate::MigrateError};
 
 use crate::{
     error::MigrationError,
@@ -26,6 +26,13 @@ const MIGRATIONS: migrations::Files = migrations::files!("mysql");
 
 /// What a server says that forbids triggers: `ER_BINLOG_CREATE_ROUTINE_NEED_SUPER`.
 const TRIGGERS_FORBIDDEN: u16 = 1419;
+
+/// `ER_TRG_DOES_NOT_EXIST`.
+const NO_SUCH_TRIGGER: u16 = 1360;
+
+const FORGET_TRIGGERS: &str = "DELETE FROM ajwt_migrations WHERE version = 2";
+
+const FORGET_REVISION: &str = "DELETE FROM ajwt_revision";
 
 /// All of them, or those before the triggers.
 pub(super) async fn run(
@@ -63,13 +70,41 @@ pub(super) async fn run(
         _ => {}
     }
     // Beside the tables of others there are none.
-    let target = (without_triggers && matches!(schema.owner(), Owner::Ajwt)).then_some(TRIGGERS - 1);
-    migrations::run(&migrator, target, &mut *connection).await.map_err(|error| match error {
+    let has_triggers = matches!(schema.owner(), Owner::Ajwt);
+    let target = (without_triggers && has_triggers).then_some(TRIGGERS - 1);
+    migrations::run(&migrator, target, &mut *connection).await.map_err(failed_migration)?;
+    // A copy of the tables may have been made without them, and nothing raises its revision.
+    if has_triggers && lacks_triggers(&mut connection).await {
+        let forget = if without_triggers { FORGET_REVISION } else { FORGET_TRIGGERS };
+        sqlx::query(forget).execute(&mut *connection).await.map_err(failed)?;
+        migrations::run(&migrator, target, &mut *connection).await.map_err(failed_migration)?;
+    }
+    Ok(())
+}
+
+fn failed_migration(error: MigrateError) -> MigrationError {
+    match error {
         MigrateError::ExecuteMigration(error, TRIGGERS) if forbids_triggers(&error) => {
             MigrationError::NoTriggers { source: error.into() }
         }
         error => MigrationError::of(error),
-    })
+    }
+}
+
+async fn lacks_triggers(connection: &mut MySqlConnection) -> bool {
+    for trigger in triggers() {
+        // Of one that the account may not see this tells another error; the information schema tells nothing.
+        let shown = connection.execute(AssertSqlSafe(format!("SHOW CREATE TRIGGER {trigger}"))).await;
+        if shown.is_err_and(|error| mysql_number(&error) == Some(NO_SUCH_TRIGGER)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Their names.
+fn triggers() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.revision.lines().filter_map(|line| line.strip_prefix("CREATE TRIGGER ")?.split(' ').next())
 }
 
 /// By what `GET_LOCK` returns.
