@@ -90,3 +90,18 @@ pub(crate) async fn run<C: Migrate>(
 fn migration(version: i64, name: &'static str, sql: &'static str) -> Migration {
     Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkout may change the ends of lines, and what it migrates would be refused by what others built.
+    #[test]
+    fn the_lines_of_migrations_end_as_everywhere() {
+        for files in [files!("mysql"), files!("postgres"), files!("sqlite")] {
+            for text in [files.tables, files.revision, files.nonce, files.audit] {
+                assert!(!text.contains('\r'), "{text}");
+            }
+        }
+    }
+}
