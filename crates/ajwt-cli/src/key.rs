@@ -1,6 +1,6 @@
 use std::{collections::HashSet, path::PathBuf};
 
-use ajwt_core::{Timestamp, Username};
+use ajwt_core::{PublicKey, Timestamp, Username};
 use ajwt_server::{AdminError, KeyAdmin, KeyRecord, NewKey};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
@@ -141,13 +141,15 @@ impl Key {
                 Ok(())
             }
             Action::Revoke(OfUser { user, id, admin }) => {
-                let trusts = admin
+                let (others, trusts) = admin
                     .with(async |store| {
+                        let others = other_rows(store, user, *id).await?;
                         store.revoke_key(user, *id).await?;
-                        store.trusts(user).await
+                        Ok::<_, AdminError>((others, store.trusts(user).await?))
                     })
                     .await?;
                 output::note(&format!("revoked key {id}"));
+                note_other_rows(&others);
                 if !trusts.is_empty() {
                     output::note(
                         "the user has trusted URLs (ajwt trust list): a key that one of them publishes goes on working",
@@ -156,8 +158,14 @@ impl Key {
                 Ok(())
             }
             Action::Remove(OfUser { user, id, admin }) => {
-                admin.with(async |store| store.remove_key(user, *id).await).await?;
+                let others = admin
+                    .with(async |store| {
+                        let others = other_rows(store, user, *id).await?;
+                        store.remove_key(user, *id).await.map(|()| others)
+                    })
+                    .await?;
                 output::note(&format!("removed key {id}"));
+                note_other_rows(&others);
                 Ok(())
             }
         }
@@ -200,8 +208,32 @@ async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Resul
     Ok(added)
 }
 
+/// The user's other rows of the same key that are not revoked. Django's table may hold it twice, and what plain SQL
+/// adds may have any fingerprint.
+async fn other_rows(admin: &dyn KeyAdmin, user: &Username, id: i64) -> Result<Vec<i64>, AdminError> {
+    let keys = admin.keys(user).await?;
+    let Some(ended) = keys.iter().find(|record| record.id == id).and_then(fingerprint) else {
+        return Ok(Vec::new());
+    };
+    let others = keys.iter().filter(|record| record.id != id && record.revoked_at.is_none());
+    let others = others.filter(|record| fingerprint(record).is_some_and(|other| other == ended));
+    Ok(others.map(|record| record.id).collect())
+}
+
+/// By its text, whatever the row says of it.
+fn fingerprint(record: &KeyRecord) -> Option<String> {
+    let (key, _) = PublicKey::from_text(&record.text).ok()?;
+    Some(key.fingerprint().as_str().to_owned())
+}
+
+fn note_other_rows(ids: &[i64]) {
+    for id in ids {
+        output::note(&format!("key {id} is the same one, and goes on working until it is ended, too"));
+    }
+}
+
 fn row(record: &KeyRecord) -> Row {
-    let key_type = ajwt_core::PublicKey::from_text(&record.text).map(|(key, _)| key.key_type().to_string());
+    let key_type = PublicKey::from_text(&record.text).map(|(key, _)| key.key_type().to_string());
     vec![
         ("id", record.id.into()),
         // A row that another program wrote may hold anything.

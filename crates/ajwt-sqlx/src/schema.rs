@@ -218,7 +218,7 @@ pub(crate) const fn no_expiry() -> AdminError {
 }
 
 pub(crate) const fn no_revocation() -> AdminError {
-    no_place("revoking a key", "remove the key, which ends its use as well")
+    no_place("revoking a key", "remove the key, which ends its use unless another row holds it")
 }
 
 const fn no_place(what: &'static str, instead: &'static str) -> AdminError {

@@ -99,6 +99,42 @@ fn a_key_that_cannot_be_added_is_told() {
     assert_eq!(keys.len(), 1, "nothing is half written");
 }
 
+/// As in Django's table, where nothing keeps a key from being there twice.
+#[tokio::test]
+async fn other_rows_of_a_key_that_ends_are_told() {
+    use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+
+    let folder = Folder::with_database();
+    let options = SqliteConnectOptions::new().filename(folder.path("ajwt.db"));
+    let mut connection = options.connect().await.expect("connected");
+    for values in
+        ["user_id, key, 'two', 0, NULL", "user_id, key, 'three', 0, 1", "user_id, 'x', 'four', 0, NULL"]
+    {
+        let sql = format!(
+            "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at, revoked_at)
+            SELECT {values} FROM ajwt_public_key WHERE id = 1"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.expect("added");
+    }
+    connection.close().await.expect("closed");
+    for (words, told) in [
+        (
+            "revoke billing 1",
+            "revoked key 1\najwt: key 2 is the same one, and goes on working until it is ended, too",
+        ),
+        (
+            "remove billing 3",
+            "removed key 3\najwt: key 2 is the same one, and goes on working until it is ended, too",
+        ),
+        ("remove billing 4", "removed key 4"),
+        ("remove billing 2", "removed key 2"),
+    ] {
+        let command = format!("key {words} {DATABASE}");
+        let ran = folder.ajwt(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!((ran.code, ran.err), (Some(0), format!("ajwt: {told}\n")), "{words}");
+    }
+}
+
 #[test]
 fn authorized_keys_are_imported_all_or_none() {
     let folder = Folder::with_database();
