@@ -316,13 +316,6 @@ impl UsageStore for PostgresRepository {
     }
 }
 
-/// Rows of a table and when each was used last, in milliseconds.
-#[derive(Default)]
-struct Used {
-    ids: Vec<i64>,
-    times: Vec<i64>,
-}
-
 key_admin! {
     PostgresRepository, PgConnection,
     transaction: pool::transaction, found: if_storable, own: identity
@@ -330,6 +323,13 @@ key_admin! {
 
 fn statements(schema: &Schema) -> Arc<Statements> {
     schema.statements(&tables::DIALECT, &tables::STATEMENTS, &django::STATEMENTS)
+}
+
+/// Rows of a table and when each was used last, in milliseconds.
+#[derive(Default)]
+struct Used {
+    ids: Vec<i64>,
+    times: Vec<i64>,
 }
 
 /// Adds a row, and returns its id; `None` if there is one like it.

@@ -18,7 +18,10 @@ mod scale;
 #[path = "support/store.rs"]
 mod store;
 
-use std::{fs::Permissions, io::Write as _, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{
+    env, fs::Permissions, io::Write as _, os::unix::fs::PermissionsExt as _, process::Command, sync::Arc,
+    time::Duration,
+};
 
 use ajwt_server::{
     AdminError, Authenticator, Clock as _, KeyAdmin as _, MockClock, NewKey, NonceBackend as _, NonceError,
@@ -133,6 +136,34 @@ async fn tables_live_in_any_schema_by_its_search_path() {
     assert_eq!(other.revision().await.expect("read"), others);
     let nonces = auth.patient().await.nonces(Arc::new(SystemClock::new()));
     ajwt_server::testing::nonce_backend(Arc::new(nonces)).await;
+}
+
+/// As where an application ends its runtime first. What goes wrong then ends the process, so it is one of its own.
+#[test]
+fn a_store_that_listens_may_outlive_its_runtime() {
+    const CHILD: &str = "AJWT_TEST_CHILD";
+    if let Ok(url) = env::var(CHILD) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let store = runtime.block_on(async {
+            let store = PostgresRepository::open(&url).await;
+            store.changed().await;
+            let listening = "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+            assert_eq!(store.number(listening).await, 1);
+            store
+        });
+        drop(runtime);
+        drop(store);
+        return;
+    }
+    let database = sql::Database::create(SERVER);
+    let child = Command::new(env::current_exe().expect("this program"))
+        .args(["--exact", "a_store_that_listens_may_outlive_its_runtime"])
+        .env(CHILD, database.url())
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && told.contains("1 passed"), "{}: {told}", child.status);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use sqlx::{
     PgPool,
     postgres::{PgListener, PgPoolOptions},
 };
-use tokio::sync::Mutex;
+use tokio::{runtime::Handle, sync::Mutex};
 
 use crate::{failure::failed, pool::ACQUIRE_TIMEOUT};
 
@@ -29,6 +29,8 @@ pub(super) struct Listener(Mutex<Listening>);
 #[derive(Debug, Default)]
 struct Listening {
     listener: Option<PgListener>,
+    /// The one on which it began to listen.
+    runtime: Option<Handle>,
     /// Why it does not listen, as it was told last, and when by the monotonic clock.
     told: Option<(String, Duration)>,
 }
@@ -40,7 +42,10 @@ impl Listener {
         let mut listening = self.0.lock().await;
         let Some(listener) = &mut listening.listener else {
             match listen(pool).await {
-                Ok(listener) => *listening = Listening { listener: Some(listener), told: None },
+                Ok(listener) => {
+                    let runtime = Handle::try_current().ok();
+                    *listening = Listening { listener: Some(listener), runtime, told: None };
+                }
                 Err(error) => {
                     // It is tried every few seconds, whether there are requests or not.
                     let is_news = listening.is_news(&error.to_string(), clock.monotonic());
@@ -80,6 +85,16 @@ impl Listening {
             self.told = Some((reason.to_owned(), now));
         }
         is_news
+    }
+}
+
+impl Drop for Listening {
+    /// sqlx ends a listener in a task. Where this is dropped there need not be a runtime, and without one that would be
+    /// a panic and then another, which end the process. One that has ended will do: it drops the task, and with it the
+    /// connection.
+    fn drop(&mut self) {
+        let _runtime = self.runtime.as_ref().map(Handle::enter);
+        self.listener = None;
     }
 }
 
