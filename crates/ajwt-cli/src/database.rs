@@ -248,7 +248,9 @@ impl Database {
 
     pub(crate) async fn migrate_without_triggers(&self) -> Result<(), Failure> {
         match &self.repository {
-            Repository::MySql(repository) => Ok(repository.migrate_without_triggers().await?),
+            Repository::MySql(repository) => {
+                repository.migrate_without_triggers().await.map_err(crate::migrate::migration_failure)
+            }
             Repository::Sqlite(_) | Repository::Postgres(_) => Err(Failure::new(
                 "--without-triggers is for MySQL and MariaDB; this database lets whoever makes tables make triggers",
             )),

@@ -30,15 +30,16 @@ impl Migrate {
 }
 
 /// What to do where triggers are forbidden, or the tables are not for this program, in its words.
-fn migration_failure(error: MigrationError) -> Failure {
+pub(crate) fn migration_failure(error: MigrationError) -> Failure {
     match error {
         MigrationError::NoTriggers { .. } => Failure::new(
             "the server lets this account make no triggers; have it set log_bin_trust_function_creators, or run ajwt migrate --without-triggers",
         ),
-        MigrationError::OtherUsers { table } => Failure::new(format!(
-            "the database has the table {table}: its keys and trusts are those of an application's own users, whom \
-             this program does not know; migrate by the application (Schema::with_users), or name another database"
-        )),
+        MigrationError::OtherUsers { .. } => Failure::new(
+            "the database has keys (ajwt_public_key) and no users (ajwt_user): they are those of an application's own \
+             users, whom this program does not know; migrate by the application (Schema::with_users), or name another \
+             database",
+        ),
         error => error.into(),
     }
 }

@@ -54,10 +54,11 @@ pub enum MigrationError {
     /// The connection has no database to make the tables in: MySQL and MariaDB connect without one.
     #[error("the connection has no database; name one at the end of the URL: mysql://USER@HOST/DATABASE")]
     NoDatabase,
-    /// The database has tables of keys and trusts, and they are those of another schema's users.
+    /// The keys and trusts that the database has, or may have, are those of another schema's users: there is
+    /// `ajwt_public_key` without `ajwt_user` for ajwt's own tables, or `ajwt_user` for those of an application.
     #[error(
-        "the database has the table {table}, so its keys and trusts are those of another schema's users; \
-         migrate with that schema, or another database"
+        "the database has the table {table}, so its keys and trusts may be those of another schema's users; migrate \
+         with that schema, or another database, or drop the table if it is left over"
     )]
     OtherUsers {
         /// What tells.

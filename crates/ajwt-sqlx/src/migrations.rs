@@ -5,7 +5,10 @@ use sqlx::{
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
-use crate::schema::{Owner, Schema};
+use crate::{
+    error::MigrationError,
+    schema::{Owner, Schema},
+};
 
 /// The migrations of a database, as its folder has them.
 pub(crate) struct Files {
@@ -34,6 +37,10 @@ macro_rules! files {
 
 pub(crate) use files;
 
+const USERS: &str = "ajwt_user";
+
+const KEYS: &str = "ajwt_public_key";
+
 /// The number of the migration of ajwt's own tables that makes triggers.
 pub(crate) const TRIGGERS: i64 = 2;
 
@@ -46,15 +53,17 @@ pub(crate) const fn table(schema: &Schema) -> &'static str {
     }
 }
 
-/// The table that tells that keys and trusts belong to other users than those of this schema, in tables of the same
-/// names. On MySQL and MariaDB, where each step can be repeated, they would be taken for what is to be made.
-pub(crate) const fn table_of_others(schema: &Schema) -> Option<&'static str> {
-    match schema.owner() {
-        Owner::Ajwt => Some("ajwt_beside_migrations"),
-        // The users themselves: who makes the tables by hand notes no migrations.
-        Owner::Application => Some("ajwt_user"),
-        Owner::Django => None,
-    }
+/// Whether the keys and trusts of a database can be those of this schema's users, by whether the tables `ajwt_user` and
+/// `ajwt_public_key` are there: ajwt's own keys and those beside a users table of an application are in tables of the
+/// same names. On MySQL and MariaDB, where each step can be repeated, they would be taken for what is to be made.
+pub(crate) fn check_owner(schema: &Schema, has_users: bool, has_keys: bool) -> Result<(), MigrationError> {
+    let table = match schema.owner() {
+        // The users are made first.
+        Owner::Ajwt if has_keys && !has_users => KEYS,
+        Owner::Application if has_users && !schema.has_users_in(USERS) => USERS,
+        _ => return Ok(()),
+    };
+    Err(MigrationError::OtherUsers { table })
 }
 
 /// sqlx's locks are off: some databases have none, and for the others there are better ones.
@@ -94,6 +103,33 @@ fn migration(version: i64, name: &'static str, sql: &'static str) -> Migration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::UserTable;
+
+    /// In the order in which they are made and dropped, and left over.
+    #[test]
+    fn keys_are_of_the_users_of_the_schema_or_nothing_is_made() {
+        let (own, django) = (Schema::ajwt(), Schema::django());
+        let beside = Schema::with_users(UserTable::new("accounts"));
+        let of_that_name = Schema::with_users(UserTable::new(USERS));
+        for (schema, has_users, has_keys, due) in [
+            (&own, false, false, None),
+            (&own, true, false, None),
+            (&own, true, true, None),
+            (&own, false, true, Some(KEYS)),
+            (&beside, false, false, None),
+            (&beside, false, true, None),
+            (&beside, true, true, Some(USERS)),
+            (&beside, true, false, Some(USERS)),
+            (&of_that_name, true, true, None),
+            (&django, true, true, None),
+        ] {
+            let table = match check_owner(schema, has_users, has_keys) {
+                Err(MigrationError::OtherUsers { table }) => Some(table),
+                other => other.map(|()| None).expect("no other error"),
+            };
+            assert_eq!(table, due, "{schema:?}, {has_users}, {has_keys}");
+        }
+    }
 
     /// A checkout may change the ends of lines, and what it migrates would be refused by what others built.
     #[test]

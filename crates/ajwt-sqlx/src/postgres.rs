@@ -56,8 +56,9 @@ const WAIT_TO_MIGRATE: &str = "SET LOCAL lock_timeout = 0";
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(4165487734)";
 
 /// Where the migrations make theirs.
-const COUNT_TABLES: &str =
-    "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = $1::TEXT";
+const HAS_TABLES: &str = "
+SELECT coalesce(bool_or(tablename = 'ajwt_user'), FALSE), coalesce(bool_or(tablename = 'ajwt_public_key'), FALSE)
+FROM pg_tables WHERE schemaname = current_schema()";
 
 const MIGRATIONS: migrations::Files = migrations::files!("postgres");
 
@@ -166,13 +167,9 @@ impl PostgresRepository {
         for sql in [WAIT_TO_MIGRATE, MIGRATION_LOCK] {
             sqlx::query(sql).execute(&mut *transaction).await.map_err(MigrationError::failed)?;
         }
-        if let Some(table) = migrations::table_of_others(&self.schema) {
-            let tables = sqlx::query_scalar(COUNT_TABLES).bind(table).fetch_one(&mut *transaction).await;
-            let tables: i64 = tables.map_err(MigrationError::failed)?;
-            if tables != 0 {
-                return Err(MigrationError::OtherUsers { table });
-            }
-        }
+        let tables = sqlx::query_as(HAS_TABLES).fetch_one(&mut *transaction).await;
+        let (has_users, has_keys): (bool, bool) = tables.map_err(MigrationError::failed)?;
+        migrations::check_owner(&self.schema, has_users, has_keys)?;
         migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
         transaction.commit().await.map_err(MigrationError::failed)?;
         lease.end();

@@ -88,6 +88,11 @@ impl Schema {
         }
     }
 
+    /// Whether the users are in the application's table of this name.
+    pub(crate) fn has_users_in(&self, table: &str) -> bool {
+        matches!(&self.0, Tables::BesideUsers(users) if users.is_table(table))
+    }
+
     /// The statements for these tables, by those for tables of ajwt's and of Django's.
     pub(crate) fn statements(
         &self,

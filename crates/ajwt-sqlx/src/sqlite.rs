@@ -53,7 +53,9 @@ const MIGRATION_ATTEMPTS: usize = 20;
 
 const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
 
-const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?1";
+const HAS_TABLES: &str = "
+SELECT count(*) FILTER (WHERE name = 'ajwt_user') > 0, count(*) FILTER (WHERE name = 'ajwt_public_key') > 0
+FROM sqlite_master WHERE type = 'table'";
 
 const MIGRATIONS: migrations::Files = migrations::files!("sqlite");
 
@@ -151,13 +153,9 @@ impl SqliteRepository {
         let begin = || self.pool.begin_with(BEGIN);
         let begun = retry(MIGRATION_ATTEMPTS, MIGRATION_PAUSE, is_busy, begin).await;
         let mut transaction = begun.map_err(MigrationError::failed)?;
-        if let Some(table) = migrations::table_of_others(&self.schema) {
-            let tables = sqlx::query_scalar(COUNT_TABLES).bind(table).fetch_one(&mut *transaction).await;
-            let tables: i64 = tables.map_err(MigrationError::failed)?;
-            if tables != 0 {
-                return Err(MigrationError::OtherUsers { table });
-            }
-        }
+        let tables = sqlx::query_as(HAS_TABLES).fetch_one(&mut *transaction).await;
+        let (has_users, has_keys): (bool, bool) = tables.map_err(MigrationError::failed)?;
+        migrations::check_owner(&self.schema, has_users, has_keys)?;
         migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
         transaction.commit().await.map_err(MigrationError::failed)
     }

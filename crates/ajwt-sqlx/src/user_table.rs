@@ -35,6 +35,11 @@ impl UserTable {
         }
     }
 
+    /// Whether it has this name, wherever it is.
+    pub(crate) fn is_table(&self, name: &str) -> bool {
+        self.table == name
+    }
+
     /// In this schema (PostgreSQL) or database (MySQL, SQLite's attached ones). Without it the
     /// connection decides.
     #[must_use]

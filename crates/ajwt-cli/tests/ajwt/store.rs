@@ -406,14 +406,13 @@ async fn beside_a_users_table_of_an_application_nothing_is_made() {
     let folder = Folder::new();
     let options = SqliteConnectOptions::new().filename(folder.path("ajwt.db")).create_if_missing(true);
     let mut connection = options.connect().await.expect("connected");
-    let notes = "CREATE TABLE ajwt_beside_migrations (version BIGINT PRIMARY KEY)";
-    sqlx::query(notes).execute(&mut connection).await.expect("made");
+    let keys = "CREATE TABLE ajwt_public_key (user_id BIGINT REFERENCES accounts (id))";
+    sqlx::query(keys).execute(&mut connection).await.expect("made");
     connection.close().await.expect("closed");
     assert_eq!(
         folder.bad(&format!("migrate {DATABASE}")),
-        "the database has the table ajwt_beside_migrations: its keys and trusts are those of an application's own \
-         users, whom this program does not know; migrate by the application (Schema::with_users), or name another \
-         database"
+        "the database has keys (ajwt_public_key) and no users (ajwt_user): they are those of an application's own users, \
+         whom this program does not know; migrate by the application (Schema::with_users), or name another database"
     );
 }
 

@@ -22,6 +22,10 @@ const LOCK_MIGRATIONS: &str = "SELECT GET_LOCK(concat('ajwt_migrations ', sha1(d
 /// Where memory is short, or the wait was ended with `KILL`.
 const NOT_LOCKED: &str = "the server could not take the lock of the migrations";
 
+const HAS_TABLES: &str = "
+SELECT count(CASE WHEN table_name = 'ajwt_user' THEN 1 END), count(CASE WHEN table_name = 'ajwt_public_key' THEN 1 END)
+FROM information_schema.tables WHERE table_schema = database()";
+
 const MIGRATIONS: migrations::Files = migrations::files!("mysql");
 
 /// What a server says that forbids triggers: `ER_BINLOG_CREATE_ROUTINE_NEED_SUPER`.
@@ -54,14 +58,9 @@ pub(super) async fn run(
     let locked: Option<i64> =
         sqlx::query_scalar(LOCK_MIGRATIONS).fetch_one(&mut *connection).await.map_err(failed)?;
     check_lock(locked)?;
-    if let Some(table) = migrations::table_of_others(schema) {
-        let read = format!("SELECT 1 FROM {table} LIMIT 1");
-        match sqlx::query(AssertSqlSafe(read)).execute(&mut *connection).await {
-            Ok(_) => return Err(MigrationError::OtherUsers { table }),
-            Err(error) if is_missing_table(&error) => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
+    let tables = sqlx::query_as(HAS_TABLES).fetch_one(&mut *connection).await;
+    let (has_users, has_keys): (i64, i64) = tables.map_err(failed)?;
+    migrations::check_owner(schema, has_users != 0, has_keys != 0)?;
     // One that was cut short is marked as failed. Each of its steps can be repeated.
     let forget = format!("DELETE FROM {} WHERE NOT success", migrations::table(schema));
     match sqlx::query(AssertSqlSafe(forget)).execute(&mut *connection).await {
