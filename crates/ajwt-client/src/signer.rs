@@ -28,7 +28,7 @@ impl RequestSigner {
     ///
     /// # Errors
     /// [`SignerError::Username`].
-    pub fn new(username: impl Into<Box<str>>, keys: impl Into<KeyRing>) -> Result<Self, SignerError> {
+    pub fn new(username: impl AsRef<str>, keys: impl Into<KeyRing>) -> Result<Self, SignerError> {
         let username = Username::new(username)?;
         Ok(Self { username, keys: keys.into(), audience: None, scheme: DEFAULT_SCHEME.into() })
     }

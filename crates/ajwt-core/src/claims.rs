@@ -2,6 +2,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 use base64::Engine as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use smol_str::SmolStr;
 
 use crate::{
     ClaimError, NonceGenerationError, Timestamp, TokenError,
@@ -26,22 +27,22 @@ const NONCE_RANDOM_LEN: usize = 16;
 ///
 /// Names are compared byte for byte; nothing trims, folds or normalises them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Username(Box<str>);
+pub struct Username(SmolStr);
 
 impl Username {
     /// Checks a name.
     ///
     /// # Errors
     /// [`ClaimError::UsernameLength`] or [`ClaimError::UsernameControl`].
-    pub fn new(name: impl Into<Box<str>>) -> Result<Self, ClaimError> {
-        let name = name.into();
+    pub fn new(name: impl AsRef<str>) -> Result<Self, ClaimError> {
+        let name = name.as_ref();
         let chars = name.chars().count();
         if chars == 0 || chars > MAX_USERNAME_CHARS {
             return Err(ClaimError::UsernameLength { chars, max: MAX_USERNAME_CHARS });
         }
         match name.chars().find(|c| c.is_control()) {
             Some(found) => Err(ClaimError::UsernameControl { found: u32::from(found) }),
-            None => Ok(Self(name)),
+            None => Ok(Self(name.into())),
         }
     }
 
@@ -111,20 +112,20 @@ impl FromStr for Username {
 
 /// What makes a token usable once: a string of 1 to 256 bytes, not printed by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Nonce(Box<str>);
+pub struct Nonce(SmolStr);
 
 impl Nonce {
     /// Checks a nonce that was made elsewhere.
     ///
     /// # Errors
     /// [`ClaimError::NonceLength`].
-    pub fn new(nonce: impl Into<Box<str>>) -> Result<Self, ClaimError> {
-        let nonce = nonce.into();
+    pub fn new(nonce: impl AsRef<str>) -> Result<Self, ClaimError> {
+        let nonce = nonce.as_ref();
         let len = nonce.len();
         if len == 0 || len > MAX_NONCE_LEN {
             return Err(ClaimError::NonceLength { len, max: MAX_NONCE_LEN });
         }
-        Ok(Self(nonce))
+        Ok(Self(nonce.into()))
     }
 
     /// Makes a nonce of 128 random bits as 22 characters of base64url. `fill` fills a buffer with

@@ -30,29 +30,29 @@ pub(crate) static BASE64URL: engine::GeneralPurpose = SCALAR;
 /// The three segments of a compact JWS.
 pub(crate) struct Compact<'a> {
     /// What the signature is over: header and payload as they stand, with the full stop between.
-    pub(crate) signing_input: &'a str,
-    pub(crate) header: &'a str,
-    pub(crate) payload: &'a str,
+    pub(crate) signing_input: &'a [u8],
+    pub(crate) header: &'a [u8],
+    pub(crate) payload: &'a [u8],
     /// All after the second full stop: a third is no base64url.
-    pub(crate) signature: &'a str,
+    pub(crate) signature: &'a [u8],
 }
 
 /// Splits at the first two full stops.
-pub(crate) fn split(token: &str) -> Option<Compact<'_>> {
-    let mut full_stops = memchr::memchr_iter(b'.', token.as_bytes());
+pub(crate) fn split(token: &[u8]) -> Option<Compact<'_>> {
+    let mut full_stops = memchr::memchr_iter(b'.', token);
     let (first, second) = (full_stops.next()?, full_stops.next()?);
     let (signing_input, signature) = token.split_at_checked(second)?;
     let (header, payload) = signing_input.split_at_checked(first)?;
     Some(Compact {
         signing_input,
         header,
-        payload: payload.strip_prefix('.')?,
-        signature: signature.strip_prefix('.')?,
+        payload: payload.strip_prefix(b".")?,
+        signature: signature.strip_prefix(b".")?,
     })
 }
 
 /// Decodes one segment to the end of `into`. `None`: it is not strict base64url.
-pub(crate) fn decode_to(segment: &str, into: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn decode_to(segment: &[u8], into: &mut Vec<u8>) -> Option<()> {
     BASE64URL.decode_vec(segment, into).ok()
 }
 

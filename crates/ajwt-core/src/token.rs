@@ -19,20 +19,24 @@ pub struct UntrustedToken<'a> {
     algorithm: Algorithm,
     key_id: Option<Box<str>>,
     claims: Arc<ReceivedClaims>,
-    signing_input: &'a str,
+    signing_input: &'a [u8],
     /// Of all three segments, one after the other.
     decoded: Vec<u8>,
     signature_at: usize,
 }
 
 impl<'a> UntrustedToken<'a> {
-    /// Reads a compact JWS: three segments of strict base64url, header and payload strict JSON
-    /// objects (RFC 8259, no duplicate names), a known algorithm, a signature of a length that its
-    /// keys can make, and claims within their bounds. Time and signature are not looked at.
+    /// Reads a compact JWS, as text or as the bytes of a header: three segments of strict base64url, header and
+    /// payload strict JSON objects (RFC 8259, no duplicate names), a known algorithm, a signature of a length that
+    /// its keys can make, and claims within their bounds. Time and signature are not looked at.
     ///
     /// # Errors
     /// The [`TokenError`] that names the first fault.
-    pub fn parse(token: &'a str) -> Result<Self, TokenError> {
+    pub fn parse(token: &'a (impl AsRef<[u8]> + ?Sized)) -> Result<Self, TokenError> {
+        Self::of_bytes(token.as_ref())
+    }
+
+    fn of_bytes(token: &'a [u8]) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len(), max: MAX_TOKEN_LEN });
         }
@@ -117,7 +121,7 @@ impl<'a> UntrustedToken<'a> {
         if !key.algorithms().contains(&self.algorithm) {
             return Err(TokenError::KeyAlgorithm(self.algorithm));
         }
-        if !key.verify(self.algorithm, self.signing_input.as_bytes(), self.signature()) {
+        if !key.verify(self.algorithm, self.signing_input, self.signature()) {
             return Err(TokenError::Signature);
         }
         Ok(Token { claims: Arc::clone(&self.claims), algorithm: self.algorithm })

@@ -71,8 +71,9 @@ impl<U: KeyedUser> Authenticator<U> {
     ) -> Result<Authentication<U>, Rejection> {
         let inner = &*self.inner;
         let refusal_timer = inner.refusal_timer.as_ref().map(|timer| (timer, timer.now()));
-        let parsed = authorization::token(authorization, &inner.scheme)
-            .and_then(|token| UntrustedToken::parse(token).map_err(Reason::from));
+        let parsed = authorization::token(authorization, &inner.scheme).and_then(|token| {
+            UntrustedToken::parse(token).map_err(|error| authorization::unreadable(token, error))
+        });
         let decided = match &parsed {
             Ok(token) => inner.decide(token).await,
             Err(reason) => Err(*reason),
