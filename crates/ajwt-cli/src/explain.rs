@@ -72,6 +72,9 @@ impl Explain {
             Some(Signature::OfNone) => {
                 Some((Reason::BadSignature, "the key given did not make it".to_owned()))
             }
+            Some(Signature::OfAnotherType) => {
+                Some((Reason::NoCandidateKey, "the key given is of another type or size".to_owned()))
+            }
             _ => None,
         });
         let verdict = match (&refused, signature) {
@@ -152,6 +155,8 @@ enum Signature {
     /// The fingerprint of the key that made it.
     Of(String),
     OfNone,
+    /// No key given makes such ones.
+    OfAnotherType,
 }
 
 impl Signature {
@@ -162,7 +167,14 @@ impl Signature {
         }
         let (input, signature) = token.rsplit_once('.').unwrap_or_default();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
-        match keys.iter().find(|key| key.verify(algorithm, input.as_bytes(), &signature)) {
+        let is_candidate = |key: &&PublicKey| {
+            key.algorithms().contains(&algorithm) && key.signature_len() == signature.len()
+        };
+        let mut candidates = keys.iter().filter(is_candidate).peekable();
+        if candidates.peek().is_none() {
+            return Self::OfAnotherType;
+        }
+        match candidates.find(|key| key.verify(algorithm, input.as_bytes(), &signature)) {
             Some(key) => Self::Of(format!("{} {}", key.key_type(), key.fingerprint())),
             None => Self::OfNone,
         }
@@ -172,6 +184,7 @@ impl Signature {
         match self {
             Self::Of(key) => format!("the key given: {key}"),
             Self::OfNone => "another key than the one given, or the token was altered".to_owned(),
+            Self::OfAnotherType => "a key of another type or size than the one given".to_owned(),
             Self::NotChecked => "not checked: --key FILE checks it".to_owned(),
         }
     }

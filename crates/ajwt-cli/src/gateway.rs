@@ -141,8 +141,14 @@ impl Gateway {
             }
             ready => ready?,
         };
-        let told = output::line(&format!("listening on http://{}", listener.local_addr()?));
-        output::unless_closed(told)?;
+        let address = listener.local_addr()?;
+        let told = output::line(&format!("listening on http://{address}"));
+        // Its disk may be full, as that of the log.
+        if let Err(failure) = output::unless_closed(told) {
+            tracing::warn!(
+                "listening on http://{address}, which could not be told on standard output: {failure}"
+            );
+        }
 
         let (stopping, stopped) = oneshot::channel::<()>();
         let idle_timeout = Duration::from_secs(self.idle_timeout);

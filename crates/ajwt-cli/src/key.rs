@@ -1,7 +1,7 @@
 use std::{collections::HashSet, path::PathBuf};
 
 use ajwt_core::{PublicKey, Timestamp, Username};
-use ajwt_server::{AdminError, KeyAdmin, KeyRecord, NewKey};
+use ajwt_server::{AdminError, Clock as _, KeyAdmin, KeyRecord, NewKey, SystemClock};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
@@ -143,7 +143,7 @@ impl Key {
             Action::Revoke(OfUser { user, id, admin }) => {
                 let (others, trusts) = admin
                     .with(async |store| {
-                        let others = other_rows(store, user, *id).await?;
+                        let others = other_rows(store, user, *id).await;
                         store.revoke_key(user, *id).await?;
                         Ok::<_, AdminError>((others, store.trusts(user).await?))
                     })
@@ -160,7 +160,7 @@ impl Key {
             Action::Remove(OfUser { user, id, admin }) => {
                 let others = admin
                     .with(async |store| {
-                        let others = other_rows(store, user, *id).await?;
+                        let others = other_rows(store, user, *id).await;
                         store.remove_key(user, *id).await.map(|()| others)
                     })
                     .await?;
@@ -208,14 +208,18 @@ async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Resul
     Ok(added)
 }
 
-/// The user's other rows of the same key that are not revoked. Django's table may hold it twice, and what plain SQL
-/// adds may have any fingerprint.
+/// The user's other rows of the same key by which it works. Django's table may hold it twice, and what plain SQL adds
+/// may have any fingerprint.
 async fn other_rows(admin: &dyn KeyAdmin, user: &Username, id: i64) -> Result<Vec<i64>, AdminError> {
     let keys = admin.keys(user).await?;
     let Some(ended) = keys.iter().find(|record| record.id == id).and_then(fingerprint) else {
         return Ok(Vec::new());
     };
-    let others = keys.iter().filter(|record| record.id != id && record.revoked_at.is_none());
+    let now = SystemClock::new().now();
+    let has_ended = |record: &KeyRecord| {
+        record.revoked_at.is_some() || record.expires_at.is_some_and(|expires_at| expires_at <= now)
+    };
+    let others = keys.iter().filter(|record| record.id != id && !has_ended(record));
     let others = others.filter(|record| fingerprint(record).is_some_and(|other| other == ended));
     Ok(others.map(|record| record.id).collect())
 }
@@ -226,9 +230,15 @@ fn fingerprint(record: &KeyRecord) -> Option<String> {
     Some(key.fingerprint().as_str().to_owned())
 }
 
-fn note_other_rows(ids: &[i64]) {
-    for id in ids {
-        output::note(&format!("key {id} is the same one, and goes on working until it is ended, too"));
+/// That they could not be read, as one that holds no text, is no reason to leave a key as it is.
+fn note_other_rows(ids: &Result<Vec<i64>, AdminError>) {
+    match ids {
+        Ok(ids) => ids.iter().for_each(|id| {
+            output::note(&format!("key {id} is the same one, and goes on working until it is ended, too"));
+        }),
+        Err(_) => {
+            output::note("the user's other keys could not be read; see whether one of them is the same")
+        }
     }
 }
 

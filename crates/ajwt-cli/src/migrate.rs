@@ -36,9 +36,9 @@ pub(crate) fn migration_failure(error: MigrationError) -> Failure {
             "the server lets this account make no triggers; have it set log_bin_trust_function_creators, or run ajwt migrate --without-triggers",
         ),
         MigrationError::OtherUsers { .. } => Failure::new(
-            "the database has keys (ajwt_public_key) and no users (ajwt_user): they are those of an application's own \
-             users, whom this program does not know; migrate by the application (Schema::with_users), or name another \
-             database",
+            "the database has keys or trusts (ajwt_public_key, ajwt_jwks_endpoint_trust) that are not of users in \
+             ajwt_user: they are those of an application's own users, whom this program does not know; migrate by the \
+             application (Schema::with_users), or name another database",
         ),
         error => error.into(),
     }

@@ -54,13 +54,7 @@ pub(crate) struct NonceOptions {
     #[arg(long, env = "AJWT_REDIS_PREFIX", value_name = "PREFIX")]
     redis_prefix: Option<String>,
     /// The Sentinels, separated by commas; --nonce then has the primary's name in place of the host
-    #[arg(
-        long,
-        env = "AJWT_REDIS_SENTINEL",
-        value_name = "URLS",
-        value_delimiter = ',',
-        conflicts_with = "redis_cluster"
-    )]
+    #[arg(long, env = "AJWT_REDIS_SENTINEL", value_name = "URLS", value_delimiter = ',')]
     redis_sentinel: Vec<String>,
     /// A cluster: --nonce lists some of its servers, separated by commas
     #[arg(long, env = "AJWT_REDIS_CLUSTER")]
@@ -101,6 +95,12 @@ impl NonceOptions {
                 return Err(Failure::new("--nonce is none of memory, sql, redis://HOST and rediss://HOST"));
             }
         };
+        // Not by clap, to which a flag that its variable takes back is given.
+        if self.redis_cluster && !self.redis_sentinel.is_empty() {
+            return Err(Failure::new(
+                "--redis-cluster and --redis-sentinel are for different servers: give one",
+            ));
+        }
         // Whoever gives options of another store believes that nonces are kept there.
         if !matches!(store, Store::Memory) && (self.memory_capacity.is_some() || self.memory_strict_start) {
             return Err(Failure::new("--memory-capacity and --memory-strict-start are for --nonce memory"));

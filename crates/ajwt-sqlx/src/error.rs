@@ -55,10 +55,11 @@ pub enum MigrationError {
     #[error("the connection has no database; name one at the end of the URL: mysql://USER@HOST/DATABASE")]
     NoDatabase,
     /// The keys and trusts that the database has, or may have, are those of another schema's users: there is
-    /// `ajwt_public_key` without `ajwt_user` for ajwt's own tables, or `ajwt_user` for those of an application.
+    /// `ajwt_public_key` or `ajwt_jwks_endpoint_trust`, but no `ajwt_user` to which they belong, for ajwt's own tables;
+    /// or `ajwt_user` for those of an application.
     #[error(
-        "the database has the table {table}, so its keys and trusts may be those of another schema's users; migrate \
-         with that schema, or another database, or drop the table if it is left over"
+        "by the table {table} the keys and trusts of the database (ajwt_public_key, ajwt_jwks_endpoint_trust) may be \
+         those of another schema's users; migrate with that schema, or another database"
     )]
     OtherUsers {
         /// What tells.

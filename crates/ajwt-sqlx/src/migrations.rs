@@ -53,9 +53,9 @@ pub(crate) const fn table(schema: &Schema) -> &'static str {
     }
 }
 
-/// Whether the keys and trusts of a database can be those of this schema's users, by whether the tables `ajwt_user` and
-/// `ajwt_public_key` are there: ajwt's own keys and those beside a users table of an application are in tables of the
-/// same names. On MySQL and MariaDB, where each step can be repeated, they would be taken for what is to be made.
+/// Whether the keys and trusts of a database can be those of this schema's users, by whether ajwt's users are there, and
+/// tables of keys or trusts: ajwt's own and those beside a users table of an application have the same names. On MySQL
+/// and MariaDB, where each step can be repeated, they would be taken for what is to be made.
 pub(crate) fn check_owner(schema: &Schema, has_users: bool, has_keys: bool) -> Result<(), MigrationError> {
     let table = match schema.owner() {
         // The users are made first.

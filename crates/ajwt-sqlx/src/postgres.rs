@@ -57,7 +57,8 @@ const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(4165487734)";
 
 /// Where the migrations make theirs.
 const HAS_TABLES: &str = "
-SELECT coalesce(bool_or(tablename = 'ajwt_user'), FALSE), coalesce(bool_or(tablename = 'ajwt_public_key'), FALSE)
+SELECT coalesce(bool_or(tablename = 'ajwt_user'), FALSE),
+    coalesce(bool_or(tablename IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust')), FALSE)
 FROM pg_tables WHERE schemaname = current_schema()";
 
 const MIGRATIONS: migrations::Files = migrations::files!("postgres");

@@ -54,7 +54,8 @@ const MIGRATION_ATTEMPTS: usize = 20;
 const MIGRATION_PAUSE: Duration = Duration::from_millis(50);
 
 const HAS_TABLES: &str = "
-SELECT count(*) FILTER (WHERE name = 'ajwt_user') > 0, count(*) FILTER (WHERE name = 'ajwt_public_key') > 0
+SELECT count(*) FILTER (WHERE name = 'ajwt_user') > 0,
+    count(*) FILTER (WHERE name IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust')) > 0
 FROM sqlite_master WHERE type = 'table'";
 
 const MIGRATIONS: migrations::Files = migrations::files!("sqlite");

@@ -324,6 +324,28 @@ async fn a_log_that_cannot_be_written_ends_no_request() {
     assert_eq!(gateway.status(&folder.authorization()).await, 200);
 }
 
+/// So is the one that its output is on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_output_that_cannot_be_written_keeps_nothing_from_starting() {
+    let folder = service();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let log = folder.path("gateway.log");
+    let mut command = folder.command(crate::support::AJWT);
+    command.args(["gateway", "--listen", "127.0.0.1:0"]).args(SQL.split(' ')).stdout(full);
+    let file = std::fs::File::create(&log).expect("a log");
+    let mut child = command.stderr(file).spawn().expect("it runs");
+    eventually("word of where it listens", async || {
+        assert!(child.try_wait().expect("its state").is_none(), "it has ended");
+        let told = std::fs::read_to_string(&log).expect("its log");
+        let Some((_, address)) = told.split_once("listening on http://") else { return false };
+        let Some((address, _)) = address.split_once(',') else { return false };
+        tokio::net::TcpStream::connect(address).await.is_ok()
+    })
+    .await;
+    child.kill().and_then(|()| child.wait()).expect("ended");
+}
+
 /// What it waits for must not keep it from ending: here a key set that does not come.
 #[tokio::test]
 async fn it_ends_when_it_is_told_to_before_it_listens() {

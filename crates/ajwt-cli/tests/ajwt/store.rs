@@ -107,11 +107,14 @@ async fn other_rows_of_a_key_that_ends_are_told() {
     let folder = Folder::with_database();
     let options = SqliteConnectOptions::new().filename(folder.path("ajwt.db"));
     let mut connection = options.connect().await.expect("connected");
-    for values in
-        ["user_id, key, 'two', 0, NULL", "user_id, key, 'three', 0, 1", "user_id, 'x', 'four', 0, NULL"]
-    {
+    for values in [
+        "user_id, key, 'two', 0, NULL, NULL",
+        "user_id, key, 'three', 0, 1, NULL",
+        "user_id, 'x', 'four', 0, NULL, NULL",
+        "user_id, key, 'five', 0, NULL, 1",
+    ] {
         let sql = format!(
-            "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at, revoked_at)
+            "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at, revoked_at, expires_at)
             SELECT {values} FROM ajwt_public_key WHERE id = 1"
         );
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.expect("added");
@@ -133,6 +136,29 @@ async fn other_rows_of_a_key_that_ends_are_told() {
         let ran = folder.ajwt(&command.split(' ').collect::<Vec<_>>());
         assert_eq!((ran.code, ran.err), (Some(0), format!("ajwt: {told}\n")), "{words}");
     }
+}
+
+/// Nothing in another row keeps a key from being ended.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_keeps_no_other_key() {
+    use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+
+    let folder = Folder::with_database();
+    let options = SqliteConnectOptions::new().filename(folder.path("ajwt.db"));
+    let mut connection = options.connect().await.expect("connected");
+    let add = "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at)
+        SELECT user_id, CAST(x'ff41' AS TEXT), 'two', 0 FROM ajwt_public_key WHERE id = 1";
+    sqlx::query(add).execute(&mut connection).await.expect("added");
+    let unread = "the user's other keys could not be read; see whether one of them is the same";
+    for (words, told) in [("revoke billing 1", "revoked key 1"), ("remove billing 2", "removed key 2")] {
+        let command = format!("key {words} {DATABASE}");
+        let ran = folder.ajwt(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!((ran.code, ran.err), (Some(0), format!("ajwt: {told}\najwt: {unread}\n")), "{words}");
+    }
+    let left = "SELECT count(*) FROM ajwt_public_key WHERE id = 1 AND revoked_at > 0 OR id = 2";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.expect("read");
+    assert_eq!(left, 1);
+    connection.close().await.expect("closed");
 }
 
 #[test]
@@ -411,8 +437,9 @@ async fn beside_a_users_table_of_an_application_nothing_is_made() {
     connection.close().await.expect("closed");
     assert_eq!(
         folder.bad(&format!("migrate {DATABASE}")),
-        "the database has keys (ajwt_public_key) and no users (ajwt_user): they are those of an application's own users, \
-         whom this program does not know; migrate by the application (Schema::with_users), or name another database"
+        "the database has keys or trusts (ajwt_public_key, ajwt_jwks_endpoint_trust) that are not of users in ajwt_user: \
+         they are those of an application's own users, whom this program does not know; migrate by the application \
+         (Schema::with_users), or name another database"
     );
 }
 

@@ -58,6 +58,8 @@ fn why_a_token_is_refused() {
     };
     let token = folder.good("token --username guido --key a.key").trim_end().to_owned();
     explain(&token, "--key other.key.pub", "bad_signature");
+    folder.good("keygen --type rsa --bits 2048 -o rsa.key");
+    explain(&token, "--key rsa.key.pub", "no_candidate_key");
     explain(&token, "--audience orders", "wrong_audience");
     let of_another = folder.good("token --username guido --key a.key --audience invoices");
     explain(of_another.trim_end(), "--audience orders --allow-missing-audience", "wrong_audience");

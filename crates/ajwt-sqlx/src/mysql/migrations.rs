@@ -22,9 +22,15 @@ const LOCK_MIGRATIONS: &str = "SELECT GET_LOCK(concat('ajwt_migrations ', sha1(d
 /// Where memory is short, or the wait was ended with `KILL`.
 const NOT_LOCKED: &str = "the server could not take the lock of the migrations";
 
+/// Users of ajwt's count as long as no keys or trusts are those of others.
 const HAS_TABLES: &str = "
-SELECT count(CASE WHEN table_name = 'ajwt_user' THEN 1 END), count(CASE WHEN table_name = 'ajwt_public_key' THEN 1 END)
-FROM information_schema.tables WHERE table_schema = database()";
+SELECT EXISTS (
+        SELECT 1 FROM information_schema.tables WHERE table_schema = database() AND table_name = 'ajwt_user')
+    AND NOT EXISTS (
+        SELECT 1 FROM information_schema.key_column_usage WHERE table_schema = database()
+            AND table_name IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust') AND referenced_table_name <> 'ajwt_user'),
+    EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = database()
+        AND table_name IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust'))";
 
 const MIGRATIONS: migrations::Files = migrations::files!("mysql");
 
@@ -33,6 +39,12 @@ const TRIGGERS_FORBIDDEN: u16 = 1419;
 
 /// `ER_TRG_DOES_NOT_EXIST`.
 const NO_SUCH_TRIGGER: u16 = 1360;
+
+/// `ER_LOCK_WAIT_TIMEOUT`.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
+/// While a trigger waits for its table, which is in use, all requests wait behind it.
+const WAIT_FOR_TRIGGERS: &str = "SET lock_wait_timeout = 2";
 
 const FORGET_TRIGGERS: &str = "DELETE FROM ajwt_migrations WHERE version = 2";
 
@@ -73,9 +85,11 @@ pub(super) async fn run(
     let target = (without_triggers && has_triggers).then_some(TRIGGERS - 1);
     migrations::run(&migrator, target, &mut *connection).await.map_err(failed_migration)?;
     // A copy of the tables may have been made without them, and nothing raises its revision.
-    if has_triggers && lacks_triggers(&mut connection).await {
+    if has_triggers && lacks_triggers(&mut connection).await.map_err(failed)? {
         let forget = if without_triggers { FORGET_REVISION } else { FORGET_TRIGGERS };
-        sqlx::query(forget).execute(&mut *connection).await.map_err(failed)?;
+        for sql in [WAIT_FOR_TRIGGERS, forget] {
+            sqlx::query(sql).execute(&mut *connection).await.map_err(failed)?;
+        }
         migrations::run(&migrator, target, &mut *connection).await.map_err(failed_migration)?;
     }
     Ok(())
@@ -90,15 +104,18 @@ fn failed_migration(error: MigrateError) -> MigrationError {
     }
 }
 
-async fn lacks_triggers(connection: &mut MySqlConnection) -> bool {
+async fn lacks_triggers(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
     for trigger in triggers() {
-        // Of one that the account may not see this tells another error; the information schema tells nothing.
         let shown = connection.execute(AssertSqlSafe(format!("SHOW CREATE TRIGGER {trigger}"))).await;
-        if shown.is_err_and(|error| mysql_number(&error) == Some(NO_SUCH_TRIGGER)) {
-            return true;
+        let Err(error) = shown else { continue };
+        match mysql_number(&error) {
+            Some(NO_SUCH_TRIGGER) => return Ok(true),
+            // That the account may not see it; the information schema tells nothing of such a one.
+            Some(number) if number != LOCK_WAIT_TIMEOUT => {}
+            _ => return Err(error),
         }
     }
-    false
+    Ok(false)
 }
 
 /// Their names.

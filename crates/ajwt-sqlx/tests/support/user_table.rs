@@ -294,10 +294,16 @@ pub(crate) async fn ajwts_own_tables_are_not_made_beside_it<S: Application>() {
     let tables = own.texts(S::TABLES).await;
     assert!(!tables.iter().any(|table| table == "ajwt_user"), "{tables:?}");
 
-    // Once the application has done without.
-    for table in ["ajwt_public_key", "ajwt_jwks_endpoint_trust"] {
-        own.execute(&format!("DROP TABLE {table}")).await;
-    }
+    // Nor where ajwt's users were made all the same: the keys are not theirs.
+    own.execute("CREATE TABLE ajwt_user (id BIGINT PRIMARY KEY)").await;
+    Store::migrate(&own).await.expect_err("the keys refer to the application's users");
+    own.execute("DROP TABLE ajwt_user").await;
+
+    // Once the application has done without, and not with a half of them.
+    own.execute("DROP TABLE ajwt_public_key").await;
+    let error = Store::migrate(&own).await.expect_err("the trusts are of the application's users");
+    assert!(matches!(error, MigrationError::OtherUsers { .. }), "{error:?}");
+    own.execute("DROP TABLE ajwt_jwks_endpoint_trust").await;
     Store::migrate(&own).await.expect("migrated");
     own.add_user(&name("guido")).await.expect("a whole schema");
 }

@@ -311,6 +311,25 @@ fn options_of_redis_are_refused_without_it() {
     assert!(not_given.contains("cannot listen on 192.0.2.1:1"), "{not_given}");
 }
 
+/// A variable that takes a flag back, as a chart sets it always, is no word for a cluster.
+#[test]
+fn sentinels_and_a_cluster_are_not_both() {
+    let folder = service();
+    let with_cluster = |cluster: &str| {
+        let mut command = folder.command(crate::support::AJWT);
+        let servers = "--nonce redis://main --redis-sentinel redis://127.0.0.1:1";
+        command.args(
+            format!("gateway --listen 127.0.0.1:0 --database-url sqlite://ajwt.db {servers}").split(' '),
+        );
+        let ran = command.env("AJWT_REDIS_CLUSTER", cluster).output().expect("it runs");
+        String::from_utf8(ran.stderr).expect("text")
+    };
+    let refused = "--redis-cluster and --redis-sentinel are for different servers: give one";
+    assert!(with_cluster("true").contains(refused));
+    let asked = with_cluster("false");
+    assert!(!asked.contains(refused) && asked.contains("127.0.0.1:1"), "{asked}");
+}
+
 /// As in an image without ca-certificates.
 #[tokio::test]
 async fn root_certificates_are_needed_for_trusted_urls_only() {
