@@ -216,14 +216,14 @@ async fn claim_all(
     nonces: &[Nonce],
 ) -> Result<Vec<Result<Claim, RedisFault>>, RedisFault> {
     let claims = match turn {
-        Ok(turn) => ask_all(turn, terms, nonces).await,
+        Ok(turn) => ask_all(&turn, terms, nonces).await,
         Err(fault) => Err(fault),
     };
     server.follow(claims).map(|claims| claims.into_iter().map(|claim| server.follow(claim)).collect())
 }
 
 async fn ask_all(
-    turn: Turn<'_>,
+    turn: &Turn<'_>,
     terms: &Terms,
     nonces: &[Nonce],
 ) -> Result<Vec<Result<Claim, RedisFault>>, RedisFault> {
@@ -235,7 +235,15 @@ async fn ask_all(
     let marks = Marks::of(nonces, &terms.keyspace);
     let commands = |_: Option<&str>| commands(nonces, &marks, terms.replicas, deadline);
     let read = |values: &[Value], run_id: Option<&str>| read(values, run_id, nonces, &marks, terms.replicas);
-    turn.ask(deadline, None, commands, read).await
+    let claims = turn.ask(deadline, None, commands, read).await?;
+    let has_too_few = |wanted: u32| {
+        let mut acknowledged = claims.iter().flatten().filter_map(|claim| claim.acknowledged);
+        acknowledged.any(|acknowledged| acknowledged < i64::from(wanted))
+    };
+    if terms.replicas.is_some_and(has_too_few) {
+        turn.doubt();
+    }
+    Ok(claims)
 }
 
 /// The keys of the marks of a batch, each once.

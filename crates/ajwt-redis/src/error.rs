@@ -197,7 +197,10 @@ impl RedisFault {
         match self {
             Self::UnexpectedReply { .. } | Self::Lost { .. } | Self::TimedOut => true,
             Self::Refused { code, .. } => {
+                // Those of the second line take no writes: another server may be the primary by now, and they need not
+                // know of it.
                 matches!(code.as_str(), "READONLY" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "MASTERDOWN")
+                    || matches!(code.as_str(), "NOREPLICAS" | "LOADING" | "MISCONF")
             }
             _ => false,
         }
@@ -252,6 +255,16 @@ impl From<RedisFault> for NonceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_primary_that_takes_no_writes_is_left() {
+        for code in ["READONLY", "NOREPLICAS", "LOADING", "MISCONF"] {
+            assert!(RedisFault::refused(code).ends_connection(), "{code}");
+        }
+        for code in ["OOM", "BUSY", "MOVED", "TRYAGAIN", "ERR"] {
+            assert!(!RedisFault::refused(code).ends_connection(), "{code}");
+        }
+    }
 
     /// A process of a cluster starts meanwhile, if another primary can be reached.
     #[test]

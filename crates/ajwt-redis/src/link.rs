@@ -32,6 +32,9 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between the beginnings of two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two losses, of which the later is but a doubt.
+const DOUBT_PAUSE: Duration = Duration::from_secs(1);
+
 /// Commands that may wait to be written. Beyond it they wait for their turn.
 const QUEUE: usize = 1024;
 
@@ -75,8 +78,8 @@ pub(crate) struct Link {
     losses: Arc<Losses>,
 }
 
-/// When a connection to a server was last lost, for all links to it: what took the one, a failover perhaps, may have
-/// taken each that nothing came on since.
+/// When a connection to a server was last lost, or given up in doubt, for all links to it: what took the one, a
+/// failover perhaps, may have taken each that nothing came on since.
 #[derive(Default)]
 pub(crate) struct Losses(Mutex<Option<Instant>>);
 
@@ -140,6 +143,15 @@ impl Link {
             }
         }
         read
+    }
+
+    /// The server answers, and yet may not be the primary any more: connects anew, as if the connection were lost. What
+    /// is wrong may last, so this is not done again and again. Nobody else uses this link meanwhile.
+    pub(crate) fn doubt(&self) {
+        if self.losses.add_after(DOUBT_PAUSE) {
+            let (number, ..) = self.attempt();
+            self.replace(number);
+        }
     }
 
     /// The connection that there is, unless it is known to be lost by now. Nothing was sent on it then, so it is
@@ -207,6 +219,16 @@ impl Losses {
     fn add(&self, lost: Instant) {
         let mut last = lock(&self.0);
         *last = (*last).max(Some(lost));
+    }
+
+    /// A loss now, unless the last one was within this time.
+    fn add_after(&self, pause: Duration) -> bool {
+        let mut last = lock(&self.0);
+        if last.is_some_and(|lost| lost.elapsed() < pause) {
+            return false;
+        }
+        *last = Some(Instant::now());
+        true
     }
 
     /// Whether the last loss may have been that of this connection, too.

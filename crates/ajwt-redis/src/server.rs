@@ -147,16 +147,24 @@ pub(crate) enum Turn<'a> {
 impl Turn<'_> {
     /// As [`Link::ask`].
     pub(crate) async fn ask<T>(
-        self,
+        &self,
         deadline: Instant,
         waiting: Option<Instant>,
         commands: impl FnOnce(Option<&str>) -> Pipeline,
         read: impl FnOnce(&[Value], Option<&str>) -> Result<T, RedisFault>,
     ) -> Result<T, RedisFault> {
-        match &self {
+        match self {
             Self::Shared(link) => link.ask(deadline, waiting, commands, read).await,
             Self::Lane(lane) => lane.link.ask(deadline, waiting.or(lane.waiting), commands, read).await,
             Self::Given(given) => read(&given.0(deadline, commands(None)).await?, None),
+        }
+    }
+
+    /// After an answer by which too few replicas have a nonce, as those of a primary that another one took over from.
+    pub(crate) fn doubt(&self) {
+        // Nobody waits for replicas on the others.
+        if let Self::Lane(lane) = self {
+            lane.link.doubt();
         }
     }
 }
