@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use redis::{ConnectionInfo, Value};
+use redis::{ConnectionAddr, ConnectionInfo, Value};
 use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
@@ -86,6 +86,7 @@ impl Cluster {
     ) -> Result<Arc<Self>, RedisFault> {
         let map = RwLock::default();
         let look = Mutex::new(Look { went_on: Instant::now(), looking: None, told: Told::default() });
+        let seeds = with_settings_of_first(seeds);
         let cluster = Arc::new(Self { seeds, demands, terms, map, look, turn: AtomicUsize::new(0) });
         cluster.refresh().await?;
         let map = cluster.map();
@@ -268,6 +269,19 @@ fn with_causes(error: &dyn Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// The same servers with the user, password and TLS of the first.
+fn with_settings_of_first(seeds: Vec<ConnectionInfo>) -> Vec<ConnectionInfo> {
+    let Some(first) = seeds.first().cloned() else { return seeds };
+    let like_first = |seed: ConnectionInfo| match seed.addr().clone() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            at(first.clone(), host, port)
+        }
+        // A socket of this host.
+        other => first.clone().set_addr(other),
+    };
+    seeds.into_iter().map(like_first).collect()
+}
+
 /// `[first, last, [host, port, ..], replicas ..]`. A host that is not told is the one that was asked; the
 /// user, password and TLS are those of the settings.
 fn range_of(
@@ -284,7 +298,7 @@ fn range_of(
     };
     let host = match text(host) {
         "" | "?" => match asked.addr() {
-            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => host.clone(),
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
             _ => return None,
         },
         host => host.to_owned(),

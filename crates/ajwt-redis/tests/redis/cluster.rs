@@ -553,6 +553,22 @@ async fn few_permissions_are_enough() {
     assert_eq!(those(&backend, &nonces, is_refused).await.len(), NONCES);
 }
 
+/// Though the server of that URL is down, and the others' URLs have none.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_the_first_url_serves_for_all() {
+    let cluster = RedisCluster::start();
+    cluster.new_backend(builder()).await;
+    for server in &cluster.servers {
+        server.ask::<()>("CONFIG SET requirepass pw");
+    }
+    let other = cluster.servers[0].url();
+    let connected = builder().connect_cluster(&["redis://:pw@127.0.0.1:1", &other]).await;
+    let backend = connected.unwrap_or_else(|error| panic!("{}", told(&error)));
+    fresh(&backend, &use_now("one")).await;
+    let refused = builder().connect_cluster(&["redis://127.0.0.1:1", &other]).await.expect_err("an error");
+    assert!(told(&refused).contains("NOAUTH"), "{}", told(&refused));
+}
+
 /// One that left the cluster, or has not joined it yet, knows of no slots.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_slots_is_passed_over() {
