@@ -199,7 +199,7 @@ impl RedisNonceBackend {
         };
         let memory = server.ask(began + self.timeout, began, commands, read).await?;
         // Not before: whoever cannot write a mark says why in an error, for each request.
-        if self.begin_others(bucket, server, now, began) {
+        if self.begin_others(bucket, &server, now, began) && server.is_to_be_told() {
             tracing::warn!(
                 prefix = self.terms.keyspace.prefix(),
                 bucket,
@@ -217,15 +217,15 @@ impl RedisNonceBackend {
     /// Begins to mark, in the background, the other buckets of a server that forgot. Else each would be noticed by its
     /// own next request, and refuse tokens from then on. `false` where that was done since the request began, so that
     /// nothing new was noticed.
-    fn begin_others(&self, bucket: u8, server: Arc<Server>, now: Timestamp, began: Instant) -> bool {
+    fn begin_others(&self, bucket: u8, server: &Arc<Server>, now: Timestamp, began: Instant) -> bool {
         let Servers::Cluster(cluster) = &self.servers else { return true };
         let deadline = Instant::now() + self.timeout;
         if !server.begin_marking(began, deadline) {
             return false;
         }
-        let others = cluster.buckets_of(&server).into_iter().filter(|other| *other != bucket);
+        let others = cluster.buckets_of(server).into_iter().filter(|other| *other != bucket);
         let keys = others.map(|other| self.terms.keyspace.since(other)).collect();
-        tokio::spawn(begin_all(server, keys, now, began, deadline));
+        tokio::spawn(begin_all(Arc::clone(server), keys, now, began, deadline));
         true
     }
 

@@ -37,7 +37,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(2);
 
 /// Between two lines of one text in the log.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
+pub(crate) const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// Which server serves which bucket.
 ///

@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     RedisFault,
     claims::{Claim, Claims, Terms},
-    cluster::Cluster,
+    cluster::{Cluster, TOLD_AGAIN},
     link::{Dial, Link, ask},
     sync::lock,
 };
@@ -31,6 +31,8 @@ pub(crate) struct Server {
     /// Requests that began by then need not have the marks of its buckets written: that is under way, at most until
     /// then, or was over then.
     marked: Mutex<Option<Instant>>,
+    /// When the log was told that it forgot.
+    told: Mutex<Option<Instant>>,
 }
 
 /// The way to it.
@@ -60,7 +62,8 @@ impl Server {
     }
 
     fn reached(way: Way, terms: &Arc<Terms>, cluster: Weak<Cluster>) -> Arc<Self> {
-        Arc::new(Self { way, claims: Claims::new(Arc::clone(terms)), cluster, marked: Mutex::new(None) })
+        let claims = Claims::new(Arc::clone(terms));
+        Arc::new(Self { way, claims, cluster, marked: Mutex::default(), told: Mutex::default() })
     }
 
     pub(crate) async fn connect(&self) -> Result<(), RedisFault> {
@@ -123,6 +126,17 @@ impl Server {
         if *marked == Some(deadline) {
             *marked = Some(Instant::now());
         }
+    }
+
+    /// Whether to tell the log that it forgot: neither for each request that was under way, nor for each one where two
+    /// servers take turns behind one address.
+    pub(crate) fn is_to_be_told(&self) -> bool {
+        let mut told = lock(&self.told);
+        if told.is_some_and(|told| told.elapsed() < TOLD_AGAIN) {
+            return false;
+        }
+        *told = Some(Instant::now());
+        true
     }
 
     /// Waits until something can be sent.

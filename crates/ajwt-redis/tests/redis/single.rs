@@ -6,9 +6,11 @@ use ajwt_core::Timestamp;
 use ajwt_redis::{RedisFault, RedisNonceBackend};
 use ajwt_server::{Clock as _, NonceBackend as _, NonceError, SystemClock, testing};
 use ajwt_test_servers::redis::RedisServer;
+use ajwt_test_support::{Level, Log};
 
 use crate::{
-    PATIENT, builder, fault, fresh, may_have_been_used, patient_driver, replayed, use_ahead, use_at, use_now,
+    PATIENT, batches::runtime, builder, fault, fresh, may_have_been_used, patient_driver, replayed,
+    use_ahead, use_at, use_now,
 };
 
 async fn new_backend(server: &RedisServer) -> RedisNonceBackend {
@@ -351,6 +353,43 @@ async fn many_tasks_that_find_no_mark_agree_on_one() {
     }
     times.dedup();
     assert_eq!(times.len(), 1, "{times:?}");
+}
+
+/// Not once for each request that was under way.
+#[test]
+fn a_server_that_forgot_is_told_once() {
+    let server = RedisServer::start(&[]);
+    let log = Log::default();
+    let _listening = log.listen(Level::INFO);
+    runtime().block_on(async {
+        let backend = Arc::new(new_backend(&server).await);
+        server.ask::<()>("FLUSHALL");
+        let mut uses = tokio::task::JoinSet::new();
+        for task in 0..64 {
+            let backend = Arc::clone(&backend);
+            uses.spawn(async move { may_have_been_used(&backend, &use_now(&format!("once {task}"))).await });
+        }
+        uses.join_all().await;
+    });
+    let log = log.text();
+    assert_eq!(log.matches("was emptied").count(), 1, "{log}");
+}
+
+/// As two servers behind one address would have it.
+#[test]
+fn a_server_that_forgets_again_and_again_does_not_fill_the_log() {
+    let server = RedisServer::start(&[]);
+    let log = Log::default();
+    let _listening = log.listen(Level::INFO);
+    runtime().block_on(async {
+        let backend = new_backend(&server).await;
+        for round in 0..20 {
+            server.ask::<()>("DEL test/since");
+            may_have_been_used(&backend, &use_now(&format!("again {round}"))).await;
+        }
+    });
+    let log = log.text();
+    assert_eq!(log.matches("was emptied").count(), 1, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
