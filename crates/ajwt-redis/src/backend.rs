@@ -180,7 +180,8 @@ impl RedisNonceBackend {
         self.ask(bucket, Instant::now(), commands, read).await
     }
 
-    /// Writes a new mark, unless somebody just did. Since when the memory is whole.
+    /// Writes a new mark, unless somebody just did, for a request that began then, by its clock. Since when the memory
+    /// is whole.
     async fn begin_memory(
         &self,
         bucket: u8,
@@ -189,7 +190,9 @@ impl RedisNonceBackend {
     ) -> Result<Timestamp, RedisFault> {
         let server = self.server(bucket)?;
         let key = self.terms.keyspace.since(bucket);
-        let commands = |run_id: Option<&str>| begin(slice::from_ref(&key), now, run_id);
+        // It is that late by now: tokens that are dated since then may have been used.
+        let by_now = || now.saturating_add(began.elapsed());
+        let commands = |run_id: Option<&str>| begin(slice::from_ref(&key), by_now(), run_id);
         let read = |values: &[Value], run_id: Option<&str>| match values {
             [Value::Int(ahead @ 1..)] => {
                 Err(RedisFault::ClockAhead { ahead: Duration::from_millis(ahead.unsigned_abs()) })
@@ -210,7 +213,7 @@ impl RedisNonceBackend {
         match memory {
             Memory::Since(since) => Ok(since),
             // Deleted again meanwhile: the next request writes it.
-            Memory::Missing | Memory::OfAnotherProcess => Ok(now),
+            Memory::Missing | Memory::OfAnotherProcess => Ok(by_now()),
         }
     }
 

@@ -9,8 +9,8 @@ use ajwt_test_servers::redis::RedisServer;
 use ajwt_test_support::{Level, Log};
 
 use crate::{
-    PATIENT, batches::runtime, builder, fault, fresh, may_have_been_used, patient_driver, replayed,
-    use_ahead, use_at, use_now,
+    PATIENT, batches::runtime, builder, fault, fresh, may_have_been_used, patient_driver, proxy::Proxy,
+    replayed, use_ahead, use_at, use_now,
 };
 
 async fn new_backend(server: &RedisServer) -> RedisNonceBackend {
@@ -182,6 +182,28 @@ async fn a_late_request_dates_no_memory_back() {
     may_have_been_used(&backend, &used).await;
 }
 
+/// The Redis host's clock is behind, so that the request's own counts: tokens were accepted elsewhere until its mark is
+/// written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_dates_no_memory_back() {
+    const WAIT: Duration = Duration::from_millis(500);
+
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.port()).await;
+    let backend = builder().connect(&proxy.url()).await.expect("connected");
+    let now = SystemClock::new().now().saturating_add(Duration::from_secs(50));
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    let nonce = testing::nonce_use("guido", now.as_secs(), "waits", now, tolerance, margin);
+    // For the answer that there is no mark.
+    proxy.delay(WAIT);
+    let answer = backend.consume(&nonce).await;
+    let earliest = now.saturating_add(WAIT);
+    assert!(
+        matches!(answer, Err(NonceError::MayHaveBeenUsed { since }) if since >= earliest),
+        "{answer:?}, not before {earliest:?}"
+    );
+}
+
 /// A mark of its date would have every process refuse all tokens for a day.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_far_ahead_begins_no_memory() {
@@ -219,8 +241,10 @@ async fn a_clock_that_is_far_ahead_begins_no_memory() {
     server.ask::<()>("FLUSHALL");
     let near = use_by_a_clock(50);
     let answer = backend.consume(&near).await;
+    // Dated when it is written, and a request has so long for that.
+    let latest = near.now().saturating_add(PATIENT);
     assert!(
-        matches!(answer, Err(NonceError::MayHaveBeenUsed { since }) if since == near.now()),
+        matches!(answer, Err(NonceError::MayHaveBeenUsed { since }) if (near.now()..=latest).contains(&since)),
         "{answer:?}"
     );
 }
