@@ -73,12 +73,15 @@ const MOST_AHEAD: u32 = 60_000;
 ///   close this;
 /// - a server that drops some keys and keeps the mark: eviction (refused at the start, see
 ///   [`accept_eviction`](RedisNonceBackendBuilder::accept_eviction)), or somebody who deletes them;
-/// - two failovers there and back, with no request in between that reached the server in the middle
-///   (on a cluster: by which the very bucket was marked);
+/// - two failovers there and back, unless the first server received the mark of the one in the middle meanwhile (on a
+///   cluster: that of the very bucket). None is written there if no request reached it, and a server that takes over
+///   again before it has the other's data has its own mark still;
 /// - a server whose own data is put back under it: an old primary that was frozen and goes on,
 ///   `REPLICAOF` and back, a snapshot of its machine;
 /// - a clock of the Redis host that jumps ahead by more than the margin: entries end early;
-/// - a proxy that spreads one connection over several servers: it is not supported;
+/// - what stands between and spreads one connection over several servers, or keeps it while the server behind it
+///   changes (Redis Enterprise, Redis Cloud, Envoy's Redis filter): after a failover, or where one of its shards was
+///   emptied, used tokens work again. It is not supported;
 /// - connections [`over`](RedisNonceBackendBuilder::over) which the application brings.
 ///
 /// ```no_run

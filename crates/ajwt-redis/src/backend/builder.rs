@@ -185,6 +185,9 @@ impl RedisNonceBackendBuilder {
     /// failover is treated as under [`trust_persistence`](Self::trust_persistence), and only an
     /// emptied server is noticed. A `MultiplexedConnection` that broke stays broken.
     ///
+    /// It is the way to a server whose passwords are tokens that expire: the driver's feature
+    /// `token-based-authentication` has connections that renew theirs (`set_credentials_provider`).
+    ///
     /// The driver's `response_timeout`, 500 ms by default, bounds [`timeout`](Self::timeout). A `ConnectionManager`
     /// connects anew when its connection breaks, and not because an answer does not come: that the server's host
     /// vanished without a word is then found by TCP alone, which takes a quarter of an hour by Linux' defaults. Set
