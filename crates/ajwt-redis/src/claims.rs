@@ -235,12 +235,14 @@ async fn ask_all(
     let marks = Marks::of(nonces, &terms.keyspace);
     let commands = |_: Option<&str>| commands(nonces, &marks, terms.replicas, deadline);
     let read = |values: &[Value], run_id: Option<&str>| read(values, run_id, nonces, &marks, terms.replicas);
+    let is_at_once = turn.is_at_once();
     let claims = turn.ask(deadline, None, commands, read).await?;
     let has_too_few = |wanted: u32| {
         let mut acknowledged = claims.iter().flatten().filter_map(|claim| claim.acknowledged);
         acknowledged.any(|acknowledged| acknowledged < i64::from(wanted))
     };
-    if terms.replicas.is_some_and(has_too_few) {
+    // After a wait the replicas had little time.
+    if is_at_once && terms.replicas.is_some_and(has_too_few) {
         turn.doubt();
     }
     Ok(claims)

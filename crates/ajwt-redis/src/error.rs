@@ -197,13 +197,15 @@ impl RedisFault {
         match self {
             Self::UnexpectedReply { .. } | Self::Lost { .. } | Self::TimedOut => true,
             Self::Refused { code, .. } => {
-                // Those of the second line take no writes: another server may be the primary by now, and they need not
-                // know of it.
                 matches!(code.as_str(), "READONLY" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "MASTERDOWN")
-                    || matches!(code.as_str(), "NOREPLICAS" | "LOADING" | "MISCONF")
             }
             _ => false,
         }
+    }
+
+    /// Whether the server takes no writes, so that another one may be the primary by now, of which it need not know.
+    pub(crate) fn leaves_in_doubt(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if matches!(code.as_str(), "NOREPLICAS" | "LOADING" | "MISCONF"))
     }
 
     /// Whether the server may be back by itself, with all that is set up as it is.
@@ -257,12 +259,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_primary_that_takes_no_writes_is_left() {
-        for code in ["READONLY", "NOREPLICAS", "LOADING", "MISCONF"] {
-            assert!(RedisFault::refused(code).ends_connection(), "{code}");
+    fn a_primary_that_takes_no_writes_leaves_in_doubt() {
+        for code in ["NOREPLICAS", "LOADING", "MISCONF"] {
+            let fault = RedisFault::refused(code);
+            assert!(fault.leaves_in_doubt() && !fault.ends_connection(), "{code}");
         }
-        for code in ["OOM", "BUSY", "MOVED", "TRYAGAIN", "ERR"] {
-            assert!(!RedisFault::refused(code).ends_connection(), "{code}");
+        for code in ["READONLY", "OOM", "BUSY", "MOVED", "TRYAGAIN", "ERR"] {
+            assert!(!RedisFault::refused(code).leaves_in_doubt(), "{code}");
         }
     }
 

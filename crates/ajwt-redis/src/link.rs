@@ -32,7 +32,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between the beginnings of two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two losses, of which the later is but a doubt.
+/// Between two connections to a server that are given up in doubt. What is wrong may last, and the dials of many would
+/// be a load for it, and for its Sentinels.
 const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Commands that may wait to be written. Beyond it they wait for their turn.
@@ -78,10 +79,14 @@ pub(crate) struct Link {
     losses: Arc<Losses>,
 }
 
-/// When a connection to a server was last lost, or given up in doubt, for all links to it: what took the one, a
-/// failover perhaps, may have taken each that nothing came on since.
+/// What all links to a server know of its connections.
 #[derive(Default)]
-pub(crate) struct Losses(Mutex<Option<Instant>>);
+pub(crate) struct Losses {
+    /// When one was last lost: what took it, a failover perhaps, may have taken each that nothing came on since.
+    last: Mutex<Option<Instant>>,
+    /// When one was last given up in doubt.
+    doubted: Mutex<Option<Instant>>,
+}
 
 struct Attempt {
     number: u64,
@@ -141,15 +146,26 @@ impl Link {
             if self.replace(number) && !matches!(read, Err(RedisFault::TimedOut)) {
                 self.losses.add(Instant::now());
             }
+        } else if read.as_ref().is_err_and(RedisFault::leaves_in_doubt) {
+            self.doubt_of(number);
         }
         read
     }
 
-    /// The server answers, and yet may not be the primary any more: connects anew, as if the connection were lost. What
-    /// is wrong may last, so this is not done again and again. Nobody else uses this link meanwhile.
+    /// Whether there is a connection, so that nobody waits for one.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected_by_now().is_some()
+    }
+
+    /// Gives up the connection that there is, of whose server it is in doubt whether it is the primary.
     pub(crate) fn doubt(&self) {
-        if self.losses.add_after(DOUBT_PAUSE) {
-            let (number, ..) = self.attempt();
+        if let Some((number, _)) = self.connected_by_now() {
+            self.doubt_of(number);
+        }
+    }
+
+    fn doubt_of(&self, number: u64) {
+        if self.losses.may_doubt() {
             self.replace(number);
         }
     }
@@ -217,23 +233,23 @@ impl Link {
 
 impl Losses {
     fn add(&self, lost: Instant) {
-        let mut last = lock(&self.0);
+        let mut last = lock(&self.last);
         *last = (*last).max(Some(lost));
     }
 
-    /// A loss now, unless the last one was within this time.
-    fn add_after(&self, pause: Duration) -> bool {
-        let mut last = lock(&self.0);
-        if last.is_some_and(|lost| lost.elapsed() < pause) {
-            return false;
+    /// Whether it is time to give up a connection in doubt; if so, for one.
+    fn may_doubt(&self) -> bool {
+        let mut doubted = lock(&self.doubted);
+        let is_due = doubted.is_none_or(|at| at.elapsed() >= DOUBT_PAUSE);
+        if is_due {
+            *doubted = Some(Instant::now());
         }
-        *last = Some(Instant::now());
-        true
+        is_due
     }
 
     /// Whether the last loss may have been that of this connection, too.
     fn took(&self, connected: &Connected) -> bool {
-        let last = *lock(&self.0);
+        let last = *lock(&self.last);
         last.is_some_and(|lost| *lock(&connected.heard) < lost)
     }
 }

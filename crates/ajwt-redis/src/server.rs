@@ -174,6 +174,14 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether what is asked goes out now, with all of its time left.
+    pub(crate) fn is_at_once(&self) -> bool {
+        match self {
+            Self::Lane(lane) => lane.waiting.is_none() && lane.link.is_connected(),
+            Self::Shared(_) | Self::Given(_) => true,
+        }
+    }
+
     /// After an answer by which too few replicas have a nonce, as those of a primary that another one took over from.
     pub(crate) fn doubt(&self) {
         // Nobody waits for replicas on the others.

@@ -53,14 +53,28 @@ pub(crate) const fn table(schema: &Schema) -> &'static str {
     }
 }
 
-/// Whether the keys and trusts of a database can be those of this schema's users, by whether ajwt's users are there, and
-/// tables of keys or trusts: ajwt's own and those beside a users table of an application have the same names. On MySQL
-/// and MariaDB, where each step can be repeated, they would be taken for what is to be made.
-pub(crate) fn check_owner(schema: &Schema, has_users: bool, has_keys: bool) -> Result<(), MigrationError> {
+/// What a database has of the tables by which it is told whose keys and trusts are in it: ajwt's own and those beside a
+/// users table of an application have the same names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Present {
+    /// The table of ajwt's users.
+    pub(crate) users: bool,
+    /// A table of keys or trusts.
+    pub(crate) keys: bool,
+    /// One of these that refers to ajwt's users. Looked at on MySQL and MariaDB only, where each step of a migration can
+    /// be repeated, so that tables of others would be taken for what is to be made.
+    pub(crate) of_users: bool,
+    /// One that refers to others, likewise.
+    pub(crate) of_others: bool,
+}
+
+/// Whether the keys and trusts of a database can be those of this schema's users.
+pub(crate) fn check_owner(schema: &Schema, present: Present) -> Result<(), MigrationError> {
+    let Present { users, keys, of_users, of_others } = present;
     let table = match schema.owner() {
         // The users are made first.
-        Owner::Ajwt if has_keys && !has_users => KEYS,
-        Owner::Application if has_users && !schema.has_users_in(USERS) => USERS,
+        Owner::Ajwt if of_others || keys && !users => KEYS,
+        Owner::Application if users && (of_users || !of_others) && !schema.has_users_in(USERS) => USERS,
         _ => return Ok(()),
     };
     Err(MigrationError::OtherUsers { table })
@@ -111,23 +125,30 @@ mod tests {
         let (own, django) = (Schema::ajwt(), Schema::django());
         let beside = Schema::with_users(UserTable::new("accounts"));
         let of_that_name = Schema::with_users(UserTable::new(USERS));
-        for (schema, has_users, has_keys, due) in [
-            (&own, false, false, None),
-            (&own, true, false, None),
-            (&own, true, true, None),
-            (&own, false, true, Some(KEYS)),
-            (&beside, false, false, None),
-            (&beside, false, true, None),
-            (&beside, true, true, Some(USERS)),
-            (&beside, true, false, Some(USERS)),
-            (&of_that_name, true, true, None),
-            (&django, true, true, None),
+        let present = |users, keys, of_users, of_others| Present { users, keys, of_users, of_others };
+        for (schema, present, due) in [
+            (&own, present(false, false, false, false), None),
+            (&own, present(true, false, false, false), None),
+            (&own, present(true, true, false, false), None),
+            (&own, present(true, true, true, false), None),
+            (&own, present(false, true, false, false), Some(KEYS)),
+            (&own, present(true, true, false, true), Some(KEYS)),
+            (&own, present(true, true, true, true), Some(KEYS)),
+            (&beside, present(false, false, false, false), None),
+            (&beside, present(false, true, false, true), None),
+            (&beside, present(true, true, false, true), None),
+            (&beside, present(true, true, true, true), Some(USERS)),
+            (&beside, present(true, true, true, false), Some(USERS)),
+            (&beside, present(true, true, false, false), Some(USERS)),
+            (&beside, present(true, false, false, false), Some(USERS)),
+            (&of_that_name, present(true, true, true, false), None),
+            (&django, present(true, true, true, true), None),
         ] {
-            let table = match check_owner(schema, has_users, has_keys) {
+            let table = match check_owner(schema, present) {
                 Err(MigrationError::OtherUsers { table }) => Some(table),
                 other => other.map(|()| None).expect("no other error"),
             };
-            assert_eq!(table, due, "{schema:?}, {has_users}, {has_keys}");
+            assert_eq!(table, due, "{schema:?}, {present:?}");
         }
     }
 

@@ -155,8 +155,9 @@ impl SqliteRepository {
         let begun = retry(MIGRATION_ATTEMPTS, MIGRATION_PAUSE, is_busy, begin).await;
         let mut transaction = begun.map_err(MigrationError::failed)?;
         let tables = sqlx::query_as(HAS_TABLES).fetch_one(&mut *transaction).await;
-        let (has_users, has_keys): (bool, bool) = tables.map_err(MigrationError::failed)?;
-        migrations::check_owner(&self.schema, has_users, has_keys)?;
+        let (users, keys): (bool, bool) = tables.map_err(MigrationError::failed)?;
+        let present = migrations::Present { users, keys, ..Default::default() };
+        migrations::check_owner(&self.schema, present)?;
         migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
         transaction.commit().await.map_err(MigrationError::failed)
     }

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Executor as _, MySqlConnection, MySqlPool, migrate::Mi
 
 use crate::{
     error::MigrationError,
-    migrations::{self, TRIGGERS},
+    migrations::{self, Present, TRIGGERS},
     mysql::mysql_number,
     schema::{Owner, Schema},
 };
@@ -22,15 +22,18 @@ const LOCK_MIGRATIONS: &str = "SELECT GET_LOCK(concat('ajwt_migrations ', sha1(d
 /// Where memory is short, or the wait was ended with `KILL`.
 const NOT_LOCKED: &str = "the server could not take the lock of the migrations";
 
-/// Users of ajwt's count as long as no keys or trusts are those of others.
 const HAS_TABLES: &str = "
-SELECT EXISTS (
-        SELECT 1 FROM information_schema.tables WHERE table_schema = database() AND table_name = 'ajwt_user')
-    AND NOT EXISTS (
-        SELECT 1 FROM information_schema.key_column_usage WHERE table_schema = database()
-            AND table_name IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust') AND referenced_table_name <> 'ajwt_user'),
-    EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = database()
-        AND table_name IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust'))";
+SELECT
+    EXISTS (SELECT 1 FROM information_schema.tables
+        WHERE table_schema = database() AND table_name = 'ajwt_user'),
+    EXISTS (SELECT 1 FROM information_schema.tables
+        WHERE table_schema = database() AND table_name IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust')),
+    EXISTS (SELECT 1 FROM information_schema.key_column_usage
+        WHERE table_schema = database() AND table_name IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust')
+            AND column_name = 'user_id' AND referenced_table_name = 'ajwt_user'),
+    EXISTS (SELECT 1 FROM information_schema.key_column_usage
+        WHERE table_schema = database() AND table_name IN ('ajwt_public_key', 'ajwt_jwks_endpoint_trust')
+            AND column_name = 'user_id' AND referenced_table_name <> 'ajwt_user')";
 
 const MIGRATIONS: migrations::Files = migrations::files!("mysql");
 
@@ -71,8 +74,10 @@ pub(super) async fn run(
         sqlx::query_scalar(LOCK_MIGRATIONS).fetch_one(&mut *connection).await.map_err(failed)?;
     check_lock(locked)?;
     let tables = sqlx::query_as(HAS_TABLES).fetch_one(&mut *connection).await;
-    let (has_users, has_keys): (i64, i64) = tables.map_err(failed)?;
-    migrations::check_owner(schema, has_users != 0, has_keys != 0)?;
+    let (users, keys, of_users, of_others): (i64, i64, i64, i64) = tables.map_err(failed)?;
+    let present =
+        Present { users: users != 0, keys: keys != 0, of_users: of_users != 0, of_others: of_others != 0 };
+    migrations::check_owner(schema, present)?;
     // One that was cut short is marked as failed. Each of its steps can be repeated.
     let forget = format!("DELETE FROM {} WHERE NOT success", migrations::table(schema));
     match sqlx::query(AssertSqlSafe(forget)).execute(&mut *connection).await {
