@@ -237,12 +237,15 @@ async fn ask_all(
     let read = |values: &[Value], run_id: Option<&str>| read(values, run_id, nonces, &marks, terms.replicas);
     let is_at_once = turn.is_at_once();
     let claims = turn.ask(deadline, None, commands, read).await?;
-    let has_too_few = |wanted: u32| {
-        let mut acknowledged = claims.iter().flatten().filter_map(|claim| claim.acknowledged);
-        acknowledged.any(|acknowledged| acknowledged < i64::from(wanted))
+    let is_in_doubt = |claim: &Result<Claim, RedisFault>| match claim {
+        // After a wait the replicas had little time.
+        Ok(Claim { acknowledged: Some(acknowledged), .. }) => {
+            is_at_once && terms.replicas.is_some_and(|wanted| *acknowledged < i64::from(wanted))
+        }
+        Ok(_) => false,
+        Err(fault) => fault.leaves_in_doubt(),
     };
-    // After a wait the replicas had little time.
-    if is_at_once && terms.replicas.is_some_and(has_too_few) {
+    if claims.iter().any(is_in_doubt) {
         turn.doubt();
     }
     Ok(claims)

@@ -146,8 +146,6 @@ impl Link {
             if self.replace(number) && !matches!(read, Err(RedisFault::TimedOut)) {
                 self.losses.add(Instant::now());
             }
-        } else if read.as_ref().is_err_and(RedisFault::leaves_in_doubt) {
-            self.doubt_of(number);
         }
         read
     }
@@ -157,15 +155,12 @@ impl Link {
         self.connected_by_now().is_some()
     }
 
-    /// Gives up the connection that there is, of whose server it is in doubt whether it is the primary.
+    /// Gives up the connection that there is, of whose server it is in doubt whether it is the primary. What runs on it
+    /// ends there.
     pub(crate) fn doubt(&self) {
-        if let Some((number, _)) = self.connected_by_now() {
-            self.doubt_of(number);
-        }
-    }
-
-    fn doubt_of(&self, number: u64) {
-        if self.losses.may_doubt() {
+        if let Some((number, _)) = self.connected_by_now()
+            && self.losses.may_doubt()
+        {
             self.replace(number);
         }
     }

@@ -182,11 +182,14 @@ impl Turn<'_> {
         }
     }
 
-    /// After an answer by which too few replicas have a nonce, as those of a primary that another one took over from.
+    /// After an answer as of a primary that another one took over from: it takes no writes, or too few replicas have a
+    /// nonce.
     pub(crate) fn doubt(&self) {
-        // Nobody waits for replicas on the others.
-        if let Self::Lane(lane) = self {
-            lane.link.doubt();
+        match self {
+            Self::Shared(link) => link.doubt(),
+            Self::Lane(lane) => lane.link.doubt(),
+            // Whoever gave it makes it anew.
+            Self::Given(_) => {}
         }
     }
 }
