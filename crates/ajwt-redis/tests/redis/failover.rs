@@ -1,5 +1,7 @@
 //! A replica takes over for a primary: what is lost, what is noticed, what `WAIT` saves.
 
+mod old_primary;
+
 use std::{
     sync::{
         Arc,
@@ -9,7 +11,7 @@ use std::{
 };
 
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
-use ajwt_server::{NonceBackend as _, NonceUse};
+use ajwt_server::{Clock as _, NonceBackend as _, NonceUse, SystemClock};
 use ajwt_test_servers::redis::RedisServer;
 use ajwt_test_support::until_blocking;
 
@@ -457,63 +459,6 @@ async fn sentinel_leads_to_the_new_primary() {
     // The new primary has no replica, and nothing new is accepted.
     let refused = fault(&waiting, &use_ahead("alone")).await;
     assert!(matches!(refused, Some(RedisFault::NotReplicated { wanted: 1, acknowledged: 0 })), "{refused:?}");
-}
-
-/// A Sentinel that watches this primary.
-fn sentinel_of(primary: &RedisServer) -> RedisServer {
-    let sentinel = RedisServer::start(&["--sentinel"]);
-    sentinel.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {} 1", primary.port()));
-    sentinel
-}
-
-/// The replica takes over. The old primary does not hear of it, as behind a partition, and keeps its connections.
-fn promote_behind_its_back(pair: &Pair, sentinel: &RedisServer) {
-    // Not while the Sentinel knows them: it would make the one a replica of the other again.
-    sentinel.ask::<()>("SENTINEL REMOVE orders");
-    pair.replica.ask::<()>("REPLICAOF NO ONE");
-    sentinel.ask::<()>(&format!("SENTINEL MONITOR orders 127.0.0.1 {} 1", pair.replica.port()));
-    until_blocking("the old primary is alone", || {
-        pair.primary.info("replication", "connected_slaves") == "0"
-    });
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_old_primary_that_takes_no_writes_without_replicas_is_left() {
-    let pair = Pair::start().await;
-    pair.primary.ask::<()>("CONFIG SET min-replicas-to-write 1");
-    let sentinel = sentinel_of(&pair.primary);
-    let backend = builder().connect_sentinel(&[&sentinel.url()], "redis://orders").await.expect("connected");
-    let backend = Arc::new(backend);
-    fresh(&backend, &use_now("before")).await;
-    promote_behind_its_back(&pair, &sentinel);
-    let refused = fault(&backend, &use_ahead("alone")).await;
-    let is_alone = matches!(&refused, Some(RedisFault::Refused { code, .. }) if code == "NOREPLICAS");
-    assert!(is_alone, "{refused:?}");
-    recovers(&backend, "after").await;
-    may_have_been_used(&backend, &use_now("before")).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_old_primary_whose_replicas_do_not_answer_is_left() {
-    let pair = Pair::start().await;
-    // It follows the replica, for which it stands in later.
-    let next = RedisServer::start(&["--replicaof", "127.0.0.1", &pair.replica.port().to_string()]);
-    let is_up = || next.info("replication", "master_link_status") == "up";
-    until_blocking("it is in step", is_up);
-    let sentinel = sentinel_of(&pair.primary);
-    let waiting = builder().timeout(Duration::from_secs(2)).wait_for_replicas(1);
-    let backend = waiting.connect_sentinel(&[&sentinel.url()], "redis://orders").await.expect("connected");
-    let backend = Arc::new(backend);
-    fresh(&backend, &use_now("before")).await;
-    promote_behind_its_back(&pair, &sentinel);
-    until_blocking("the new primary has a replica", || {
-        pair.replica.info("replication", "connected_slaves") != "0" && is_up()
-    });
-    // A stall of the machine may take the time for the answer.
-    let refused = fault(&backend, &use_ahead("alone")).await;
-    assert!(matches!(refused, None | Some(RedisFault::NotReplicated { .. })), "{refused:?}");
-    recovers(&backend, "after").await;
-    may_have_been_used(&backend, &use_now("before")).await;
 }
 
 /// A Sentinel that was cut off when the others had a replica take over names the old primary, which is a replica by

@@ -4,7 +4,7 @@
 #[path = "proxy.rs"]
 mod proxy;
 
-use std::{any::Any, fmt::Debug, marker::PhantomData, sync::Arc, time::Duration};
+use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
 
 use ajwt_core::{PrivateKey, SignedToken};
 use ajwt_server::{
@@ -15,7 +15,7 @@ use ajwt_test_servers::sql::{Kind, Server};
 use sqlx::{Database, Executor, Pool};
 use tokio::task::JoinSet;
 
-pub(crate) use self::proxy::Proxy;
+pub(crate) use self::proxy::{Proxy, until_held};
 use crate::store::{self, Store, add_guido, authenticate, name, sign};
 
 /// The engine waits 2 s; the rest is for a busy machine.
@@ -361,18 +361,6 @@ pub(crate) async fn a_claim_whose_answer_is_lost_is_not_repeated<S: Served>() {
     assert!(matches!(answer, Err(NonceError::Store(_))), "{answer:?}");
     assert_eq!(direct.consume(&used).await.expect("an answer"), NonceOutcome::Replayed);
     assert_eq!(proxy.passed_on(), 1, "over all connections");
-}
-
-/// Goes on with this until the proxy holds a request, and drops it then.
-pub(crate) async fn until_held<T: Debug>(proxy: &Proxy, work: impl Future<Output = T>) {
-    tokio::select! {
-        done = work => panic!("{done:?}"),
-        () = async {
-            while proxy.were_held() == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        } => {}
-    }
 }
 
 async fn behind_proxy<S: Served>() -> (Service<S>, Proxy) {

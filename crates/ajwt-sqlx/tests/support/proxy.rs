@@ -1,6 +1,7 @@
 //! What stands between a store and its server, and lets connections go silent.
 
 use std::{
+    fmt::Debug,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
@@ -161,6 +162,18 @@ impl Connection {
 
     fn is_of_earlier_generation(&self) -> bool {
         self.orders.generation.load(Ordering::Relaxed) != self.born
+    }
+}
+
+/// Goes on with this until the proxy holds a request, and drops it then.
+pub(crate) async fn until_held<T: Debug>(proxy: &Proxy, work: impl Future<Output = T>) {
+    tokio::select! {
+        done = work => panic!("{done:?}"),
+        () = async {
+            while proxy.were_held() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        } => {}
     }
 }
 
