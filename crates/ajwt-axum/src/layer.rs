@@ -145,11 +145,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let mut inner = self.inner.clone();
         let guard = self.guard.clone();
-        mark_sensitive(request.headers_mut());
-        // Header values are cheap to clone; the request cannot be borrowed while we wait, for its
-        // body need not be Sync. A third header changes nothing.
-        let mut values = request.headers().get_all(AUTHORIZATION).iter().cloned();
-        let values = [values.next(), values.next()];
+        let values = authorization(request.headers_mut());
         let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let format = AnswerFormat::for_request(request.method().as_str(), content_type);
         let earlier = request.extensions_mut().remove::<Checked<U>>();
@@ -167,9 +163,19 @@ where
     }
 }
 
-/// Within the layer `Debug` prints no token: of the request, of its headers.
-fn mark_sensitive(headers: &mut HeaderMap) {
-    if let Entry::Occupied(mut values) = headers.entry(AUTHORIZATION) {
-        values.iter_mut().for_each(|value| value.set_sensitive(true));
+/// The values, which are cheap to clone: the request cannot be borrowed while we wait, for its body need not be Sync. A
+/// third one changes nothing. All of them are marked as sensitive: within the layer `Debug` prints no token, of the
+/// request or of its headers.
+fn authorization(headers: &mut HeaderMap) -> [Option<HeaderValue>; 2] {
+    let mut values = [None, None];
+    if let Entry::Occupied(mut entry) = headers.entry(AUTHORIZATION) {
+        let mut places = values.iter_mut();
+        for value in entry.iter_mut() {
+            value.set_sensitive(true);
+            if let Some(place) = places.next() {
+                *place = Some(value.clone());
+            }
+        }
     }
+    values
 }

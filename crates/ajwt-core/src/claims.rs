@@ -2,6 +2,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 use base64::Engine as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
 use crate::{
@@ -212,13 +213,16 @@ pub(crate) struct ReceivedClaims {
     pub(crate) registered: RegisteredClaims,
 }
 
+/// One, as tokens usually have, takes no allocation if it has up to 23 bytes.
+pub(crate) type Audiences = SmallVec<[SmolStr; 1]>;
+
 /// Registered claims that are honoured when present (RFC 7519 section 4.1).
 #[derive(Debug, Default)]
 pub(crate) struct RegisteredClaims {
     pub(crate) expires: Option<i64>,
     pub(crate) not_before: Option<i64>,
     pub(crate) issued_at: Option<i64>,
-    pub(crate) audience: Option<Vec<Box<str>>>,
+    pub(crate) audience: Option<Audiences>,
 }
 
 impl ReceivedClaims {
@@ -248,9 +252,9 @@ fn read_payload(json: &[u8]) -> Result<Payload<'_>, json::Invalid> {
 }
 
 /// A string or a non-empty array of strings (RFC 7519 section 4.1.3).
-fn audiences(value: Value<'_>) -> Result<Vec<Box<str>>, json::Invalid> {
+fn audiences(value: Value<'_>) -> Result<Audiences, json::Invalid> {
     match value {
-        Value::String(one) => Ok(vec![one.into()]),
+        Value::String(one) => Ok(smallvec![one.into()]),
         Value::Strings(several) if !several.is_empty() => Ok(several.into_iter().map(Into::into).collect()),
         _ => Err(json::Invalid),
     }

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use smol_str::SmolStr;
+
 use crate::{
     Timestamp, TokenError, ValidationError,
     claims::{ReceivedClaims, RegisteredClaims},
@@ -109,9 +111,9 @@ impl Validation {
         if self.is_for_us(audience.as_deref()) { Ok(()) } else { Err(TokenError::Audience) }
     }
 
-    fn is_for_us(&self, audience: Option<&[Box<str>]>) -> bool {
+    fn is_for_us(&self, audience: Option<&[SmolStr]>) -> bool {
         match audience {
-            Some(named) => named.iter().any(|one| self.audiences.contains(one)),
+            Some(named) => named.iter().any(|one| self.audiences.iter().any(|ours| **ours == **one)),
             None => self.audiences.is_empty() || self.allow_missing_audience,
         }
     }

@@ -234,7 +234,7 @@ impl<U: KeyedUser> Inner<U> {
     ) -> Result<(Arc<U>, Token, StoredKey), Reason> {
         // A store may compare names by its collation; here only the very bytes count.
         let found = found.filter(|found| found.user().username() == checks.username());
-        let user = found.map(|found| Arc::clone(found.user()));
+        let user = found.map(Found::into_user);
         let active = user.as_deref().filter(|user| user.is_active());
         let mut lists = SmallVec::<[_; 2]>::new();
         let mut verified = Err(Reason::NoCandidateKey);

@@ -15,6 +15,17 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Tokens outside of the window, in one minute, that are worth a hint.
 const MANY_OUTSIDE_WINDOW: u64 = 20;
 
+/// Counts a request. A macro, for labels that are literals are made by the compiler.
+macro_rules! count {
+    ($outcome:tt, $reason:tt) => {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("ajwt_authentications_total", "outcome" => $outcome, "reason" => $reason)
+            .increment(1);
+        #[cfg(not(feature = "metrics"))]
+        let _ = ($outcome, $reason);
+    };
+}
+
 /// Counts and logs outcomes.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -31,7 +42,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn accepted(&self, username: &str) {
-        count("accepted", "accepted");
+        count!("accepted", "accepted");
         tracing::debug!(username = %LogName(username), "authenticated");
     }
 
@@ -42,7 +53,7 @@ impl Report {
             crate::RejectionKind::Refused => "refused",
             crate::RejectionKind::Unavailable => "unavailable",
         };
-        count(outcome, reason.label());
+        count!(outcome, (reason.label()));
         let username = username.map(LogName).map(tracing::field::display);
         tracing::debug!(%reason, username, "not authenticated");
         if reason == Reason::OutsideWindow {
@@ -52,7 +63,7 @@ impl Report {
 
     /// A request ended before the decision did. Of that only its caller knows why.
     pub(crate) fn given_up(&self, waited_for: Reason) {
-        count("given_up", waited_for.label());
+        count!("given_up", (waited_for.label()));
     }
 
     /// The store of users failed: logged once, then at most once a minute with a count.
@@ -172,14 +183,6 @@ impl fmt::Display for LogName<'_> {
         if chars.next().is_some() { f.write_str("..") } else { Ok(()) }
     }
 }
-
-#[cfg(feature = "metrics")]
-fn count(outcome: &'static str, reason: &'static str) {
-    metrics::counter!("ajwt_authentications_total", "outcome" => outcome, "reason" => reason).increment(1);
-}
-
-#[cfg(not(feature = "metrics"))]
-fn count(_: &'static str, _: &'static str) {}
 
 #[cfg(test)]
 mod tests {

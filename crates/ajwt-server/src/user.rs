@@ -172,6 +172,10 @@ impl<U> Found<U> {
         &self.user
     }
 
+    pub(crate) fn into_user(self) -> Arc<U> {
+        self.user
+    }
+
     /// Whether the store was read for it.
     #[must_use]
     pub const fn freshness(&self) -> Freshness {

@@ -228,17 +228,22 @@ impl<U: KeyedUser> UserRepository for CachedUserRepository<U> {
         freshness: Freshness,
     ) -> Result<Option<Found<U>>, RepositoryError> {
         let shared = &self.shared;
-        shared.in_use.store(true, Ordering::Relaxed);
-        if freshness == Freshness::MayBeCached
-            && let Some(user) = shared.cached(username, shared.grace())
-        {
-            return Ok(Some(user));
+        // Written once between two looks, so that cores which only read it share its line.
+        if !shared.in_use.load(Ordering::Relaxed) {
+            shared.in_use.store(true, Ordering::Relaxed);
+        }
+        if freshness == Freshness::MayBeCached {
+            let knowledge = *lock(&shared.knowledge);
+            if let Some(user) = shared.cached(username, knowledge, shared.grace(knowledge)) {
+                return Ok(Some(user));
+            }
         }
         match shared.read_shared(username).await {
             // A token that such an entry does not verify is answered with 503, not 401: before a
             // refusal the store must be read.
             Err(error) if freshness == Freshness::MayBeCached => {
-                let entry = shared.cached(username, shared.options.stale_if_error);
+                let knowledge = *lock(&shared.knowledge);
+                let entry = shared.cached(username, knowledge, shared.options.stale_if_error);
                 entry.map(Found::after_failed_read).map(Some).ok_or(error)
             }
             result => result,
@@ -248,13 +253,13 @@ impl<U: KeyedUser> UserRepository for CachedUserRepository<U> {
 
 impl<U: KeyedUser> Shared<U> {
     /// An entry that was known to be current at most `max_staleness` and `grace` ago.
-    fn cached(&self, username: &str, grace: Duration) -> Option<Found<U>> {
+    fn cached(&self, username: &str, knowledge: Knowledge, grace: Duration) -> Option<Found<U>> {
         let usable_for = self.options.max_staleness.saturating_add(grace);
         if usable_for.is_zero() {
             return None;
         }
         let entry = self.entries.get(username)?;
-        let knowledge = *lock(&self.knowledge);
+        // After the rest was read: by a later time it is all the older.
         let now = self.options.clock.monotonic();
         if now.saturating_sub(entry.read_at) > MAX_AGE.saturating_add(grace) {
             return None;
@@ -265,17 +270,17 @@ impl<U: KeyedUser> Shared<U> {
             return None;
         }
         let age = now.saturating_sub(current_at);
-        (age <= usable_for)
-            .then(|| Found::cached(Arc::clone(entry.found.user())).with_revision(entry.found.revision()))
+        let revision = entry.found.revision();
+        (age <= usable_for).then(|| Found::cached(entry.found.into_user()).with_revision(revision))
     }
 
     /// While the store is known to hang, nobody waits for it to do so again. A read that fails at once
     /// says nothing of others: it may be one user's data that is at fault, whose name anybody may claim.
-    fn grace(&self) -> Duration {
+    fn grace(&self, knowledge: Knowledge) -> Duration {
         let UserCacheOptions { max_staleness, stale_if_error, read_timeout, ref clock, .. } = self.options;
-        let hung_at = lock(&self.knowledge).hung_at;
         // Not for less than it takes to find out, or most requests would wait for that.
         let known_for = max_staleness.max(read_timeout);
+        let hung_at = knowledge.hung_at;
         let hangs = hung_at.is_some_and(|hung_at| clock.monotonic().saturating_sub(hung_at) <= known_for);
         if hangs { stale_if_error } else { Duration::ZERO }
     }
