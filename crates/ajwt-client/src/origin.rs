@@ -23,6 +23,16 @@ pub(crate) struct Target<'a> {
 impl Origin {
     /// Reads `https://host` or `https://host:port`; `http` only for this host.
     pub(crate) fn parse(text: &str) -> Result<Self, OriginError> {
+        let origin = Self::parse_with_http(text)?;
+        if origin.is_https || origin.is_loopback() {
+            Ok(origin)
+        } else {
+            Err(OriginError::Insecure { origin: origin.to_string().into() })
+        }
+    }
+
+    /// As [`parse`](Self::parse), and `http` for any host.
+    pub(crate) fn parse_with_http(text: &str) -> Result<Self, OriginError> {
         // What stands before an @ may be a password.
         let shown =
             text.rsplit_once('@').map_or_else(|| text.into(), |(_, host)| format!("..@{host}").into());
@@ -33,9 +43,6 @@ impl Origin {
         let is_https = target.scheme.eq_ignore_ascii_case("https");
         if !is_https && !target.scheme.eq_ignore_ascii_case("http") {
             return Err(malformed());
-        }
-        if !is_https && !target.is_loopback() {
-            return Err(OriginError::Insecure { origin: target.to_string().into() });
         }
         let port = target.port.unwrap_or(if is_https { 443 } else { 80 });
         Ok(Self { is_https, host: target.host.to_ascii_lowercase().into(), port })
@@ -51,6 +58,12 @@ impl Origin {
         scheme.eq_ignore_ascii_case(target.scheme)
             && self.host.eq_ignore_ascii_case(target.host)
             && self.port == target.port.unwrap_or(default_port)
+    }
+
+    /// Whether nothing that goes there leaves this host.
+    fn is_loopback(&self) -> bool {
+        let address = self.host.trim_start_matches('[').trim_end_matches(']');
+        &*self.host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -78,13 +91,6 @@ impl<'a> Target<'a> {
     #[cfg(feature = "middleware")]
     pub(crate) fn of_url(url: &'a reqwest::Url) -> Option<Self> {
         Some(Self { scheme: url.scheme(), host: url.host_str()?, port: url.port() })
-    }
-
-    /// Whether it does not leave this host.
-    fn is_loopback(&self) -> bool {
-        let address = self.host.trim_start_matches('[').trim_end_matches(']');
-        self.host.eq_ignore_ascii_case("localhost")
-            || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -114,7 +120,7 @@ pub enum OriginError {
     },
     /// Plain http to another host, where whoever sees the token can use it first.
     #[error(
-        "{origin} is not encrypted, and whoever sees a token can use it: use https; http is for localhost, 127.0.0.0/8 and [::1]"
+        "{origin} is not encrypted, and whoever sees a token can use it: use https; http is for localhost, 127.0.0.0/8 and [::1], and, where a service mesh encrypts it, for OriginSigner::insecure_allow_http"
     )]
     Insecure {
         /// The origin.
@@ -195,6 +201,9 @@ mod tests {
             "http://127.0.0.1.example",
         ] {
             assert!(matches!(Origin::parse(origin), Err(OriginError::Insecure { .. })), "{origin}");
+            // Unless it is asked for.
+            let origin = Origin::parse_with_http(origin).expect(origin);
+            assert!(!origin.is_https());
         }
     }
 
@@ -217,7 +226,9 @@ mod tests {
             "https://a.example:65536",
             "https://b\u{fc}cher.example",
         ] {
-            assert!(matches!(Origin::parse(text), Err(OriginError::Malformed { .. })), "{text}");
+            for parse in [Origin::parse, Origin::parse_with_http] {
+                assert!(matches!(parse(text), Err(OriginError::Malformed { .. })), "{text}");
+            }
         }
         for text in ["https://u:secret@a.example", "u:secret@a.example", "https://u:secret@x@a.example:443/"]
         {

@@ -94,11 +94,49 @@ impl OriginSigner {
     ) -> Result<Self, OriginError> {
         let mut known = Vec::new();
         for origin in origins {
-            let origin = Origin::parse(origin.as_ref())?;
+            let origin = parse(origin.as_ref())?;
             known.push(Arc::new(Known { origin, dating: Mutex::default() }));
         }
         if known.is_empty() {
             return Err(OriginError::NoOrigins);
+    ) -> Result<Self, OriginError> {
+        Self::with_origins(signer, origins, Origin::parse)
+    }
+
+    /// As [`new`](Self::new), and signs requests over plain http to other hosts too, as in `http://orders:8080`: where
+    /// something beneath encrypts what leaves the host, such as the sidecars of a service mesh (Istio, Linkerd), or
+    /// where nothing leaves it, as between the containers of one host.
+    ///
+    /// **Without that, whoever reads the network sees each token, and it works once, for the first who sends it**, with
+    /// any body, to any URL of the service, and of all others that trust the key unless it names an
+    /// [audience](RequestSigner::with_audience). Nor does http show which server answers. Clocks are
+    /// [corrected](Self::with_clock_correction) by servers over https only, here too.
+    ///
+    /// ```
+    /// use ajwt_client::{OriginSigner, RequestSigner};
+    /// # use ajwt_core::PrivateKey;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let key = PrivateKey::generate_ed25519()?;
+    /// let signer = RequestSigner::new("billing", key)?.with_audience("https://orders.example")?;
+    /// let signer = OriginSigner::insecure_allow_http(signer, ["http://orders:8080"])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`OriginError`] if there is no origin, or something that is none; never [`OriginError::Insecure`].
+    pub fn insecure_allow_http(
+        signer: RequestSigner,
+        origins: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, OriginError> {
+        Self::with_origins(signer, origins, Origin::parse_with_http)
+    }
+
+    fn with_origins(
+        signer: RequestSigner,
+        origins: impl IntoIterator<Item = impl AsRef<str>>,
+        parse: fn(&str) -> Result<Origin, OriginError>,
         }
         Ok(Self { signer, origins: known, tolerance: DEFAULT_TOLERANCE, follows_clocks: false })
     }

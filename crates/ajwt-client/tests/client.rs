@@ -105,6 +105,36 @@ async fn requests_to_others_are_not_sent() {
     assert!(matches!(refused(&["orders.example"]), OriginError::Malformed { .. }));
 }
 
+/// As in a service mesh: the name is that of another host, and what is sent to it is not encrypted by us.
+#[tokio::test]
+async fn plain_http_to_another_host_is_signed_for_those_who_ask_for_it() {
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let here = serve(seen.layer(service(authenticator(signer.public_key())))).await;
+    let address: SocketAddr = here.trim_start_matches("http://").parse().expect("an address");
+    let origin = format!("http://orders:{}", address.port());
+    let refused = OriginSigner::new(signer.clone(), [&origin]).expect_err("not encrypted");
+    assert_eq!(refused, OriginError::Insecure { origin: origin.as_str().into() });
+
+    let allowed = OriginSigner::insecure_allow_http(signer, [&origin]).expect("an origin");
+    let client = ClientBuilder::new(allowed).transport(|reqwest| reqwest.resolve("orders", address));
+    let client = client.build().expect("a client");
+    let response = client.get(&origin).send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(tokens(&seen).len(), 1);
+    // And no other one: by https the same host is another origin.
+    for url in [origin.replace("http://", "https://"), here] {
+        let error = signing_error(client.get(&url).send().await);
+        assert!(matches!(error, SigningError::Origin(OriginError::NotListed { .. })), "{url}: {error}");
+    }
+    assert_eq!(seen.all().len(), 1);
+
+    let refused = |origins: &[&str]| {
+        OriginSigner::insecure_allow_http(self::signer(ed25519()), origins).expect_err("none")
+    };
+    assert_eq!(refused(&[]), OriginError::NoOrigins);
+    assert!(matches!(refused(&["orders:8080"]), OriginError::Malformed { .. }));
+}
+
 #[tokio::test]
 async fn a_remote_key_signs_each_request() {
     for key in [ed25519(), PrivateKey::generate_rsa(RsaKeySize::Bits2048).expect("a key")] {

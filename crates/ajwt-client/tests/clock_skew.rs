@@ -4,6 +4,7 @@
 mod server;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -224,11 +225,24 @@ async fn it_does_not_correct_by_more_than_five_minutes_nor_over_http() {
         let dated = dated_ahead(&signer, &seen);
         assert!(dated.len() == 2 && dated.iter().all(|dated| is_about(*dated, 0)), "{dated:?}");
     }
+    // By http of this host, and by that of another one, which was asked for.
     let (signer, seen) = (signer(ed25519()), Seen::default());
-    let origin = serve(skewed(&signer, 90, &seen)).await;
-    let corrected = OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
-    assert!(!skew(client(corrected, None).get(&origin).send().await).is_corrected());
-    assert_eq!(seen.all().len(), 1);
+    let here = serve(skewed(&signer, 90, &seen)).await;
+    let address: SocketAddr = here.trim_start_matches("http://").parse().expect("an address");
+    let elsewhere = format!("http://orders:{}", address.port());
+    for (plain, origin) in [
+        (OriginSigner::new(signer.clone(), [&here]), &here),
+        (OriginSigner::insecure_allow_http(signer.clone(), [&elsewhere]), &elsewhere),
+    ] {
+        let corrected = plain.expect("an origin").with_clock_correction();
+        let client = ClientBuilder::new(corrected).transport(|reqwest| reqwest.resolve("orders", address));
+        let client = client.build().expect("a client");
+        for _ in 0..2 {
+            assert!(!skew(client.get(origin).send().await).is_corrected());
+        }
+    }
+    let dated = dated_ahead(&signer, &seen);
+    assert!(dated.len() == 4 && dated.iter().all(|dated| is_about(*dated, 0)), "{dated:?}");
 }
 
 /// A proxy dates its answers by a clock of its own, and the service behind refuses for another reason.

@@ -66,6 +66,22 @@ async fn requests_of_hyper_are_signed_for_their_origin_only() {
 }
 
 #[tokio::test]
+async fn plain_http_to_another_host_is_signed_for_those_who_ask_for_it() {
+    let signer = signer(ed25519());
+    let signer = OriginSigner::insecure_allow_http(signer, ["http://orders:8080"]).expect("an origin");
+    let is_signed = service_fn(|request: Request<()>| {
+        ready(Ok::<_, Infallible>(Response::new(request.headers().contains_key(AUTHORIZATION))))
+    });
+    let client = SigningLayer::new(signer).layer(is_signed);
+    let request = |uri: &'static str| Request::builder().uri(uri).body(()).expect("a request");
+    let answer = client.clone().oneshot(request("http://orders:8080/x")).await.expect("an answer");
+    assert!(answer.into_body());
+    let error = client.oneshot(request("https://orders:8080/x")).await.expect_err("refused");
+    let error = error.downcast_ref().expect("a SigningError");
+    assert!(matches!(error, SigningError::Origin(OriginError::NotListed { .. })), "{error}");
+}
+
+#[tokio::test]
 async fn each_attempt_within_a_retry_layer_has_a_token_of_its_own() {
     /// Three attempts, whatever the answer.
     #[derive(Clone)]
