@@ -15,6 +15,7 @@ const RETRIES: usize = 3;
 /// Builds a client that signs, with defaults that are right for calls between services.
 ///
 /// - Each attempt has a token of its own; to origins that were not configured nothing is sent.
+/// - All origins get tokens of the one audience that the signer has: build a client for each service.
 /// - Idempotent requests are sent up to three times more, after 0.1 to 0.2 s, 0.2 to 0.4 s and 0.4
 ///   to 0.8 s, when the connection failed and on 502, 503 and 504. A `Retry-After` of up to 5 s is
 ///   waited for; a longer one ends the attempts.

@@ -35,14 +35,22 @@ const QUIET: Duration = Duration::from_secs(60);
 /// are https, or http on this host (localhost, 127.0.0.0/8, \[::1]). Clones share what is known of the
 /// servers' clocks.
 ///
+/// All origins of one signer get tokens of its one [audience](RequestSigner::with_audience), so they are those of one
+/// service. Each other service has a signer of its own, with the same keys:
+///
 /// ```
 /// use ajwt_client::{OriginSigner, RequestSigner};
 /// # use ajwt_core::PrivateKey;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let key = PrivateKey::generate_ed25519()?;
-/// let signer = RequestSigner::new("billing", key)?;
-/// let signer = OriginSigner::new(signer, ["https://orders.example", "http://127.0.0.1:8080"])?;
+/// let billing = RequestSigner::new("billing", key)?;
+/// // Two ways to one service.
+/// let orders = billing.clone().with_audience("https://orders.example")?;
+/// let orders = OriginSigner::new(orders, ["https://orders.example", "https://orders.internal:8443"])?;
+///
+/// let stock = billing.with_audience("https://stock.example")?;
+/// let stock = OriginSigner::new(stock, ["https://stock.example"])?;
 /// # Ok(())
 /// # }
 /// ```
@@ -84,21 +92,13 @@ enum Proof {
 }
 
 impl OriginSigner {
-    /// Signs requests to these origins (`https://host` or `https://host:port`).
+    /// Signs requests to these origins (`https://host` or `https://host:port`), those of one service.
     ///
     /// # Errors
     /// [`OriginError`] if there is none, or one that no token may go to.
     pub fn new(
         signer: RequestSigner,
         origins: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<Self, OriginError> {
-        let mut known = Vec::new();
-        for origin in origins {
-            let origin = parse(origin.as_ref())?;
-            known.push(Arc::new(Known { origin, dating: Mutex::default() }));
-        }
-        if known.is_empty() {
-            return Err(OriginError::NoOrigins);
     ) -> Result<Self, OriginError> {
         Self::with_origins(signer, origins, Origin::parse)
     }
@@ -137,6 +137,14 @@ impl OriginSigner {
         signer: RequestSigner,
         origins: impl IntoIterator<Item = impl AsRef<str>>,
         parse: fn(&str) -> Result<Origin, OriginError>,
+    ) -> Result<Self, OriginError> {
+        let mut known = Vec::new();
+        for origin in origins {
+            let origin = parse(origin.as_ref())?;
+            known.push(Arc::new(Known { origin, dating: Mutex::default() }));
+        }
+        if known.is_empty() {
+            return Err(OriginError::NoOrigins);
         }
         Ok(Self { signer, origins: known, tolerance: DEFAULT_TOLERANCE, follows_clocks: false })
     }
