@@ -131,6 +131,32 @@ impl PublicKey {
         }
     }
 
+    /// Loads a key from the DER of its SubjectPublicKeyInfo (SPKI, RFC 5280 section 4.1), as key management services
+    /// hand it out: the bytes that a PEM block labelled `PUBLIC KEY` holds, not their base64. At most 16 KiB, with
+    /// nothing after it.
+    ///
+    /// # Errors
+    /// [`KeyError`] that says what was found.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), ajwt_core::KeyError> {
+    /// use ajwt_core::{KeyType, PublicKey};
+    ///
+    /// let spki = [
+    ///     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+    ///     0xb3, 0x3e, 0xae, 0xf3, 0x7e, 0xa2, 0xdf, 0x7c, 0xaa, 0x01, 0x0d, 0xef, 0xde, 0xa3, 0x4e, 0x24,
+    ///     0x1f, 0x65, 0xf1, 0xb5, 0x29, 0xa4, 0xf4, 0x3e, 0xd1, 0x43, 0x27, 0xf5, 0xc5, 0x4a, 0xab, 0x62,
+    /// ];
+    /// let key = PublicKey::from_spki_der(&spki)?;
+    /// assert_eq!(key.key_type(), KeyType::Ed25519);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_spki_der(bytes: &[u8]) -> Result<Self, KeyError> {
+        check_len(bytes, MAX_PUBLIC_KEY_LEN)?;
+        der::public_from_bare_spki(bytes)
+    }
+
     /// Loads a key from one OpenSSH line: `ssh-ed25519` or `ssh-rsa`, the base64, and a comment.
     ///
     /// # Errors
@@ -483,6 +509,6 @@ fn checked_text(text: &[u8], max: usize) -> Result<&[u8], KeyError> {
     Ok(text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text))
 }
 
-fn check_len(text: &[u8], max: usize) -> Result<(), KeyError> {
-    if text.len() > max { Err(KeyError::TooLong { len: text.len(), max }) } else { Ok(()) }
+fn check_len(bytes: &[u8], max: usize) -> Result<(), KeyError> {
+    if bytes.len() > max { Err(KeyError::TooLong { len: bytes.len(), max }) } else { Ok(()) }
 }

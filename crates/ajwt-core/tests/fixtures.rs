@@ -3,7 +3,8 @@
 
 use std::{fs, path::PathBuf};
 
-use ajwt_core::{KeyError, PrivateKey, PublicKey, Timestamp, UntrustedToken, Validation};
+use ajwt_core::{KeyError, MAX_PUBLIC_KEY_LEN, PrivateKey, PublicKey, Timestamp, UntrustedToken, Validation};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 const PASSWORD: &[u8] = b"correct horse";
@@ -40,6 +41,58 @@ fn every_format_of_a_public_key_is_read() {
         assert_eq!(key.fingerprint().as_str(), fingerprint, "{name}");
         assert_eq!(comment.as_deref(), name.contains("openssh").then_some("a comment"), "{name}");
         assert_eq!(PrivateKey::from_pem(&text, None).expect_err(&name), KeyError::PublicKey, "{name}");
+    }
+}
+
+/// The DER within a PEM block.
+fn body(pem: &str) -> Vec<u8> {
+    let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    BASE64_STANDARD.decode(base64).expect("base64")
+}
+
+/// As a key management service hands it out.
+#[test]
+fn the_spki_within_pem_is_read_alone() {
+    for (name, text, _) in files(".public").into_iter().filter(|(name, ..)| !name.contains("openssh")) {
+        let key = PublicKey::from_pem(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(PublicKey::from_spki_der(&body(&key.to_pem())).as_ref(), Ok(&key), "{name}");
+        match (name.contains("spki"), PublicKey::from_spki_der(&body(&text))) {
+            (true, read) => assert_eq!(read, Ok(key), "{name}"),
+            (false, Err(KeyError::Malformed { format: "SPKI", .. })) => {}
+            (false, other) => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn spki_is_read_whole_or_not_at_all() {
+    for (name, text, _) in files(".spki.public") {
+        let mut spki = body(&text);
+        for len in 0..spki.len() {
+            let read = PublicKey::from_spki_der(&spki[..len]);
+            assert!(matches!(read, Err(KeyError::Malformed { .. })), "{name}, {len} bytes: {read:?}");
+        }
+        for len in [spki.len() + 1, MAX_PUBLIC_KEY_LEN] {
+            spki.resize(len, 0);
+            let read = PublicKey::from_spki_der(&spki);
+            assert!(matches!(read, Err(KeyError::Malformed { .. })), "{name}, {len} bytes: {read:?}");
+        }
+        spki.push(0);
+        let (len, max) = (MAX_PUBLIC_KEY_LEN + 1, MAX_PUBLIC_KEY_LEN);
+        assert_eq!(PublicKey::from_spki_der(&spki), Err(KeyError::TooLong { len, max }), "{name}");
+    }
+}
+
+#[test]
+fn a_private_key_is_told_to_be_one_where_spki_is_due() {
+    // OpenSSH's own format, and what the legacy encryption leaves, are no DER.
+    let is_der = |name: &str| name.contains("pkcs8") || name.ends_with("pkcs1.private");
+    for (name, text, _) in files(".private").into_iter().filter(|(name, ..)| is_der(name)) {
+        let der = body(&text);
+        assert_eq!(PublicKey::from_spki_der(&der), Err(KeyError::PrivateKey), "{name}");
+        for len in 0..der.len() {
+            assert!(PublicKey::from_spki_der(&der[..len]).is_err(), "{name}, {len} bytes");
+        }
     }
 }
 

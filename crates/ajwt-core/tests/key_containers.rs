@@ -188,6 +188,7 @@ fn types_that_are_not_supported_are_named() {
         let algorithm = tlv(0x30, &[&oid(name)]);
         let spki = tlv(0x30, &[&algorithm, &tlv(0x03, &[&[0], &[4; 32]])]);
         assert_eq!(PublicKey::from_pem(pem("PUBLIC KEY", &spki)), Err(due.clone()));
+        assert_eq!(PublicKey::from_spki_der(&spki), Err(due.clone()));
         let pkcs8 = tlv(0x30, &[&integer(0), &algorithm, &tlv(0x04, &[&[4; 32]])]);
         assert_eq!(refused(&pem("PRIVATE KEY", &pkcs8)), due);
     }
@@ -354,6 +355,7 @@ fn der_is_told_by_what_it_is() {
     let as_public = PublicKey::from_text(&certificate).expect_err("a certificate");
     assert!(as_public.to_string().contains("openssl x509 -inform DER"), "{as_public}");
     assert_eq!(PrivateKey::from_pem(&certificate, None).expect_err("a certificate"), as_public);
+    assert_eq!(PublicKey::from_spki_der(&certificate), Err(as_public));
 }
 
 #[test]

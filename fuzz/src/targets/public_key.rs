@@ -12,12 +12,14 @@ pub fn public_key_text(data: &[u8]) {
     check(data);
 }
 
-/// The structure within: SPKI, PKCS#1 and OpenSSH's, by the first byte.
+/// The structure within: SPKI, PKCS#1 and OpenSSH's, by the first byte. SPKI without PEM around it is the same key,
+/// or none either.
 pub fn public_key_der(data: &[u8]) {
     let mut script = Script::new(data);
     let kind = script.byte() % 4;
-    let body = STANDARD.encode(script.rest());
-    check(
+    let bytes = script.rest();
+    let body = STANDARD.encode(bytes);
+    let read = check(
         match kind {
             0 => pem("PUBLIC KEY", &body),
             1 => pem("RSA PUBLIC KEY", &body),
@@ -26,6 +28,13 @@ pub fn public_key_der(data: &[u8]) {
         }
         .as_bytes(),
     );
+    if kind == 0 {
+        let bare = PublicKey::from_spki_der(bytes);
+        if let Err(error) = &bare {
+            crate::check_error(error);
+        }
+        assert_eq!(bare.ok(), read);
+    }
 }
 
 pub(crate) fn pem(label: &str, body: &str) -> String {

@@ -81,6 +81,14 @@ pub(super) fn public_from_spki(bytes: &[u8]) -> Result<PublicKey, KeyError> {
     if spki.algorithm.oid == RSA { public_from_pkcs1(key) } else { PublicKey::from_ed25519_bytes(key) }
 }
 
+/// As [`public_from_spki`], where no PEM label says what it should be: what it is instead is told.
+pub(super) fn public_from_bare_spki(bytes: &[u8]) -> Result<PublicKey, KeyError> {
+    public_from_spki(bytes).map_err(|error| match (error, refuse(bytes, Half::Public)) {
+        (KeyError::Malformed { .. }, told @ (KeyError::PrivateKey | KeyError::Certificate { .. })) => told,
+        (error, _) => error,
+    })
+}
+
 pub(super) fn public_from_pkcs1(bytes: &[u8]) -> Result<PublicKey, KeyError> {
     if RsaPrivateKeyRef::from_der(bytes).is_ok() {
         return Err(KeyError::PrivateKey);
