@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, sync::Arc, time::Instant};
+use std::{error::Error as StdError, num::NonZero, sync::Arc, thread::available_parallelism, time::Instant};
 
 use ajwt_core::{Algorithm, Claims, KeyType, PrivateKey, PublicKey, SignedToken, Token};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,7 +23,7 @@ pub struct SigningKey(Place);
 /// Where the private half is.
 #[derive(Debug)]
 enum Place {
-    Memory(PrivateKey),
+    Memory(PrivateKey, Turns),
     Remote(RemoteKey),
     #[cfg(all(unix, feature = "ssh-agent"))]
     Agent(AgentKey),
@@ -84,7 +84,7 @@ impl SigningKey {
     #[must_use]
     pub const fn public_key(&self) -> &PublicKey {
         match &self.0 {
-            Place::Memory(key) => key.public_key(),
+            Place::Memory(key, _) => key.public_key(),
             Place::Remote(key) => key.public_key(),
             #[cfg(all(unix, feature = "ssh-agent"))]
             Place::Agent(key) => key.public_key(),
@@ -94,7 +94,7 @@ impl SigningKey {
     /// Waits for its turn, where only so many signatures may be under way.
     pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         match &self.0 {
-            Place::Memory(_) => None,
+            Place::Memory(_, turns) => turns.wait().await,
             Place::Remote(key) => key.turns().wait().await,
             #[cfg(all(unix, feature = "ssh-agent"))]
             Place::Agent(key) => key.turns().wait().await,
@@ -108,7 +108,7 @@ impl SigningKey {
     )]
     pub(crate) fn sign(&self, claims: &Claims, asked: Instant) -> Result<SignedToken, SigningError> {
         match &self.0 {
-            Place::Memory(key) => Ok(Token::sign(claims, key)?),
+            Place::Memory(key, _) => Ok(Token::sign(claims, key)?),
             Place::Remote(key) => key.sign(claims),
             #[cfg(all(unix, feature = "ssh-agent"))]
             Place::Agent(key) => key.sign(claims, asked),
@@ -118,7 +118,7 @@ impl SigningKey {
     /// Whether a signature holds a thread for long enough to matter to other tasks on it.
     pub(crate) fn is_slow(&self) -> bool {
         match &self.0 {
-            Place::Memory(key) => match key.public_key().key_type() {
+            Place::Memory(key, _) => match key.public_key().key_type() {
                 KeyType::Rsa { bits } => bits > MAX_INLINE_RSA_BITS,
                 KeyType::Ed25519 => false,
                 // What it takes is not known.
@@ -131,13 +131,21 @@ impl SigningKey {
     }
 }
 
-/// Lets [`AT_ONCE`] signatures of a key be under way; its clones count with it.
+/// Lets so many signatures of a key be under way; its clones count with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns(Arc<Semaphore>);
 
 impl Turns {
+    /// Of a key elsewhere: [`AT_ONCE`].
     pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+
+    /// Of a key that keeps a processor busy: as many as there are. More would take those from all else that runs, and
+    /// end none of them sooner.
+    fn of_processors() -> Self {
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        Self(Arc::new(Semaphore::new(processors)))
     }
 
     /// Waits, without a thread, until the key may be asked.
@@ -149,7 +157,7 @@ impl Turns {
 
 impl From<PrivateKey> for SigningKey {
     fn from(key: PrivateKey) -> Self {
-        Self(Place::Memory(key))
+        Self(Place::Memory(key, Turns::of_processors()))
     }
 }
 

@@ -3,7 +3,12 @@
 use std::{
     collections::HashSet,
     pin::pin,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -116,6 +121,32 @@ fn nothing_secret_is_printed() {
         key.fingerprint()
     );
     assert_eq!(format!("{signer:?}"), shown);
+}
+
+/// Else many requests at once would take the processors from all else that runs, and the threads on which names are
+/// resolved.
+#[test]
+fn large_rsa_keys_sign_on_no_more_threads_than_there_are_processors() {
+    let key = PrivateKey::generate_rsa(RsaKeySize::Bits3072).expect("a key");
+    let signer = RequestSigner::new("guido", key).expect("a signer");
+    let threads = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&threads);
+    let counts = move || drop(count.fetch_add(1, Ordering::SeqCst));
+    let runtime = Builder::new_current_thread().on_thread_start(counts).build().expect("a runtime");
+    let processors = available_parallelism().expect("a number").get();
+    runtime.block_on(async {
+        let signing: Vec<_> = (0..16 * processors)
+            .map(|_| {
+                let signer = signer.clone();
+                tokio::spawn(async move { signer.authorization_async().await })
+            })
+            .collect();
+        for signed in signing {
+            signed.await.expect("no panic").expect("a token");
+        }
+    });
+    let threads = threads.load(Ordering::SeqCst);
+    assert!((1..=processors).contains(&threads), "{threads} threads");
 }
 
 /// With the only blocking thread taken, what needs one waits, and what does not is ready at once.

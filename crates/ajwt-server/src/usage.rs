@@ -1,13 +1,16 @@
 use std::{
     collections::HashMap,
     fmt::Debug,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use ajwt_core::Timestamp;
 use async_trait::async_trait;
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{KeySource, RepositoryError, sync::lock, turn};
 
@@ -55,7 +58,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct BatchedUsage {
     batch: Arc<Batch>,
-    task: JoinHandle<()>,
+    interval: Duration,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,8 @@ struct Batch {
     uses: Mutex<HashMap<KeySource, Timestamp>>,
     /// Held while a batch is written, so that a flush also waits for the one under way.
     writing: tokio::sync::Mutex<()>,
+    /// Whether there is a task that writes.
+    is_written: AtomicBool,
 }
 
 impl BatchedUsage {
@@ -71,27 +77,48 @@ impl BatchedUsage {
     pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
     /// Starts the background task that writes every `interval`. It ends when this is dropped; call
-    /// [`flush`](UsageRecorder::flush) first, or what is not written yet is lost.
+    /// [`flush`](UsageRecorder::flush) first, or what is not written yet is lost. Where its runtime ends before, the
+    /// next use that is noted on another one starts it anew.
     ///
     /// # Panics
     /// Outside of a tokio runtime with its timer enabled.
     #[must_use]
     pub fn new(store: Arc<dyn UsageStore>, interval: Duration) -> Self {
-        let batch = Arc::new(Batch { store, uses: Mutex::default(), writing: tokio::sync::Mutex::default() });
-        let writer = Arc::clone(&batch);
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(interval).await;
-                turn::run("writing the last use of keys", writer.write()).await;
-            }
-        });
-        Self { batch, task }
+        let (uses, writing, is_written) = (Mutex::default(), Default::default(), AtomicBool::new(false));
+        let batch = Arc::new(Batch { store, uses, writing, is_written });
+        let usage = Self { batch, interval, writer: Mutex::default() };
+        usage.start();
+        usage
+    }
+
+    fn start(&self) {
+        let mut writer = lock(&self.writer);
+        if !self.batch.is_written.swap(true, Ordering::Relaxed) {
+            let (writing, interval) = (Writing(Arc::clone(&self.batch)), self.interval);
+            *writer = Some(tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(interval).await;
+                    turn::run("writing the last use of keys", writing.0.write()).await;
+                }
+            }));
+        }
     }
 }
 
 impl Drop for BatchedUsage {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(writer) = lock(&self.writer).take() {
+            writer.abort();
+        }
+    }
+}
+
+/// The background task. However it ends, nothing is written any more.
+struct Writing(Arc<Batch>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.is_written.store(false, Ordering::Relaxed);
     }
 }
 
@@ -99,6 +126,9 @@ impl Drop for BatchedUsage {
 impl UsageRecorder for BatchedUsage {
     fn record(&self, source: KeySource, at: Timestamp) {
         self.batch.note(source, at);
+        if !self.batch.is_written.load(Ordering::Relaxed) && Handle::try_current().is_ok() {
+            self.start();
+        }
     }
 
     async fn flush(&self) {
@@ -212,6 +242,27 @@ mod tests {
         rows.sort();
         let last = Timestamp::from_millis(9999);
         assert_eq!(rows, [(KeySource::Key(1), last), (KeySource::Trust(1), last)]);
+    }
+
+    /// As where one runtime sets a service up and another serves.
+    #[test]
+    fn what_is_noted_on_another_runtime_is_written_there() {
+        let runtime = || {
+            let builder = &mut tokio::runtime::Builder::new_current_thread();
+            builder.enable_time().start_paused(true).build().expect("a runtime")
+        };
+        let store = Arc::new(Store::default());
+        let usage =
+            runtime().block_on(async { BatchedUsage::new(Arc::clone(&store) as _, Duration::from_secs(30)) });
+        // No runtime, no task, and no panic.
+        usage.record(KeySource::Key(1), Timestamp::from_millis(5));
+        runtime().block_on(async {
+            usage.record(KeySource::Key(2), Timestamp::from_millis(5));
+            tokio::time::sleep(Duration::from_secs(31)).await;
+        });
+        let mut rows = store.rows.lock().expect("lock").clone();
+        rows.sort();
+        assert_eq!(rows, [1, 2].map(|id| (KeySource::Key(id), Timestamp::from_millis(5))));
     }
 
     /// A store that takes its time.

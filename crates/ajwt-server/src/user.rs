@@ -208,7 +208,8 @@ pub trait RevisionSource: Debug + Send + Sync + 'static {
     async fn revision(&self) -> Result<Option<i64>, RepositoryError>;
 
     /// Waits until the store says by itself that it may have changed, or that it may have been
-    /// unable to say so. A store that cannot say waits for ever.
+    /// unable to say so. A store that cannot say waits for ever. One cache waits here; what is said need not reach a
+    /// second one.
     async fn changed(&self) {
         std::future::pending().await
     }
