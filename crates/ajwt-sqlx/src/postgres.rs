@@ -65,7 +65,7 @@ const MIGRATIONS: migrations::Files = migrations::files!("postgres");
 
 /// Users, keys and trusts in PostgreSQL. Cheap to clone; clones share the pool, the parsed keys and the
 /// connection that looks for changes. Each listens for changes by itself, on a connection of its own once
-/// it is asked for them.
+/// it is asked for them, and tells one who waits of each: a second `CachedUserRepository` has a clone of its own.
 #[derive(Clone, Debug)]
 pub struct PostgresRepository {
     pool: PgPool,

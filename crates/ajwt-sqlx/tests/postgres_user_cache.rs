@@ -116,6 +116,26 @@ async fn the_revision_is_read_while_the_pool_is_used_up() {
     assert!(store.revision().await.expect("read").expect("a revision") > before);
 }
 
+/// As when many users are imported: each look is a query of each process, and ends what is in the cache until then.
+#[tokio::test]
+async fn many_changes_that_have_come_are_heard_as_one() {
+    let (_database, store) = store::database::<PostgresRepository>().await;
+    store::add_guido(&store).await;
+    // Says that it has just begun to listen.
+    store.changed().await;
+    for _ in 0..200 {
+        store.execute("UPDATE ajwt_user SET active = NOT active").await;
+    }
+    let mut heard = 0;
+    while tokio::time::timeout(Duration::from_millis(500), store.changed()).await.is_ok() {
+        heard += 1;
+    }
+    assert!((1..=5).contains(&heard), "heard {heard} times");
+    store.execute("UPDATE ajwt_user SET active = NOT active").await;
+    let later = tokio::time::timeout(Duration::from_secs(10), store.changed()).await;
+    assert!(later.is_ok(), "it still listens");
+}
+
 #[tokio::test]
 async fn each_clone_hears_of_a_change() {
     let (_database, store) = store::database::<PostgresRepository>().await;

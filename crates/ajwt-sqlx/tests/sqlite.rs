@@ -27,7 +27,7 @@ use std::{
 
 use ajwt_server::{
     AdminError, Authenticator, CachedUserRepository, Clock as _, KeyAdmin as _, MemoryNonceBackend, NewKey,
-    NonceBackend as _, Reason, SystemClock, UserCacheOptions, testing,
+    NonceBackend as _, NonceOutcome, Reason, SystemClock, UserCacheOptions, testing,
 };
 use ajwt_sqlx::{ConnectError, SqliteNonceBackend, SqliteRepository};
 use ajwt_test_support::{Level, Log};
@@ -215,6 +215,51 @@ async fn a_locked_database_is_503_in_time_and_service_resumes() {
     lock.rollback().await.expect("unlocked");
     assert_eq!(repository.keys(&guido).await.expect("listed"), listed);
     assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await.as_deref(), Ok("guido"));
+}
+
+/// As on a disk that takes its time for each commit: SQLite's own waiting has no order.
+#[tokio::test]
+async fn whoever_writes_has_a_turn() {
+    let (_folder, repository, _, _) = service::<SqliteRepository>().await;
+    let takes_its_time = "
+        CREATE TRIGGER takes_its_time AFTER INSERT ON ajwt_nonce BEGIN
+            SELECT count(*) FROM (
+                WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 30000)
+                SELECT n FROM number);
+        END";
+    sqlx::query(takes_its_time).execute(repository.pool()).await.expect("made");
+    let nonces = Arc::new(SqliteNonceBackend::new(repository.pool().clone()));
+    nonces.initialise().await.expect("marked");
+    let clock = SystemClock::new();
+    let until = clock.monotonic() + Duration::from_secs(5);
+    let consumers: Vec<_> = (0..10)
+        .map(|consumer| {
+            let nonces = Arc::clone(&nonces);
+            tokio::spawn(async move {
+                let mut outcomes = Vec::new();
+                while clock.monotonic() < until {
+                    let (now, text) = (clock.now(), format!("{consumer} {}", outcomes.len()));
+                    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+                    let nonce = testing::nonce_use("guido", now.as_secs(), &text, now, tolerance, margin);
+                    let began = clock.monotonic();
+                    let outcome = nonces.consume(&nonce).await.map_err(|error| format!("{error:?}"));
+                    outcomes.push((outcome, clock.monotonic() - began));
+                }
+                outcomes
+            })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for consumer in consumers {
+        outcomes.extend(consumer.await.expect("no panic"));
+    }
+    let failed: Vec<_> = outcomes.iter().filter(|(outcome, _)| *outcome != Ok(NonceOutcome::Fresh)).collect();
+    assert!(failed.is_empty(), "{} of {}: {failed:?}", failed.len(), outcomes.len());
+    // Ten wait for one another; who has no turn waits for a multiple of that.
+    let mut waits: Vec<_> = outcomes.iter().map(|(_, wait)| *wait).collect();
+    waits.sort_unstable();
+    let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    println!("{} nonces, median {median:?}, longest {longest:?}", waits.len());
 }
 
 #[tokio::test]

@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    iter::{once, repeat_n},
+    time::Duration,
+};
 
 use ajwt_server::Clock;
 use sqlx::{
@@ -14,6 +17,9 @@ const REVISION_CHANNEL: &str = "ajwt_revision";
 
 /// After so long without a word a new connection listens: the old one may have gone silent.
 const LISTEN_ANEW: Duration = Duration::from_secs(300);
+
+/// Notifications that are taken as one, besides the first: whoever is told must not wait for an end of them.
+const TAKEN_AT_ONCE: usize = 1000;
 
 /// Between two attempts to listen for changes.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
@@ -61,9 +67,16 @@ impl Listener {
             }
             return;
         };
-        let heard = tokio::time::timeout(LISTEN_ANEW, listener.try_recv()).await;
-        if !matches!(heard, Ok(Ok(Some(_)))) {
-            listening.listener = None;
+        // What else has come by then tells nothing more, and would be a look each.
+        for wait in once(LISTEN_ANEW).chain(repeat_n(Duration::ZERO, TAKEN_AT_ONCE)) {
+            match tokio::time::timeout(wait, listener.try_recv()).await {
+                Ok(Ok(Some(_))) => {}
+                Err(_) if wait.is_zero() => return,
+                _ => {
+                    listening.listener = None;
+                    return;
+                }
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
-use std::convert::identity;
+use std::sync::Arc;
 
 use ajwt_server::GoesOn;
 use async_trait::async_trait;
 use sqlx::{Sqlite, SqlitePool, pool::PoolConnection, query::Query, sqlite::SqliteArguments};
+use tokio::sync::Mutex;
 
 use crate::{
     nonce_table::{Added, NonceTable, SWEEP_BATCH, nonce_backend},
@@ -41,47 +42,64 @@ nonce_backend! {
     /// strict [`StartRule`](ajwt_server::StartRule) applies, so that what was used before is not good
     /// again. A database that is put back from a backup cannot be told from one that was never away:
     /// empty `ajwt_nonce` (`DELETE FROM ajwt_nonce`) before any process opens it, and the same rule applies.
-    SqliteNonceBackend, SqlitePool, SqlitePool, identity
+    SqliteNonceBackend, SqlitePool, Table, Table::new
+}
+
+/// The table of nonces, to which one writes after the other, in the order in which they came. SQLite has no order: who
+/// waits for its write lock looks again after ever longer pauses, and where others take it at once may never meet it
+/// free, while those who came later do.
+#[derive(Debug)]
+struct Table {
+    pool: SqlitePool,
+    turn: Arc<Mutex<()>>,
 }
 
 #[async_trait]
-impl NonceTable for SqlitePool {
+impl NonceTable for Table {
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error> {
         let add = sqlx::query(CONSUME).bind(key.as_slice()).bind(expires_at).bind(since);
-        Ok(if write(self, add).await? == 1 { Added::Yes } else { Added::WasThereOrEmptied })
+        Ok(if self.write(add).await? == 1 { Added::Yes } else { Added::WasThereOrEmptied })
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query_scalar(SINCE).fetch_optional(self).await
+        sqlx::query_scalar(SINCE).fetch_optional(&self.pool).await
     }
 
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error> {
-        write(self, sqlx::query(BEGIN_MEMORY).bind(since)).await.map(drop)
+        self.write(sqlx::query(BEGIN_MEMORY).bind(since)).await.map(drop)
     }
 
     async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let removed = write(self, sqlx::query(REMOVE_EXPIRED).bind(now).bind(SWEEP_BATCH)).await?;
+        let removed = self.write(sqlx::query(REMOVE_EXPIRED).bind(now).bind(SWEEP_BATCH)).await?;
         Ok(u64::try_from(removed).unwrap_or(u64::MAX))
     }
 }
 
-/// Runs a transaction; returns how many rows it returned. All its statements go to the connection's thread at once:
-/// whoever else writes waits no longer than they take.
-///
-/// It goes on when nobody waits for it any more. Dropped half-way it would cost its connection, whose thread waits for
-/// the write lock all the same, and the pool would open one after another while somebody else has that.
-async fn write(
-    pool: &SqlitePool,
-    transaction: Query<'static, Sqlite, SqliteArguments>,
-) -> Result<usize, sqlx::Error> {
-    let mut connection = InTransaction(Some(writing(pool).await?));
-    let written = GoesOn::new(async move {
-        let Some(leased) = &mut connection.0 else { return Err(sqlx::Error::PoolClosed) };
-        let returned = transaction.fetch_all(&mut **leased).await?;
-        connection.has_ended();
-        Ok(returned.len())
-    });
-    written.await
+impl Table {
+    fn new(pool: SqlitePool) -> Self {
+        Self { pool, turn: Arc::default() }
+    }
+
+    /// Runs a transaction; returns how many rows it returned. All its statements go to the connection's thread at once:
+    /// whoever else writes waits no longer than they take.
+    ///
+    /// It goes on when nobody waits for it any more. Dropped half-way it would cost its connection, whose thread waits
+    /// for the write lock all the same, and the pool would open one after another while somebody else has that.
+    async fn write(
+        &self,
+        transaction: Query<'static, Sqlite, SqliteArguments>,
+    ) -> Result<usize, sqlx::Error> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let mut connection = InTransaction(Some(writing(&self.pool).await?));
+        let written = GoesOn::new(async move {
+            let Some(leased) = &mut connection.0 else { return Err(sqlx::Error::PoolClosed) };
+            let returned = transaction.fetch_all(&mut **leased).await?;
+            connection.has_ended();
+            drop(turn);
+            Ok(returned.len())
+        });
+        written.await
+    }
 }
 
 /// A connection that is closed unless its transaction has come to an end, for sqlx knows nothing of it: whoever had
