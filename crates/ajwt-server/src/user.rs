@@ -172,7 +172,9 @@ impl<U> Found<U> {
         &self.user
     }
 
-    pub(crate) fn into_user(self) -> Arc<U> {
+    /// The user, where nothing else of it is needed.
+    #[must_use]
+    pub fn into_user(self) -> Arc<U> {
         self.user
     }
 
