@@ -17,6 +17,61 @@ const MAX_URL_CHARS: usize = 2000;
 /// A change is made wholly or not at all. After an error other than [`AdminError::Repository`] it was not made. After
 /// that one it may have been, as where the connection broke before the store's word for its commit came: read again,
 /// and go on by what is there.
+///
+/// ```
+/// use ajwt_core::{Timestamp, Username};
+/// use ajwt_server::{AdminError, KeyAdmin, KeyRecord, NewKey, TrustRecord, UserRecord};
+/// use async_trait::async_trait;
+///
+/// /// Shows what another one has, and changes nothing.
+/// #[derive(Debug)]
+/// struct ReadOnly<A>(A);
+///
+/// fn refused<T>() -> Result<T, AdminError> {
+///     Err(AdminError::NotInThisSchema { what: "a change", instead: "make it where the users come from" })
+/// }
+///
+/// #[async_trait]
+/// impl<A: KeyAdmin> KeyAdmin for ReadOnly<A> {
+///     async fn users(&self) -> Result<Vec<UserRecord>, AdminError> {
+///         self.0.users().await
+///     }
+///     async fn keys(&self, username: &Username) -> Result<Vec<KeyRecord>, AdminError> {
+///         self.0.keys(username).await
+///     }
+///     async fn trusts(&self, username: &Username) -> Result<Vec<TrustRecord>, AdminError> {
+///         self.0.trusts(username).await
+///     }
+///
+///     async fn add_user(&self, _: &Username) -> Result<(), AdminError> {
+///         refused()
+///     }
+///     async fn set_user_active(&self, _: &Username, _: bool) -> Result<(), AdminError> {
+///         refused()
+///     }
+///     async fn remove_user(&self, _: &Username) -> Result<(), AdminError> {
+///         refused()
+///     }
+///     async fn add_key(&self, _: &Username, _: &NewKey) -> Result<KeyRecord, AdminError> {
+///         refused()
+///     }
+///     async fn set_key_expiry(&self, _: &Username, _: i64, _: Option<Timestamp>) -> Result<(), AdminError> {
+///         refused()
+///     }
+///     async fn revoke_key(&self, _: &Username, _: i64) -> Result<(), AdminError> {
+///         refused()
+///     }
+///     async fn remove_key(&self, _: &Username, _: i64) -> Result<(), AdminError> {
+///         refused()
+///     }
+///     async fn add_trust(&self, _: &Username, _: &str) -> Result<TrustRecord, AdminError> {
+///         refused()
+///     }
+///     async fn remove_trust(&self, _: &Username, _: i64) -> Result<(), AdminError> {
+///         refused()
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait KeyAdmin: Debug + Send + Sync + 'static {
     /// Adds an active user.

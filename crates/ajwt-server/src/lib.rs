@@ -89,7 +89,7 @@ pub use rejection::{Reason, Rejection, RejectionKind};
 pub use rejection_body::{ContentTypeError, RejectionBody, RejectionSummary, problem_details};
 pub use usage::{BatchedUsage, NoUsage, UsageRecorder, UsageStore};
 pub use user::{
-    Found, Freshness, KeyedUser, MAX_KEYS, MAX_TRUSTS, RevisionSource, TrustedUrl, TrustedUrls, User,
-    UserRepository,
+    Found, Freshness, KeyedUser, MAX_KEYS, MAX_TRUSTS, NoRevision, RevisionSource, TrustedUrl, TrustedUrls,
+    User, UserRepository,
 };
 pub use user_cache::{CachedUserRepository, UserCacheOptions};

@@ -17,6 +17,30 @@ use crate::{KeySource, RepositoryError, sync::lock, turn};
 /// Notes when a key was last used. Best effort: it neither delays nor fails a request.
 ///
 /// [`KeySource::Unrecorded`] is no row, and no recorder writes anything for it.
+///
+/// ```
+/// use std::{collections::HashMap, sync::{Mutex, PoisonError}};
+/// use ajwt_core::Timestamp;
+/// use ajwt_server::{KeySource, UsageRecorder};
+/// use async_trait::async_trait;
+///
+/// /// Keeps last uses in memory, to be shown to an operator.
+/// #[derive(Debug, Default)]
+/// struct LastUses(Mutex<HashMap<KeySource, Timestamp>>);
+///
+/// #[async_trait]
+/// impl UsageRecorder for LastUses {
+///     fn record(&self, source: KeySource, at: Timestamp) {
+///         if source != KeySource::Unrecorded {
+///             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(source, at);
+///         }
+///     }
+///
+///     async fn flush(&self) {
+///         // Nothing waits to be written.
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait UsageRecorder: Debug + Send + Sync + 'static {
     /// Notes a use. Called on the request path: it must not wait.
@@ -38,6 +62,30 @@ impl UsageRecorder for NoUsage {
 }
 
 /// Where [`BatchedUsage`] writes to.
+///
+/// ```
+/// use std::{collections::HashMap, sync::{Mutex, PoisonError}};
+/// use ajwt_core::Timestamp;
+/// use ajwt_server::{KeySource, RepositoryError, UsageStore};
+/// use async_trait::async_trait;
+///
+/// /// Rows of keys and trusts, each with its last use.
+/// #[derive(Debug)]
+/// struct Rows(Mutex<HashMap<KeySource, Option<Timestamp>>>);
+///
+/// #[async_trait]
+/// impl UsageStore for Rows {
+///     async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+///         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+///         for (source, at) in uses {
+///             if let Some(last_used_on) = rows.get_mut(source) {
+///                 *last_used_on = (*last_used_on).max(Some(*at));
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait UsageStore: Debug + Send + Sync + 'static {
     /// Writes the last use of each row. A row that is gone is not an error, and an older time never

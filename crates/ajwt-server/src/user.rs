@@ -198,7 +198,49 @@ impl<U> Found<U> {
 }
 
 /// Tells whether anything has changed in a store of users, keys and trusts, at less cost than
-/// reading it. The suite `testing::revision_source` tests one.
+/// reading it. The suite `testing::revision_source` tests one. For stores that cannot tell there is [`NoRevision`].
+///
+/// ```
+/// use std::{collections::HashMap, sync::{Arc, Mutex, PoisonError}};
+/// use ajwt_server::{Found, Freshness, RepositoryError, RevisionSource, User, UserRepository};
+/// use async_trait::async_trait;
+///
+/// /// Users, and a number that rises with each change of them, behind one lock.
+/// #[derive(Debug, Default)]
+/// struct Users(Mutex<(HashMap<String, Arc<User>>, i64)>);
+///
+/// impl Users {
+///     fn put(&self, user: User) {
+///         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+///         let (users, revision) = &mut *guard;
+///         users.insert(user.username().to_owned(), Arc::new(user));
+///         *revision += 1;
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl UserRepository for Users {
+///     type User = User;
+///
+///     async fn find_by_username(
+///         &self,
+///         username: &str,
+///         _freshness: Freshness,
+///     ) -> Result<Option<Found<User>>, RepositoryError> {
+///         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+///         let (users, revision) = &*guard;
+///         let user = users.get(username).cloned();
+///         Ok(user.map(|user| Found::current(user).with_revision(Some(*revision))))
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl RevisionSource for Users {
+///     async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+///         Ok(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).1))
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait RevisionSource: Debug + Send + Sync + 'static {
     /// A number that rises with every change to users, keys and trusts (not with the note of a
@@ -214,6 +256,17 @@ pub trait RevisionSource: Debug + Send + Sync + 'static {
     /// second one.
     async fn changed(&self) {
         std::future::pending().await
+    }
+}
+
+/// Tells no revision: a [`CachedUserRepository`](crate::CachedUserRepository) uses what it read for `max_staleness`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRevision;
+
+#[async_trait]
+impl RevisionSource for NoRevision {
+    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
+        Ok(None)
     }
 }
 
@@ -267,6 +320,25 @@ impl TrustedUrl {
 }
 
 /// Lists the URLs that are trusted, so that their key sets can be fetched before the first request.
+///
+/// ```
+/// use std::collections::{BTreeMap, BTreeSet};
+/// use ajwt_server::{RepositoryError, TrustedUrls};
+/// use async_trait::async_trait;
+///
+/// /// The URL of each active user, by name.
+/// #[derive(Debug)]
+/// struct Configured(BTreeMap<String, Box<str>>);
+///
+/// #[async_trait]
+/// impl TrustedUrls for Configured {
+///     async fn all(&self) -> Result<Vec<Box<str>>, RepositoryError> {
+///         // Several may trust the same one.
+///         let urls: BTreeSet<_> = self.0.values().cloned().collect();
+///         Ok(urls.into_iter().collect())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait TrustedUrls: Debug + Send + Sync + 'static {
     /// The URLs that active users trust, each once, in any order.

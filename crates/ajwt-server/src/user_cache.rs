@@ -39,8 +39,8 @@ const DEFAULT_READ_TIMEOUT: Duration = Duration::from_millis(750);
 /// An entry is used only while the store's revision was seen unchanged at most `max_staleness` ago.
 /// One small query every half of that, while the cache is in use, covers all entries; a store that
 /// can say by itself that it changed ([`RevisionSource::changed`]) ends them at once. Where a store
-/// has no revision, an entry is used for `max_staleness` after it was read. After a minute an entry
-/// is read anew in any case.
+/// has no revision (`NoRevision`), an entry is used for `max_staleness` after it was read. After a minute an
+/// entry is read anew in any case.
 ///
 /// Revocation is therefore effective within `max_staleness`. The other way round there is no wait at
 /// all: an answer from the cache is marked as such, and before the engine refuses a token it asks
@@ -48,6 +48,45 @@ const DEFAULT_READ_TIMEOUT: Duration = Duration::from_millis(750);
 /// one read of the store whether the name is cached, known or unknown.
 ///
 /// Requests that wait for a read of the same user share one, if it began after each of them arrived.
+///
+/// Over a repository of your own that knows of no revision:
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use ajwt_server::{
+///     CachedUserRepository, Found, Freshness, NoRevision, RepositoryError, User, UserCacheOptions, UserRepository,
+/// };
+/// use async_trait::async_trait;
+///
+/// #[derive(Debug)]
+/// struct Accounts;
+///
+/// #[async_trait]
+/// impl UserRepository for Accounts {
+///     type User = User;
+///
+///     async fn find_by_username(
+///         &self,
+///         username: &str,
+///         _freshness: Freshness,
+///     ) -> Result<Option<Found<User>>, RepositoryError> {
+///         // A query of the application's own tables, say.
+///         let user = (username == "guido").then(|| User::new(username));
+///         Ok(user.map(Arc::new).map(Found::current))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), RepositoryError> {
+/// let options = UserCacheOptions::default().max_staleness(Duration::from_secs(2));
+/// let users = CachedUserRepository::new(Arc::new(Accounts), Arc::new(NoRevision), options);
+/// for due in [Freshness::Current, Freshness::MayBeCached] {
+///     let found = users.find_by_username("guido", Freshness::MayBeCached).await?;
+///     assert_eq!(found.map(|found| found.freshness()), Some(due));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct CachedUserRepository<U> {
     shared: Arc<Shared<U>>,
     poller: JoinHandle<()>,
@@ -187,8 +226,9 @@ impl<U: KeyedUser> CachedUserRepository<U> {
         Self::new(store.clone(), store, options)
     }
 
-    /// As [`over`](Self::over), where what reads users and what tells the revision are two. Everything that the user
-    /// type holds must raise that revision, or users must carry none: see [`Found::with_revision`].
+    /// As [`over`](Self::over), where what reads users and what tells the revision are two, or nothing tells one
+    /// (`NoRevision`). Everything that the user type holds must raise that revision, or users must carry none: see
+    /// [`Found::with_revision`].
     ///
     /// # Panics
     /// Outside of a tokio runtime with its timer enabled.

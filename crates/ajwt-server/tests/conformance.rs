@@ -13,9 +13,9 @@ use std::{
 use ajwt_core::PrivateKey;
 use ajwt_server::{
     CachedUserRepository, Found, Freshness, InsecureNoReplayProtection, KeyedUser as _, MemoryNonceBackend,
-    MemoryRepository, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse, PublicKeyRepository,
-    RepositoryError, RevisionSource, StartRule, StoredKey, User, UserCacheOptions, UserKeys, UserRepository,
-    testing,
+    MemoryRepository, NoRevision, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse,
+    PublicKeyRepository, RepositoryError, RevisionSource, StartRule, StoredKey, User, UserCacheOptions,
+    UserKeys, UserRepository, testing,
 };
 use async_trait::async_trait;
 
@@ -256,23 +256,13 @@ async fn caches_of_users_that_do_not_say_so_are_found_out() {
     }
 }
 
-/// Has none.
-#[derive(Debug)]
-struct NoRevision;
-
-#[async_trait]
-impl RevisionSource for NoRevision {
-    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
-        Ok(None)
-    }
-}
-
 #[tokio::test]
 async fn cached_user_repository() {
     let store = Arc::new(MemoryRepository::new([]));
     let options = UserCacheOptions::default();
     let cached = CachedUserRepository::new(Arc::clone(&store) as _, Arc::new(NoRevision), options);
     testing::user_repository(&*store, &cached).await;
+    assert_eq!(NoRevision.revision().await.expect("no store to fail"), None);
 }
 
 /// A number that rises when what is read of the suite's user is another than the last time.

@@ -11,11 +11,10 @@ mod trace;
 use std::{error::Error, iter, sync::Arc, time::Duration};
 
 use ajwt_server::{
-    CachedUserRepository, Freshness, RepositoryError, RevisionSource, UserCacheOptions, UserRepository as _,
+    CachedUserRepository, Freshness, NoRevision, RevisionSource as _, UserCacheOptions, UserRepository as _,
 };
 use ajwt_sqlx::PostgresRepository;
 use ajwt_test_servers::sql::{Kind, Server};
-use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection};
 use store::Store as _;
 use trace::Trace;
@@ -47,17 +46,6 @@ impl Log {
     }
 }
 
-/// Nothing is looked at in the background, which the log would tell.
-#[derive(Debug)]
-struct NoRevision;
-
-#[async_trait]
-impl RevisionSource for NoRevision {
-    async fn revision(&self) -> Result<Option<i64>, RepositoryError> {
-        Ok(None)
-    }
-}
-
 async fn finds_no_connection(store: &PostgresRepository) {
     let Err(error) = store.find_by_username("guido", Freshness::Current).await else { panic!("it was read") };
     let sources = iter::successors(Some(&error as &dyn Error), |error| (*error).source());
@@ -86,7 +74,8 @@ async fn the_log_says_why_there_is_no_connection() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Through the cache, which waits for less time than the pool does.
+    // Through the cache, which waits for less time than the pool does. Nothing is looked at in the background, which
+    // the log would tell.
     let (users, options) = (Arc::new(full), UserCacheOptions::default());
     let cache = CachedUserRepository::new(users, Arc::new(NoRevision), options);
     assert!(cache.find_by_username("guido", Freshness::MayBeCached).await.is_err());
