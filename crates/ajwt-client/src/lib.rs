@@ -4,7 +4,7 @@
 //!   the newest of a [`KeyRing`]. Keys come from a [`KeyFile`], from files that change
 //!   ([`KeyWatch`]), or stay where they are: in an ssh-agent (`SshAgent`, feature `ssh-agent`, on Unix), or in
 //!   whatever a function of yours asks for signatures ([`SigningKey::remote`]).
-//! - `OriginSigner` signs for named origins only, and notices clocks that are apart.
+//! - `OriginSigner` (feature `middleware` or `tower`) signs for named origins only, and notices clocks that are apart.
 //! - `ClientBuilder` (feature `middleware`) builds a client on `reqwest_middleware` with defaults
 //!   that are right between services; `build_blocking` (feature `blocking`) one without async.
 //!   `SigningMiddleware` and `SigningLayer` (feature `tower`, for the clients of hyper and tonic) are
@@ -46,6 +46,7 @@
 //! reqwest's own retries, for they send it again too. Switch off the proxies that the environment names as
 //! well (`no_proxy`): where `HTTP_PROXY` is set, a token for `http://127.0.0.1` would leave the host, in the clear.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),
     warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)
