@@ -75,7 +75,8 @@ impl Clock for SystemClock {
 /// What takes part in one decision goes by one clock: give a clone to
 /// [`AuthenticatorBuilder::clock`](crate::AuthenticatorBuilder::clock), to
 /// [`MemoryNonceBackend::with_clock`](crate::MemoryNonceBackend::with_clock) and, where there is one, to
-/// [`UserCacheOptions::clock`](crate::UserCacheOptions::clock), and date tokens by it. Beside a
+/// [`UserCacheOptions::clock`](crate::UserCacheOptions::clock) and
+/// [`Readiness::with_clock`](crate::Readiness::with_clock), and date tokens by it. Beside a
 /// [`MemoryNonceBackend::default`](crate::MemoryNonceBackend), whose memory began today, a token of an earlier day
 /// may have been used before, and is answered with 503
 /// ([`Reason::NonceStoreStarting`](crate::Reason::NonceStoreStarting)).

@@ -91,7 +91,10 @@ impl<U: KeyedUser> Readiness<U> {
         Self::with_clock(users, nonces, tolerance, Arc::new(SystemClock::new()))
     }
 
-    fn with_clock(
+    /// As [`new`](Self::new), on this clock, which should be that of the authenticator and of nonces in memory: where
+    /// theirs is ahead of it, the nonce store seems to have just been started.
+    #[must_use]
+    pub fn with_clock(
         users: Arc<dyn UserRepository<User = U>>,
         nonces: Arc<dyn NonceBackend>,
         tolerance: Duration,
