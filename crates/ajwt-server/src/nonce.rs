@@ -201,6 +201,7 @@ impl NonceUse {
 
 /// Which tokens a backend refuses because they may have been used before its memory began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StartRule {
     /// Every token that can have been accepted anywhere before: those dated up to `since` plus the
     /// tolerance plus `server_skew`, by which other servers' clocks may be ahead. No replay is

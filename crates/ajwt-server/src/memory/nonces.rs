@@ -138,7 +138,8 @@ impl MemoryNonceBackend {
         let up = now.saturating_sub(self.started);
         let skew = match self.start_rule {
             StartRule::Strict { server_skew } => server_skew,
-            StartRule::DatedBeforeStart => Duration::ZERO,
+            // Not by its name: to tests/models, which compile this file too, the rule is another crate's and may grow.
+            _ => Duration::ZERO,
         };
         if up > nonce.lifetime().saturating_add(skew).saturating_add(LAST_MILLISECOND) {
             return Ok(());
