@@ -109,7 +109,7 @@ pub(crate) async fn authenticate(authenticator: &Authenticator, headers: &[Strin
     }
 }
 
-/// Nanoseconds of this thread's time for each.
+/// Nanoseconds of this process's time for each.
 pub(crate) fn time(runtime: &Runtime, authenticator: &Authenticator, headers: &[String]) -> f64 {
     cpu_per_op(headers.len(), || runtime.block_on(authenticate(authenticator, headers)))
 }

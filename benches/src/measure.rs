@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Rounds of each figure that is of a thread's own time: many short ones, so that what a noisy machine
+/// Rounds of each figure that is of the time that was run: many short ones, so that what a noisy machine
 /// does for a while falls on all that stands side by side.
 pub(crate) const SHORT_ROUNDS: usize = 101;
 
@@ -19,16 +19,17 @@ pub(crate) fn per_op(count: usize, work: impl FnOnce()) -> f64 {
     begun.elapsed().as_nanos() as f64 / count as f64
 }
 
-/// As [`per_op`], of the time that this thread has run: what else the machine does counts for less.
+/// As [`per_op`], of the time that this process has run: what else the machine does counts for less. Of all its
+/// threads, for a store is read on others.
 pub(crate) fn cpu_per_op(count: usize, work: impl FnOnce()) -> f64 {
-    let begun = time_by(ClockId::ThreadCPUTime);
+    let begun = cpu();
     work();
-    (time_by(ClockId::ThreadCPUTime) - begun) / count as f64
+    (cpu() - begun) / count as f64
 }
 
-/// Nanoseconds by this clock.
-pub(crate) fn time_by(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock);
+/// Nanoseconds that all threads of this process have run.
+fn cpu() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 

@@ -9,10 +9,9 @@ use std::{
 use ajwt_redis::RedisNonceBackend;
 use ajwt_server::{Clock as _, NonceBackend as _, NonceOutcome, SystemClock, testing::nonce_use};
 use ajwt_test_servers::redis::RedisServer;
-use rustix::time::ClockId;
 use tokio::task::JoinSet;
 
-use crate::{measure::time_by, report::Report};
+use crate::{measure::cpu_per_op, report::Report};
 
 const ROUNDS: usize = 5;
 const TASKS: [u64; 3] = [1, 16, 256];
@@ -24,11 +23,11 @@ pub(crate) fn run(report: &mut Report) {
     let memory = memory_of(&server, || runtime.block_on(claims(&backend, 256, 1 << 17, "memory")));
     report.alone("memory of a live nonce", "bytes", &[memory]);
     let count = 200_000;
-    let (ours, servers) = (cpu_of_this_process(), cpu_of(&server));
-    runtime.block_on(claims(&backend, 256, count, "cpu"));
-    let per_claim = |begin: f64, end: f64| [(end - begin) * 1e9 / count as f64];
-    report.alone("CPU of a claim, 256 tasks: ours", "ns", &per_claim(ours, cpu_of_this_process()));
-    report.alone("CPU of a claim, 256 tasks: Redis", "ns", &per_claim(servers, cpu_of(&server)));
+    let before = cpu_of(&server);
+    let ours = cpu_per_op(count, || runtime.block_on(claims(&backend, 256, count as u64, "cpu")));
+    let servers = (cpu_of(&server) - before) * 1e9 / count as f64;
+    report.alone("CPU of a claim, 256 tasks: ours", "ns", &[ours]);
+    report.alone("CPU of a claim, 256 tasks: Redis", "ns", &[servers]);
     for tasks in TASKS {
         let count = if tasks == 1 { 20_000 } else { 200_000 };
         let (mut ours, mut one_set, mut set_and_get) = (Vec::new(), Vec::new(), Vec::new());
@@ -69,11 +68,6 @@ async fn claims(backend: &Arc<RedisNonceBackend>, tasks: u64, count: u64, label:
         });
     }
     running.join_all().await;
-}
-
-/// Seconds, user and system.
-fn cpu_of_this_process() -> f64 {
-    time_by(ClockId::ProcessCPUTime) / 1e9
 }
 
 #[allow(clippy::disallowed_methods, reason = "it measures")]
