@@ -1,4 +1,4 @@
-use std::{hint::black_box, sync::Arc, time::Instant};
+use std::{hint::black_box, sync::Arc};
 
 use ajwt_axum::{AuthLayer, Authenticated};
 use ajwt_core::{PublicKey, Username};
@@ -16,7 +16,7 @@ use axum::{
 use crate::{
     bare::{Bare, parsed},
     callers::{NAME, builder, ed25519, header, open_store, users},
-    measure::{per_op, runtime},
+    measure::{cpu_per_op, in_turn, runtime},
     peers::JsonWebToken,
     timing,
 };
@@ -111,9 +111,12 @@ async fn in_sqlite(key: &PublicKey) -> (tempfile::TempDir, Arc<dyn UserRepositor
     (folder, Arc::new(CachedUserRepository::over(store, UserCacheOptions::default())))
 }
 
-/// Takes for each request the time of a bare signature check and does nothing else.
-#[allow(clippy::disallowed_methods, reason = "it measures")]
+/// Spins for each request for as long as a bare signature check takes in a row, and does nothing else. How many steps
+/// that is, is measured as the service starts.
 fn calibration(key: &PublicKey) -> Router {
+    const CHECKS: usize = 500;
+    const STEPS: usize = 1 << 20;
+
     // A check of a signature that does not verify takes as long.
     let check = parsed(key);
     let stranger = header(NAME, &ed25519());
@@ -126,17 +129,34 @@ fn calibration(key: &PublicKey) -> Router {
     let check = || {
         let _ = black_box(check.verify_sig(message.message(), &signature));
     };
-    let mut times: Vec<_> = (0..21).map(|_| per_op(500, || (0..500).for_each(|_| check()))).collect();
-    times.sort_unstable_by(f64::total_cmp);
-    let time = std::time::Duration::from_nanos(times[10] as u64);
-    let spin = async move || {
-        let begun = Instant::now();
-        while begun.elapsed() < time {
-            std::hint::spin_loop();
-        }
+    let [checks, steps] = in_turn(
+        21,
+        [&mut |_| cpu_per_op(CHECKS, || (0..CHECKS).for_each(|_| check())), &mut |_| {
+            cpu_per_op(STEPS, || spin(STEPS))
+        }],
+    );
+    let mut ratios: Vec<_> = checks.iter().zip(&steps).map(|(check, step)| check / step).collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    let steps = ratios[10] as usize;
+    let hello = async move || {
+        spin(steps);
         "hello, guido"
     };
-    Router::new().route("/hello", get(spin))
+    Router::new().route("/hello", get(hello))
+}
+
+/// Steps that each wait for the one before, and for no memory. By a clock it would go on while the processor is taken
+/// from it or runs slower, as no check does.
+#[inline(never)]
+fn spin(steps: usize) {
+    // xorshift64
+    let mut state = black_box(1_u64);
+    for _ in 0..steps {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+    }
+    let _ = black_box(state);
 }
 
 /// The signature check of each token in the midst of a service, where caches are cold, and nothing else.
