@@ -1,6 +1,6 @@
 //! From claims to a header value, beside a bare signature and jsonwebtoken.
 
-use ajwt_core::{Algorithm, PrivateKey};
+use ajwt_core::{Algorithm, Nonce, PrivateKey};
 use ajwt_server::{Clock as _, SystemClock};
 
 use crate::{
@@ -32,9 +32,8 @@ pub(crate) fn run(report: &mut Report) {
                 &mut |_| {
                     cpu_per_op(count, || {
                         for _ in 0..count {
-                            let mut nonce = [0; 16];
-                            getrandom::fill(&mut nonce).expect("random bytes");
-                            let nonce = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+                            let nonce = Nonce::generate(getrandom::fill).expect("a nonce");
+                            let nonce = nonce.as_str().to_owned();
                             let time = SystemClock::new().now().as_secs();
                             let claims = Claims { username: NAME.to_owned(), time, nonce };
                             drop(format!("JWT {}", peer.sign(&claims)));
