@@ -11,6 +11,7 @@
 
 mod bare;
 mod callers;
+mod changes;
 mod django;
 mod http;
 mod jwks;

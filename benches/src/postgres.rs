@@ -1,27 +1,21 @@
 //! Users in PostgreSQL, and nonces there and in SQLite, beside what memory and bare insertions take.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ajwt_core::Username;
 use ajwt_server::{
-    CachedUserRepository, Clock as _, Found, Freshness, KeyAdmin as _, NewKey, NonceBackend, NonceOutcome,
-    NonceUse, RepositoryError, SystemClock, User, UserCacheOptions, UserRepository, testing::nonce_use,
+    CachedUserRepository, Clock as _, KeyAdmin as _, NewKey, NonceBackend, NonceOutcome, NonceUse,
+    SystemClock, UserCacheOptions, testing::nonce_use,
 };
 use ajwt_sqlx::{PostgresNonceBackend, PostgresRepository, SqliteNonceBackend};
 use ajwt_test_servers::sql::{Kind, Server};
-use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use sqlx::Executor as _;
 use tokio::runtime::Runtime;
 
 use crate::{
-    callers::{NAME, builder, ed25519, header, headers, open_store, time, users, wait_for_the_next_second},
+    callers::{NAME, builder, ed25519, headers, open_store, time, users, wait_for_the_next_second},
+    changes,
     measure::{ROUNDS, SHORT_ROUNDS, in_turn, per_op},
     report::Report,
 };
@@ -44,15 +38,15 @@ pub(crate) fn run(report: &mut Report) {
     let store = runtime.block_on(async {
         let store = PostgresRepository::connect(&server.url("postgres")).await.expect("connected");
         store.migrate().await.expect("migrated");
-        store
+        Arc::new(store)
     });
     requests(report, &runtime, &store);
-    changes(report, &runtime, &store);
+    changes::run(report, &runtime, &store, UserCacheOptions::default(), NOTIFIED);
     in_postgres(report, &runtime, &store);
     in_sqlite(report, &runtime);
 }
 
-fn requests(report: &mut Report, runtime: &Runtime, store: &PostgresRepository) {
+fn requests(report: &mut Report, runtime: &Runtime, store: &Arc<PostgresRepository>) {
     let key = ed25519();
     runtime.block_on(async {
         let name = Username::new(NAME).expect("a name");
@@ -65,8 +59,7 @@ fn requests(report: &mut Report, runtime: &Runtime, store: &PostgresRepository) 
     {
         let _in_runtime = runtime.enter();
         let options = UserCacheOptions::default().max_staleness(staleness);
-        let store = Arc::new(store.clone());
-        let cached = Arc::new(CachedUserRepository::over(store, options));
+        let cached = Arc::new(CachedUserRepository::over(Arc::clone(store), options));
         let by_store = builder(cached).build().expect("built");
         wait_for_the_next_second();
         let requests = || headers(&key, REQUESTS);
@@ -76,63 +69,6 @@ fn requests(report: &mut Report, runtime: &Runtime, store: &PostgresRepository) 
             [&mut |_| time(runtime, &by_store, &requests()), &mut |_| time(runtime, &by_memory, &requests())],
         );
         report.beside(what, "ns", &ours, "the same, users in memory", &limit);
-    }
-}
-
-/// Each request comes after a change of its user, of which the database has told: one read each.
-fn changes(report: &mut Report, runtime: &Runtime, store: &PostgresRepository) {
-    let (name, key) = (Username::new("ada").expect("a name"), ed25519());
-    runtime.block_on(async {
-        store.add_user(&name).await.expect("added");
-        store.add_key(&name, &NewKey::of_key(key.public_key().clone())).await.expect("added");
-    });
-    let reads = Arc::new(AtomicUsize::new(0));
-    let _in_runtime = runtime.enter();
-    let counted = Arc::new(Counted { store: store.clone(), reads: Arc::clone(&reads) });
-    let cached = CachedUserRepository::new(counted, Arc::new(store.clone()), UserCacheOptions::default());
-    let by_store = builder(Arc::new(cached)).build().expect("built");
-    wait_for_the_next_second();
-    let request = || [header(name.as_str(), &key)];
-    time(runtime, &by_store, &request());
-    let mut read = Vec::new();
-    let [took] = in_turn(
-        SHORT_ROUNDS,
-        [&mut |_| {
-            runtime.block_on(async {
-                store.set_user_active(&name, true).await.expect("changed");
-                tokio::time::sleep(NOTIFIED).await;
-            });
-            reads.store(0, Ordering::Relaxed);
-            let request = request();
-            let took = per_op(1, || {
-                time(runtime, &by_store, &request);
-            });
-            read.push(reads.load(Ordering::Relaxed) as f64);
-            took
-        }],
-    );
-    report.alone("each request after a change", "ns", &took);
-    report.alone("the same: reads of the store for each", "", &read);
-}
-
-/// Counts reads.
-#[derive(Debug)]
-struct Counted {
-    store: PostgresRepository,
-    reads: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl UserRepository for Counted {
-    type User = User;
-
-    async fn find_by_username(
-        &self,
-        username: &str,
-        freshness: Freshness,
-    ) -> Result<Option<Found<User>>, RepositoryError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.store.find_by_username(username, freshness).await
     }
 }
 

@@ -6,6 +6,7 @@ use ajwt_server::{CachedUserRepository, UserCacheOptions};
 
 use crate::{
     callers::{NAME, builder, ed25519, filled, header, in_memory, time, wait_for_the_next_second},
+    changes,
     measure::{SHORT_ROUNDS, in_turn, runtime},
     report::Report,
 };
@@ -16,10 +17,14 @@ const REQUESTS: usize = 100;
 /// Users that take their turns: each comes once in all rounds.
 const USERS: usize = REQUESTS * SHORT_ROUNDS;
 
+/// SQLite tells nobody that it was changed: what is cached ends by this.
+const STALENESS: Duration = Duration::from_millis(10);
+
 pub(crate) fn run(report: &mut Report) {
     let runtime = runtime();
     let key = ed25519();
     let (_folder, store) = runtime.block_on(filled(USERS, &key));
+    let store = Arc::new(store);
     let in_memory = in_memory(USERS, &key);
     for (what, users, staleness) in [
         ("one user, cached", 1, Duration::from_secs(1)),
@@ -28,9 +33,8 @@ pub(crate) fn run(report: &mut Report) {
     ] {
         let cached = {
             let _in_runtime = runtime.enter();
-            let store = Arc::new(store.clone());
             let options = UserCacheOptions::default().max_staleness(staleness).capacity(2 * USERS);
-            Arc::new(CachedUserRepository::over(store, options))
+            Arc::new(CachedUserRepository::over(Arc::clone(&store), options))
         };
         let by_store = builder(cached).build().expect("built");
         let by_memory = builder(in_memory.clone()).build().expect("built");
@@ -50,4 +54,6 @@ pub(crate) fn run(report: &mut Report) {
         );
         report.beside(what, "ns", &ours, "the same, users in memory", &limit);
     }
+    let options = UserCacheOptions::default().max_staleness(STALENESS);
+    changes::run(report, &runtime, &store, options, 2 * STALENESS);
 }
