@@ -323,7 +323,7 @@ fn of_many_mutations_a_table_accepts_what_the_plain_check_accepts() {
     let threads = 2;
     let accepted: u64 = std::thread::scope(|scope| {
         let run = |thread| {
-            let keys: Vec<_> = (0..4)
+            let keys: Vec<_> = (0..2)
                 .map(|_| {
                     let private = PrivateKey::generate_ed25519().expect("a key");
                     let precomputed = private.public_key().precomputed().expect("an Ed25519 key");
@@ -340,7 +340,7 @@ fn of_many_mutations_a_table_accepts_what_the_plain_check_accepts() {
             };
             let (mut accepted, mut message, mut signature) = (0, Vec::new(), Vec::new());
             for number in 0..mutations / threads {
-                let signer = next(4);
+                let signer = next(2);
                 if number % 64 == 0 {
                     message = (0..next(200)).map(|_| u8::try_from(next(256)).expect("a byte")).collect();
                     signature = keys[signer].0.sign(Algorithm::EdDsa, &message).expect("signed");
@@ -365,7 +365,7 @@ fn of_many_mutations_a_table_accepts_what_the_plain_check_accepts() {
                     5 => signature[next(32)] ^= 1 << next(8),
                     _ => signature[32 + next(32)] ^= 1 << next(8),
                 }
-                for (private, precomputed) in &keys[..2] {
+                for (private, precomputed) in &keys {
                     let plain = private.public_key().verify(Algorithm::EdDsa, &message, &signature);
                     let with_table = precomputed.verify(Algorithm::EdDsa, &message, &signature);
                     assert_eq!(plain, with_table, "{message:02x?} {signature:02x?}");
@@ -377,5 +377,6 @@ fn of_many_mutations_a_table_accepts_what_the_plain_check_accepts() {
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
         running.into_iter().map(|thread| thread.join().expect("the same")).sum()
     });
-    assert!(accepted > mutations / 100, "{accepted}");
+    // An eighth is not changed: its signer's key accepts it.
+    assert!(accepted > mutations / 10, "{accepted}");
 }
