@@ -32,7 +32,8 @@ fn envoy_with(folder: &Folder, gateway: &str, app: &str, line: &str) -> Proxy {
         );
         folder.write("envoy.yaml", configuration);
         let mut command = folder.command(&installed("envoy"));
-        command.args(["--config-path", "envoy.yaml", "--concurrency", "1", "--use-dynamic-base-id"]);
+        // What it would share with the Envoy that takes over from it stays behind when it is killed.
+        command.args(["--config-path", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart"]);
         command
     })
 }
