@@ -136,8 +136,8 @@ fn a_passphrase_that_others_may_read_is_refused() {
     folder.good("key show a.key --passphrase-file passphrase --allow-open-permissions");
     folder.good("keygen -o b.key --passphrase-file passphrase --allow-open-permissions");
     // As of `pass show`: a pipe has no mode that says who reads it.
-    let script = format!("{AJWT} key show a.key --passphrase-file <(cat passphrase)");
-    let output = folder.command("bash").args(["-c", &script]).output().expect("bash runs");
+    let script = "\"$0\" key show a.key --passphrase-file <(cat passphrase)";
+    let output = folder.command("bash").args(["-c", script, AJWT]).output().expect("bash runs");
     assert_eq!(output.stdout, folder.read("a.key.pub").into_bytes(), "{output:?}");
 }
 
@@ -187,8 +187,8 @@ fn a_key_of_any_format_is_shown() {
         assert_eq!(folder.ajwt_with(&piped, &folder.read(&name)).out, pem, "{name}, piped");
         // As of `gpg --decrypt`: a pipe can be read once.
         let substituted = |words: &str| {
-            let script = format!("{AJWT} {words} --passphrase-file passphrase");
-            let output = folder.command("bash").args(["-c", &script]).output().expect("bash runs");
+            let script = format!("\"$0\" {words} --passphrase-file passphrase");
+            let output = folder.command("bash").args(["-c", &script, AJWT]).output().expect("bash runs");
             String::from_utf8(output.stdout).expect("text")
         };
         assert_eq!(substituted(&format!("key show <(cat {name})")), pem, "{name}, substituted");
