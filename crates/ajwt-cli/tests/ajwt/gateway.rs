@@ -334,16 +334,15 @@ async fn an_output_that_cannot_be_written_keeps_nothing_from_starting() {
     let mut command = folder.command(crate::support::AJWT);
     command.args(["gateway", "--listen", "127.0.0.1:0"]).args(SQL.split(' ')).stdout(full);
     let file = std::fs::File::create(&log).expect("a log");
-    let mut child = command.stderr(file).spawn().expect("it runs");
+    let mut gateway = Server(command.stderr(file).spawn().expect("it runs"));
     eventually("word of where it listens", async || {
-        assert!(child.try_wait().expect("its state").is_none(), "it has ended");
+        assert!(gateway.0.try_wait().expect("its state").is_none(), "it has ended");
         let told = std::fs::read_to_string(&log).expect("its log");
         let Some((_, address)) = told.split_once("listening on http://") else { return false };
         let Some((address, _)) = address.split_once(',') else { return false };
         tokio::net::TcpStream::connect(address).await.is_ok()
     })
     .await;
-    child.kill().and_then(|()| child.wait()).expect("ended");
 }
 
 /// What it waits for must not keep it from ending: here a key set that does not come.
@@ -357,18 +356,27 @@ async fn it_ends_when_it_is_told_to_before_it_listens() {
         let mut command = folder.command(crate::support::AJWT);
         command.args(["gateway", "--listen", "127.0.0.1:0", "--jwks-allow-network", "127.0.0.0/8"]);
         let log = std::fs::File::create(folder.path("gateway.log")).expect("a log");
-        let mut child = command.args(SQL.split(' ')).stderr(log).spawn().expect("it runs");
+        let gateway = Server(command.args(SQL.split(' ')).stderr(log).spawn().expect("it runs"));
         let (_connection, _) = silent.accept().await.expect("it fetches");
-        let id = child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
-        let ended = tokio::task::spawn_blocking(move || child.wait().expect("its end"));
-        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it ends");
-        assert_eq!(ended.expect("waited").code(), Some(0), "{signal}");
+        assert_eq!(ends_on(gateway, signal).await, Some(0), "{signal}");
         // Before the fetch has: what came first its log says, however long a busy machine takes.
         let log = folder.read("gateway.log");
         let is_before = log.contains("stopped before it listened") && !log.contains("not fetched");
         assert!(is_before, "{signal}: {log}");
     }
+}
+
+/// Sends this signal, and waits for the end; with which code.
+async fn ends_on(mut gateway: Server, signal: &str) -> Option<i32> {
+    let id = gateway.0.id().to_string();
+    assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
+    let mut status = None;
+    eventually("end", async || {
+        status = gateway.0.try_wait().expect("its state");
+        status.is_some()
+    })
+    .await;
+    status.and_then(|status| status.code())
 }
 
 /// Nor must a disk that does not answer. Here it is a pipe into which nobody writes.
@@ -387,23 +395,16 @@ async fn it_ends_when_it_is_told_to_while_it_reads_a_file() {
         let mut command = folder.command(crate::support::AJWT);
         command.args(["gateway", "--listen", "127.0.0.1:0", "--database-url", "sqlite://ajwt.db"]);
         let log = std::fs::File::create(folder.path("gateway.log")).expect("a log");
-        let mut gateway = Server(command.args(options.split(' ')).stderr(log).spawn().expect("it runs"));
+        let gateway = Server(command.args(options.split(' ')).stderr(log).spawn().expect("it runs"));
         let (send, opened) = std::sync::mpsc::channel();
         let pipe = folder.path("pipe");
         // This waits until the other end is opened, too.
         std::thread::spawn(move || send.send(std::fs::File::options().write(true).open(pipe)));
         let _writer = opened.recv_timeout(Duration::from_secs(60)).expect("it reads").expect("opened");
 
-        let id = gateway.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
-        let mut status = None;
-        eventually("end", async || {
-            status = gateway.0.try_wait().expect("its state");
-            status.is_some()
-        })
-        .await;
+        let code = ends_on(gateway, "-TERM").await;
         let log = folder.read("gateway.log");
-        assert_eq!(status.and_then(|status| status.code()), Some(0), "{options}: {log}");
+        assert_eq!(code, Some(0), "{options}: {log}");
         assert!(log.contains("stopped before it listened"), "{options}: {log}");
     }
 }
