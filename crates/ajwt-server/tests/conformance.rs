@@ -19,15 +19,14 @@ use ajwt_server::{
 };
 use async_trait::async_trait;
 
+/// And one that has just started, under the strict rule: at once, since most of the suite is waiting for lifetimes.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_nonce_backend() {
-    testing::nonce_backend(Arc::new(MemoryNonceBackend::default())).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn memory_nonce_backend_just_started_under_the_strict_rule() {
-    let backend = MemoryNonceBackend::new(1000).with_start_rule(StartRule::default());
-    testing::nonce_backend(Arc::new(backend)).await;
+    let strict = MemoryNonceBackend::new(1000).with_start_rule(StartRule::default());
+    tokio::join!(
+        testing::nonce_backend(Arc::new(MemoryNonceBackend::default())),
+        testing::nonce_backend(Arc::new(strict))
+    );
 }
 
 #[tokio::test]

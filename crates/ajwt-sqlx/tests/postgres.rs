@@ -25,7 +25,7 @@ use std::{
 
 use ajwt_server::{
     AdminError, Authenticator, Clock as _, KeyAdmin as _, MockClock, NewKey, NonceBackend as _, NonceError,
-    Reason, RevisionSource as _, SystemClock, UserRepository as _,
+    NonceOutcome, Reason, RevisionSource as _, SystemClock, UserRepository as _,
 };
 use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
@@ -86,11 +86,7 @@ async fn the_rights_that_the_page_grants_are_enough() {
     ajwt_server::testing::trusted_urls(&admin, &service).await;
     ajwt_server::testing::revision_source(&admin, &service, &service).await;
     ajwt_server::testing::usage(&admin, &service.batched_usage()).await;
-    let nonces = service.nonces(Arc::new(SystemClock::new()));
-    owner.execute("INSERT INTO ajwt_nonce (key, expires_at) VALUES ('\\x01', 1)").await;
-    nonces.sweep().await;
-    assert_eq!(owner.number("SELECT count(*) FROM ajwt_nonce WHERE expires_at = 1").await, 0, "removed");
-    ajwt_server::testing::nonce_backend(Arc::new(nonces)).await;
+    nonces_are_used_and_swept(&service, &owner, "ajwt_nonce").await;
 
     let error = service.add_user(&name("guido")).await.expect_err("it may not");
     assert!(matches!(error, AdminError::Repository(_)), "{error:?}");
@@ -134,8 +130,24 @@ async fn tables_live_in_any_schema_by_its_search_path() {
     public.execute("UPDATE \"Auth x\".ajwt_user SET active = FALSE").await;
     assert!(auth.revision().await.expect("read") > before);
     assert_eq!(other.revision().await.expect("read"), others);
-    let nonces = auth.patient().await.nonces(Arc::new(SystemClock::new()));
-    ajwt_server::testing::nonce_backend(Arc::new(nonces)).await;
+    nonces_are_used_and_swept(&auth.patient().await, &public, "\"Auth x\".ajwt_nonce").await;
+}
+
+/// All that takes rights to the table, or its name, which is this one for the owner.
+async fn nonces_are_used_and_swept(service: &PostgresRepository, owner: &PostgresRepository, table: &str) {
+    let nonces = service.nonces(Arc::new(SystemClock::new()));
+    let now = SystemClock::new().now();
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    // So far ahead that no start rule refuses it.
+    let used = ajwt_server::testing::nonce_use("guido", now.as_secs() + 60, "a", now, tolerance, margin);
+    for due in [NonceOutcome::Fresh, NonceOutcome::Replayed] {
+        assert_eq!(nonces.consume(&used).await.expect("an answer"), due);
+    }
+    let expired = format!("INSERT INTO {table} (key, expires_at) VALUES ('\\x01', 1)");
+    assert_eq!(owner.execute(&expired).await, 1);
+    nonces.sweep().await;
+    let left = owner.number(&format!("SELECT count(*) FROM {table}")).await;
+    assert_eq!(left, 2, "the nonce that was used, and since when the table is whole");
 }
 
 /// As where an application ends its runtime first. What goes wrong then ends the process, so it is one of its own.

@@ -284,23 +284,6 @@ async fn a_caller_that_hangs_up_costs_no_connection() {
 }
 
 #[tokio::test]
-async fn expired_rows_go_by_themselves() {
-    let (_database, store, authenticator, key) = store::service::<SqliteRepository>().await;
-    assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok());
-    store.execute("UPDATE ajwt_nonce SET expires_at = 1 WHERE expires_at <> 0").await;
-    let rows = async || store.number("SELECT count(*) FROM ajwt_nonce").await;
-    assert_eq!(rows().await, 2);
-    // The background task removes them every 10 s.
-    for _ in 0..150 {
-        if rows().await == 1 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("nothing was removed in 15 s");
-}
-
-#[tokio::test]
 async fn a_row_that_is_no_text_is_skipped() {
     let (_database, store, authenticator, key) = store::service::<SqliteRepository>().await;
     let log = Log::default();

@@ -19,23 +19,19 @@ async fn new_backend(server: &RedisServer) -> RedisNonceBackend {
     backend
 }
 
+/// Over both kinds of connections at once, since most of the suite is waiting for lifetimes.
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms() {
-    let server = RedisServer::start(&[]);
-    testing::nonce_backend(Arc::new(new_backend(&server).await)).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn conforms_over_a_connection_manager() {
-    let server = RedisServer::start(&[]);
-    let client = redis::Client::open(server.url()).expect("a client");
+    let servers = [RedisServer::start(&[]), RedisServer::start(&[])];
+    let own = new_backend(&servers[0]).await;
+    let client = redis::Client::open(servers[1].url()).expect("a client");
     let config = redis::aio::ConnectionManagerConfig::new()
         .set_connection_timeout(Some(PATIENT))
         .set_response_timeout(Some(PATIENT));
     let connection = client.get_connection_manager_with_config(config).await.expect("connected");
-    let backend = builder().over(connection).await.expect("a backend");
-    assert!(backend.initialise().await.expect("new"));
-    testing::nonce_backend(Arc::new(backend)).await;
+    let over_a_manager = builder().over(connection).await.expect("a backend");
+    assert!(over_a_manager.initialise().await.expect("new"));
+    tokio::join!(testing::nonce_backend(Arc::new(own)), testing::nonce_backend(Arc::new(over_a_manager)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
