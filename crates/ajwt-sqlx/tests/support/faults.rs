@@ -13,13 +13,16 @@ use ajwt_server::{
 };
 use ajwt_test_servers::sql::{Kind, Server};
 use sqlx::{Database, Executor, Pool};
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 pub(crate) use self::proxy::{Proxy, until_held};
 use crate::store::{self, Store, add_guido, authenticate, name, sign};
 
 /// The engine waits 2 s; the rest is for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(5);
+
+/// Tokens, and what came of them.
+type Seen = Vec<(SignedToken, Result<String, Reason>)>;
 
 /// What these tests ask of a database besides.
 pub(crate) trait Served: Store + UsageStore {
@@ -114,6 +117,49 @@ impl<S: Served> Service<S> {
         set.join_all().await
     }
 
+    /// So many callers, each of whom goes on until a request is refused. Ten requests were accepted by then.
+    async fn under_load(&self, callers: usize) -> JoinSet<Seen> {
+        let (accepted, mut ten) = mpsc::channel(10);
+        let mut load = JoinSet::new();
+        for _ in 0..callers {
+            let (authenticator, key) = (Arc::clone(&self.authenticator), Arc::clone(&self.key));
+            let accepted = accepted.clone();
+            load.spawn(async move {
+                let mut seen = Vec::new();
+                loop {
+                    let token = sign("guido", &key);
+                    let outcome = in_time(&authenticator, &token).await;
+                    let ends = outcome.is_err();
+                    seen.push((token, outcome));
+                    if ends {
+                        return seen;
+                    }
+                    let _ = accepted.try_send(());
+                }
+            });
+        }
+        drop(accepted);
+        for _ in 0..10 {
+            ten.recv().await.expect("some are accepted");
+        }
+        load
+    }
+
+    /// What was accepted under a load is so no more, and where nobody knows, once at most.
+    async fn accepts_none_twice(&self, seen: &Seen) {
+        let (accepted, unknown): (Vec<_>, Vec<_>) = seen.iter().partition(|(_, outcome)| outcome.is_ok());
+        for (token, outcome) in unknown {
+            assert!(is_unavailable(outcome), "{outcome:?}");
+            // Whether the server had noted it is not known.
+            let again = self.request(token).await;
+            assert!(again.is_ok() || again == Err(Reason::Replayed), "{again:?}");
+            assert_eq!(self.request(token).await, Err(Reason::Replayed));
+        }
+        for (token, _) in accepted.into_iter().rev().take(200) {
+            assert_eq!(self.request(token).await, Err(Reason::Replayed), "it was accepted before");
+        }
+    }
+
     /// Within a moment, in which it may still be unavailable.
     async fn resumes(&self) {
         for _ in 0..50 {
@@ -141,6 +187,12 @@ async fn in_time(authenticator: &Authenticator, token: &SignedToken) -> Result<S
     let elapsed = clock.monotonic() - start;
     assert!(elapsed < IN_TIME, "answered {outcome:?} after {elapsed:?}");
     outcome
+}
+
+/// What came of a load, once each of its callers was refused.
+async fn end_of(load: JoinSet<Seen>) -> Seen {
+    let ended = tokio::time::timeout(Duration::from_secs(60), load.join_all()).await;
+    ended.expect("nobody is accepted without a server").into_iter().flatten().collect()
 }
 
 fn is_unavailable<T>(outcome: &Result<T, Reason>) -> bool {
@@ -171,46 +223,19 @@ pub(crate) async fn a_restart_between_requests_is_not_noticed<S: Served>() {
 pub(crate) async fn a_server_that_stops_in_mid_request_is_503<S: Served>() {
     let mut service = service::<S>(&[]).await;
     for crash in [false, true] {
-        let mut load = JoinSet::new();
-        for _ in 0..8 {
-            let (authenticator, key) = (Arc::clone(&service.authenticator), Arc::clone(&service.key));
-            load.spawn(async move {
-                let mut seen = Vec::new();
-                loop {
-                    let token = sign("guido", &key);
-                    let outcome = in_time(&authenticator, &token).await;
-                    let ends = outcome.is_err();
-                    seen.push((token, outcome));
-                    if ends {
-                        return seen;
-                    }
-                }
-            });
-        }
+        let load = service.under_load(8).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         if crash {
             service.server.kill();
         } else {
             service.server.stop();
         }
-        let seen: Vec<_> = load.join_all().await.into_iter().flatten().collect();
-        for (_, outcome) in seen.iter().filter(|(_, outcome)| outcome.is_err()) {
-            assert!(is_unavailable(outcome), "{outcome:?}");
-        }
+        let seen = end_of(load).await;
         service.all_are_unavailable(20).await;
 
         service.server.start_again();
         assert_eq!(service.request(&service.token()).await.as_deref(), Ok("guido"));
-        for (token, outcome) in seen.iter().rev().take(100) {
-            let again = service.request(token).await;
-            if outcome.is_ok() {
-                assert_eq!(again, Err(Reason::Replayed), "it was accepted before");
-            } else {
-                // Whether the server had noted it before it stopped is not known: once at most.
-                assert!(again.is_ok() || again == Err(Reason::Replayed), "{again:?}");
-                assert_eq!(service.request(token).await, Err(Reason::Replayed));
-            }
-        }
+        service.accepts_none_twice(&seen).await;
     }
 }
 
@@ -235,31 +260,16 @@ pub(crate) async fn a_server_that_hangs_is_503_in_time<S: Served>() {
     }
 }
 
-/// The server hangs between the read of the user and the nonce: under load, at any point.
+/// The server hangs between the read of the user and the nonce: at any point, with more callers than connections.
 pub(crate) async fn a_server_that_hangs_in_mid_request_accepts_nothing_twice<S: Served>() {
     let service = service::<S>(&[]).await;
     for _ in 0..3 {
-        let tokens: Vec<_> = (0..200).map(|_| service.token()).collect();
-        let mut load = JoinSet::new();
-        for token in tokens {
-            let authenticator = Arc::clone(&service.authenticator);
-            load.spawn(async move {
-                let outcome = in_time(&authenticator, &token).await;
-                (token, outcome)
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let load = service.under_load(40).await;
         service.server.pause();
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let seen = end_of(load).await;
         service.server.resume();
-        for (token, outcome) in load.join_all().await {
-            if outcome.is_ok() {
-                assert_eq!(service.request(&token).await, Err(Reason::Replayed), "it was accepted before");
-            } else {
-                assert!(is_unavailable(&outcome), "{outcome:?}");
-            }
-        }
         assert_eq!(service.request(&service.token()).await.as_deref(), Ok("guido"));
+        service.accepts_none_twice(&seen).await;
     }
 }
 
