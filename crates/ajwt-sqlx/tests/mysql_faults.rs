@@ -8,14 +8,15 @@ mod mysql_store;
 #[path = "support/store.rs"]
 mod store;
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use ajwt_server::{
-    Clock as _, KeyAdmin as _, KeySource, NonceBackend as _, NonceOutcome, SystemClock, UsageStore as _,
-    testing,
+    Clock as _, KeyAdmin as _, KeySource, NonceBackend as _, NonceError, NonceOutcome, SystemClock,
+    UsageStore as _, testing,
 };
 use ajwt_sqlx::{MySqlNonceBackend, MySqlRepository};
 use ajwt_test_servers::sql::{Kind, Server};
+use ajwt_test_support::until;
 use faults::{Proxy, Served};
 use sqlx::{Connection as _, MySqlConnection};
 use store::Store as _;
@@ -52,6 +53,50 @@ impl Served for MySqlRepository {
     async fn on_idle_connections(&self, sql: &'static str) -> usize {
         faults::on_idle_connections(self.pool(), sql).await
     }
+}
+
+/// A server that became a standby refuses what writes, over the connections that it had before: those that are made
+/// then may lead to another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_no_use_is_replaced() {
+    let server = Server::start(Kind::MySql, &[]);
+    let admin = MySqlRepository::open(&server.url("mysql")).await;
+    // One that is root's would write there all the same.
+    for sql in
+        ["CREATE DATABASE ajwt", "CREATE USER app@'127.0.0.1'", "GRANT ALL ON ajwt.* TO app@'127.0.0.1'"]
+    {
+        admin.execute(sql).await;
+    }
+    let store = MySqlRepository::open(&server.url("ajwt").replace("root@", "app@")).await;
+    store::set_up(&store).await;
+    let nonces = store.nonces(Arc::new(SystemClock::new()));
+    let consume = async |nonce: &str| {
+        let now = SystemClock::new().now();
+        let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+        nonces.consume(&testing::nonce_use("guido", now.as_secs(), nonce, now, tolerance, margin)).await
+    };
+    assert_eq!(consume("before").await.expect("stored"), NonceOutcome::Fresh);
+    let mut taken = Vec::new();
+    for _ in 0..8 {
+        taken.push(store.pool().acquire().await.expect("one"));
+    }
+    drop(taken);
+    let idle = store.on_idle_connections("SELECT 1").await;
+    assert!(idle > 1, "{idle}");
+    let before = admin.texts(MySqlRepository::ITS_CONNECTIONS).await;
+
+    admin.execute("SET GLOBAL read_only = ON").await;
+    for number in 0..idle {
+        let refused = consume(&number.to_string()).await;
+        assert!(matches!(refused, Err(NonceError::Store(_))), "{refused:?}");
+    }
+    let none_is_left = async || {
+        let now = admin.texts(MySqlRepository::ITS_CONNECTIONS).await;
+        !before.iter().any(|id| now.contains(id))
+    };
+    until("none of them is in use", none_is_left).await;
+    admin.execute("SET GLOBAL read_only = OFF").await;
+    assert_eq!(consume("after").await.expect("stored"), NonceOutcome::Fresh);
 }
 
 /// A claim is two messages there. The second would use the nonce up for nobody.
