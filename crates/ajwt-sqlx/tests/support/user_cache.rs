@@ -36,14 +36,26 @@ async fn in_another_process<S: Store>(test: &str, database: &S::Database, sql: &
     assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stdout));
 }
 
-fn cache<S: Store>(store: &S, max_staleness: Duration) -> Arc<CachedUserRepository<ajwt_server::User>> {
+pub(crate) fn cache<S: Store>(
+    store: &S,
+    max_staleness: Duration,
+) -> Arc<CachedUserRepository<ajwt_server::User>> {
     let options = UserCacheOptions::default().max_staleness(max_staleness);
     Arc::new(CachedUserRepository::over(Arc::new(store.clone()), options))
 }
 
-fn authenticator(cache: &Arc<CachedUserRepository<ajwt_server::User>>) -> Authenticator {
+pub(crate) fn authenticator(cache: &Arc<CachedUserRepository<ajwt_server::User>>) -> Authenticator {
     let nonces = Arc::new(InsecureNoReplayProtection);
     Authenticator::builder(Arc::clone(cache) as _, nonces).build().expect("built")
+}
+
+/// Waits until requests find the user in the cache. That a listener has begun ends entries, too.
+pub(crate) async fn until_cached(cache: &CachedUserRepository<ajwt_server::User>, what: &str) {
+    let is_cached = async || {
+        let found = cache.find_by_username("guido", Freshness::MayBeCached).await;
+        found.expect("read").expect("a user").freshness() == Freshness::MayBeCached
+    };
+    until(&format!("{what}: the user is cached"), is_cached).await;
 }
 
 /// Waits until something is so. No request that begins later than this may find it otherwise: how long one
@@ -88,12 +100,7 @@ pub(crate) async fn changes_of_another_process_are_effective_in_time<S: Store>(t
         for _ in 0..3 {
             assert!(authenticate(&authenticator, &sign("guido", &key)).await.is_ok(), "{what}");
         }
-        // That it has begun ends entries, too.
-        let is_cached = async || {
-            let found = cache.find_by_username("guido", Freshness::MayBeCached).await;
-            found.expect("read").expect("a user").freshness() == Freshness::MayBeCached
-        };
-        until(&format!("{what}: the user is cached"), is_cached).await;
+        until_cached(&cache, what).await;
 
         in_another_process::<S>(test, &database, &sql).await;
         // A notification is an event, waited for as long as it takes; the staleness is a time.
