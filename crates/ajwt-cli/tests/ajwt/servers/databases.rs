@@ -1,14 +1,9 @@
 //! The whole way on the databases of a network.
 
-use ajwt_test_servers::sql::{Kind, Server};
-use sqlx::{Connection as _, MySqlConnection, PgConnection};
+use ajwt_test_servers::sql::{Database, Kind, Server};
+use sqlx::{Connection as _, MySqlConnection};
 
 use crate::support::{Folder, Gateway};
-
-/// The URL of a server that `scripts/test` starts.
-pub(super) fn server(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run ./scripts/test"))
-}
 
 async fn the_whole_way(url: &str, migrate: &str) {
     let folder = Folder::new();
@@ -58,29 +53,17 @@ async fn the_whole_way(url: &str, migrate: &str) {
 
 #[tokio::test]
 async fn on_postgresql() {
-    let server = server("AJWT_TEST_POSTGRES");
-    let name = format!("ajwt_cli_{}", std::process::id());
-    let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create).execute(&mut admin).await.expect("created");
-    let url = format!("{server}/{name}");
+    let database = Database::create("AJWT_TEST_POSTGRES");
+    let url = database.url();
     the_whole_way(&url, "migrate").await;
     let told = Folder::new().bad(&format!("migrate --without-triggers --database-url {url}"));
     assert!(told.starts_with("--without-triggers is for MySQL and MariaDB"), "{told}");
-    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
-    sqlx::query(drop).execute(&mut admin).await.expect("dropped");
 }
 
 #[tokio::test]
 async fn on_mysql() {
-    let server = server("AJWT_TEST_MYSQL");
-    let name = format!("ajwt_cli_{}", std::process::id());
-    let mut admin = MySqlConnection::connect(&server).await.expect("connected");
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::raw_sql(create).execute(&mut admin).await.expect("created");
-    the_whole_way(&format!("{server}/{name}"), "migrate").await;
-    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name}"));
-    sqlx::raw_sql(drop).execute(&mut admin).await.expect("dropped");
+    let database = Database::create("AJWT_TEST_MYSQL");
+    the_whole_way(&database.url(), "migrate").await;
 }
 
 /// A binary log, and an account that may do nothing outside of its database.

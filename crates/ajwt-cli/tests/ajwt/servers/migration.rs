@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use ajwt_core::Validation;
 use ajwt_server::Authenticator;
 use ajwt_sqlx::Schema;
-use ajwt_test_servers::port::free_port;
+use ajwt_test_servers::{port::free_port, sql::Database};
 use serde_json::{Value, json};
-use sqlx::{Connection as _, MySqlConnection, PgConnection};
+use sqlx::{Connection as _, MySqlConnection};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{databases::server, nginx, proxy::Proxy};
+use super::{nginx, proxy::Proxy};
 use crate::{
     support::{Folder, eventually, project_file},
     walkthrough::{Block, Server, Shell, assert_printed, blocks},
@@ -492,49 +492,37 @@ async fn on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgresql() {
-    let server = server("AJWT_TEST_POSTGRES");
-    let name = format!("ajwt_migration_{}", std::process::id());
-    let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.expect("connected");
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create).execute(&mut admin).await.expect("created");
-    let url = format!("{server}/{name}");
-    let parts: reqwest::Url = url.parse().expect("a URL");
-    let settings = json!({
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": name,
-        "USER": parts.username(),
-        "HOST": parts.host_str(),
-        "PORT": parts.port(),
-    });
-    every_step_works(&Folder::new(), &url, &settings).await;
-    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
-    sqlx::query(drop).execute(&mut admin).await.expect("dropped");
+    let database = Database::create("AJWT_TEST_POSTGRES");
+    let url = database.url();
+    every_step_works(&Folder::new(), &url, &settings("postgresql", &url)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_mysql() {
-    let server = server("AJWT_TEST_MYSQL");
-    let name = format!("ajwt_migration_{}", std::process::id());
-    let mut admin = MySqlConnection::connect(&server).await.expect("connected");
-    // With an account that may do nothing outside of Django's database.
+    let database = Database::create_with("AJWT_TEST_MYSQL", "CHARACTER SET utf8mb4");
+    let mut admin = MySqlConnection::connect(&database.url()).await.expect("connected");
+    // An account that may do nothing outside of Django's database.
+    let account = format!("ajwt_migration_{}", std::process::id());
     let create = format!(
-        "CREATE DATABASE {name} CHARACTER SET utf8mb4;
-        CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'SECRET';
-        GRANT ALL ON {name}.* TO {name}@'127.0.0.1'"
+        "CREATE USER {account}@'127.0.0.1' IDENTIFIED BY 'SECRET';
+        GRANT ALL ON * TO {account}@'127.0.0.1'"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.expect("created");
-    let parts: reqwest::Url = server.parse().expect("a URL");
-    let (host, port) = (parts.host_str().expect("a host"), parts.port().expect("a port"));
-    let settings = json!({
-        "ENGINE": "django.db.backends.mysql",
-        "NAME": name,
-        "USER": name,
-        "PASSWORD": "SECRET",
-        "HOST": host,
-        "PORT": port,
-    });
-    let url = format!("mysql://{name}:SECRET@{host}:{port}/{name}");
-    every_step_works(&Folder::new(), &url, &settings).await;
-    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name}; DROP USER {name}@'127.0.0.1'"));
+    let url = database.url().replace("root@", &format!("{account}:SECRET@"));
+    every_step_works(&Folder::new(), &url, &settings("mysql", &url)).await;
+    let drop = sqlx::AssertSqlSafe(format!("DROP USER {account}@'127.0.0.1'"));
     sqlx::raw_sql(drop).execute(&mut admin).await.expect("dropped");
+}
+
+/// Django's settings for a database of a server.
+fn settings(engine: &str, url: &str) -> Value {
+    let url: reqwest::Url = url.parse().expect("a URL");
+    json!({
+        "ENGINE": format!("django.db.backends.{engine}"),
+        "NAME": url.path().trim_start_matches('/'),
+        "USER": url.username(),
+        "PASSWORD": url.password().unwrap_or_default(),
+        "HOST": url.host_str(),
+        "PORT": url.port(),
+    })
 }
