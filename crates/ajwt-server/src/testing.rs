@@ -45,7 +45,7 @@ pub use self::{
     revision_source::revision_source,
     signer::{StoreIsDown, TestSigner},
     trusted_urls::trusted_urls,
-    usage::usage,
+    usage::{usage, usage_store},
     user_repository::user_repository,
 };
 use crate::{AdminError, KeyAdmin, error::with_sources};

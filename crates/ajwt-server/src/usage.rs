@@ -89,7 +89,8 @@ impl UsageRecorder for NoUsage {
 #[async_trait]
 pub trait UsageStore: Debug + Send + Sync + 'static {
     /// Writes the last use of each row. A row that is gone is not an error, and an older time never
-    /// replaces a newer one. [`KeySource::Unrecorded`] is never among them.
+    /// replaces a newer one, nor does it where a row is among them twice. [`KeySource::Unrecorded`] is never among
+    /// them.
     ///
     /// # Errors
     /// [`RepositoryError`]; the uses are written with the next batch.

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     env, fs, io,
     panic::AssertUnwindSafe,
     path::PathBuf,
@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use ajwt_core::PrivateKey;
+use ajwt_core::{PrivateKey, Timestamp};
 use ajwt_server::{
-    CachedUserRepository, Found, Freshness, InsecureNoReplayProtection, KeyedUser as _, MemoryNonceBackend,
-    MemoryRepository, NoRevision, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse,
-    PublicKeyRepository, RepositoryError, RevisionSource, StartRule, StoredKey, User, UserCacheOptions,
-    UserKeys, UserRepository, testing,
+    CachedUserRepository, Found, Freshness, InsecureNoReplayProtection, KeySource, KeyedUser as _,
+    MemoryNonceBackend, MemoryRepository, NoRevision, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse,
+    PublicKeyRepository, RepositoryError, RevisionSource, StartRule, StoredKey, UsageRecorder as _,
+    UsageStore, User, UserCacheOptions, UserKeys, UserRepository, testing,
 };
 use async_trait::async_trait;
 
@@ -421,6 +421,38 @@ async fn mixed_up_keys_are_found_out() {
         let told = findings(testing::public_key_repository(&keys, &users)).await;
         assert!(told.contains(finding), "{fault:?}: {told}");
     }
+}
+
+/// Writes uses to memory.
+#[derive(Debug)]
+struct Uses {
+    store: MemoryRepository,
+    /// As a statement that joins rows and uses may.
+    takes_the_first_of_each: bool,
+}
+
+#[async_trait]
+impl UsageStore for Uses {
+    async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
+        let mut written = HashSet::new();
+        for (source, at) in uses {
+            if written.insert(*source) || !self.takes_the_first_of_each {
+                self.store.record(*source, *at);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_writes_any_use_of_several_is_found_out() {
+    let uses = |takes_the_first_of_each| Uses { store: MemoryRepository::new([]), takes_the_first_of_each };
+    let right = uses(false);
+    testing::usage_store(&right.store, &right).await;
+    let wrong = uses(true);
+    let told = findings(testing::usage_store(&wrong.store, &wrong)).await;
+    assert!(told.contains("with the newest last: the key was last used at"), "{told}");
+    assert!(!told.contains("with the newest first"), "{told}");
 }
 
 /// What a suite panics with.

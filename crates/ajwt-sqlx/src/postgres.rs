@@ -4,7 +4,7 @@ mod listener;
 mod nonce;
 mod tables;
 
-use std::{convert::identity, sync::Arc};
+use std::{collections::BTreeMap, convert::identity, sync::Arc};
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
@@ -287,7 +287,8 @@ impl TrustedUrls for PostgresRepository {
 impl UsageStore for PostgresRepository {
     async fn write(&self, uses: &[(KeySource, Timestamp)]) -> Result<(), RepositoryError> {
         let failed = failed("noting the use of keys");
-        let (mut keys, mut trusts) = (Used::default(), Used::default());
+        // Each row once: of several times the statement would take any.
+        let (mut keys, mut trusts) = (BTreeMap::new(), BTreeMap::new());
         for (source, at) in uses {
             let (used, id) = match source {
                 KeySource::Key(id) => (&mut keys, *id),
@@ -295,17 +296,18 @@ impl UsageStore for PostgresRepository {
                 // No row of these tables.
                 _ => continue,
             };
-            used.ids.push(id);
-            used.times.push(at.as_millis());
+            let last = used.entry(id).or_insert(at.as_millis());
+            *last = at.as_millis().max(*last);
         }
         let notes = [(self.sql.key_used.clone(), keys), (self.sql.trust_used.clone(), trusts)];
         let write = async move |connection: &mut PgConnection| {
             let mut changed: u64 = 0;
             for (sql, used) in notes {
-                if used.ids.is_empty() {
+                if used.is_empty() {
                     continue;
                 }
-                let update = sqlx::query(sql).bind(used.ids).bind(used.times);
+                let (ids, times): (Vec<i64>, Vec<i64>) = used.into_iter().unzip();
+                let update = sqlx::query(sql).bind(ids).bind(times);
                 let updated = update.execute(&mut *connection).await?.rows_affected();
                 changed = changed.saturating_add(updated);
             }
@@ -322,13 +324,6 @@ key_admin! {
 
 fn statements(schema: &Schema) -> Arc<Statements> {
     schema.statements(&tables::DIALECT, &tables::STATEMENTS, &django::STATEMENTS)
-}
-
-/// Rows of a table and when each was used last, in milliseconds.
-#[derive(Default)]
-struct Used {
-    ids: Vec<i64>,
-    times: Vec<i64>,
 }
 
 /// Adds a row, and returns its id; `None` if there is one like it.

@@ -1,7 +1,7 @@
 use ajwt_core::{Timestamp, Username};
 
 use super::{Findings, at, fresh_user, new_key, remove_if_there};
-use crate::{KeyAdmin, KeySource, NewKey, UsageRecorder};
+use crate::{AdminError, KeyAdmin, KeySource, NewKey, UsageRecorder, UsageStore};
 
 /// What every [`UsageRecorder`] must do: what was recorded is on record after a flush, the newest
 /// time wins, rows that are gone do no harm and do not come back, and a key that has no row is noted at none.
@@ -76,6 +76,42 @@ pub async fn usage(admin: &dyn KeyAdmin, recorder: &dyn UsageRecorder) {
     }
     remove_if_there(admin, &user).await;
     findings.finish("usage");
+}
+
+/// What every [`UsageStore`] must do: the newest time of a row wins, within one write too and in whatever order, and
+/// a row that is not there does no harm to the others.
+///
+/// # Panics
+/// With what it did wrong.
+pub async fn usage_store(admin: &dyn KeyAdmin, store: &dyn UsageStore) {
+    let mut findings = Findings::default();
+    let user = fresh_user(admin, "suite-usage-store").await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let added = admin.add_key(&user, &NewKey::of_key(new_key())).await;
+        ids.extend(findings.ok("adding a key", added).map(|key| key.id));
+    }
+    let added = admin.add_trust(&user, "https://suite.example/usage").await;
+    ids.extend(findings.ok("adding a trust", added).map(|trust| trust.id));
+    if let [key, idle_key, trust] = ids[..] {
+        for (when, seconds, newest) in [
+            ("after a write with the newest last", [10, 20, 30], 30),
+            ("after a write with the newest first", [60, 50, 40], 60),
+            ("after a write with the newest in the middle", [70, 90, 80], 90),
+            ("after a write of older uses", [75, 85, 80], 90),
+        ] {
+            let mut uses = vec![(KeySource::Key(i64::MAX), at(100))];
+            for second in seconds {
+                uses.push((KeySource::Key(key), at(second)));
+                uses.push((KeySource::Trust(trust), at(second + 1)));
+            }
+            findings.ok("writing uses", store.write(&uses).await.map_err(AdminError::from));
+            let due = Due { key: Some(at(newest)), trust: Some(at(newest + 1)) };
+            due.check(when, admin, &user, [key, idle_key, trust], &mut findings).await;
+        }
+    }
+    remove_if_there(admin, &user).await;
+    findings.finish("usage_store");
 }
 
 /// The last uses that must be on record.

@@ -15,7 +15,7 @@ use ajwt_core::{Claims, Nonce, PrivateKey, SignedToken, Timestamp, Token, Userna
 use ajwt_server::{
     AdminError, Authenticator, BatchedUsage, Clock, Freshness, KeyAdmin, KeySource, KeyedUser as _, MAX_KEYS,
     MAX_TRUSTS, MockClock, NewKey, NonceBackend, NonceError, NonceOutcome, NonceUse, Reason, RepositoryError,
-    RevisionSource, SystemClock, TrustedUrls, UsageRecorder as _, User, UserRepository, testing,
+    RevisionSource, SystemClock, TrustedUrls, UsageRecorder as _, UsageStore, User, UserRepository, testing,
 };
 use ajwt_sqlx::{AuditRecord, ConnectError, MigrationError, MissingTables, Schema};
 use ajwt_test_support::{Level, Log};
@@ -50,7 +50,7 @@ pub(crate) async fn connected<S: Debug>(connect: impl AsyncFn() -> Result<S, Con
 
 /// A database's stores, under one name for what each of them has.
 pub(crate) trait Store:
-    UserRepository<User = User> + KeyAdmin + RevisionSource + TrustedUrls + Clone
+    UserRepository<User = User> + KeyAdmin + RevisionSource + TrustedUrls + UsageStore + Clone
 {
     type Nonces: NonceBackend;
     /// Keeps the database, and removes it when dropped.
@@ -242,6 +242,7 @@ pub(crate) async fn it_is_a_revision_source<S: Store>() {
 pub(crate) async fn it_records_usage<S: Store>() {
     let (_database, store) = database::<S>().await;
     testing::usage(&store, &store.batched_usage()).await;
+    testing::usage_store(&store, &store).await;
 }
 
 pub(crate) async fn sixteen_processes_migrate_at_once<S: Store>(test: &str) {
