@@ -17,6 +17,16 @@ use crate::failure::failed;
 /// Between two removals of expired rows.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// After so many, ten minutes, one begins at the beginning of the table, for what came late.
+const SWEEPS_BETWEEN_WHOLE_ONES: u32 = 60;
+
+/// How far a removal goes back behind the last one, in milliseconds: another process may have had rows locked, and not
+/// removed them.
+const SWEEP_OVERLAP_MS: i64 = 60_000;
+
+/// Before each row.
+const BEGINNING: i64 = i64::MIN;
+
 /// Rows that one statement removes: locks are held no longer than that takes.
 pub(crate) const SWEEP_BATCH: u16 = 1000;
 
@@ -53,8 +63,8 @@ pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
     /// host's.
     async fn begin(&self, since: i64) -> Result<(), sqlx::Error>;
 
-    /// Removes at most [`SWEEP_BATCH`] rows that expired before `now`; says how many.
-    async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error>;
+    /// Removes at most [`SWEEP_BATCH`] rows that expire at `from` or later, and before `now`; says how many.
+    async fn remove_expired(&self, from: i64, now: i64) -> Result<u64, sqlx::Error>;
 }
 
 /// What became of a nonce that was to be added.
@@ -134,7 +144,7 @@ impl<T: NonceTable> Nonces<T> {
     }
 
     pub(crate) async fn sweep(&self) {
-        self.shared.sweep().await;
+        self.shared.sweep(BEGINNING).await;
     }
 }
 
@@ -240,10 +250,17 @@ pub(crate) use nonce_backend;
 struct Sweeping<T>(Arc<Shared<T>>);
 
 impl<T: NonceTable> Sweeping<T> {
+    /// Each removal goes on from the last one. While anybody has a long transaction, a dump say, the rows that were
+    /// removed stay in PostgreSQL's and InnoDB's indexes, and whatever begins before them reads them all.
     async fn run(self) {
+        let mut from = BEGINNING;
         loop {
-            tokio::time::sleep(SWEEP_INTERVAL).await;
-            self.0.sweep().await;
+            for _ in 0..SWEEPS_BETWEEN_WHOLE_ONES {
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+                from = self.0.sweep(from).await.unwrap_or(from);
+            }
+            // Right after the last, when one statement will do.
+            self.0.sweep(BEGINNING).await;
         }
     }
 }
@@ -327,22 +344,24 @@ impl<T: NonceTable> Shared<T> {
         Ok(Timestamp::from_millis(since))
     }
 
-    async fn sweep(&self) {
+    /// Removes what has expired from then on. Says where the next removal may begin, if none is left of it.
+    async fn sweep(&self, from: i64) -> Option<i64> {
         loop {
-            let removing = self.table.remove_expired(self.clock.now().as_millis());
+            let now = self.clock.now().as_millis();
+            let removing = self.table.remove_expired(from, now);
             let removed = match tokio::time::timeout(SWEEP_TIMEOUT, removing).await {
                 Ok(removed) => removed.map_err(failed(REMOVING)),
                 Err(_) => Err(RepositoryError::timeout(REMOVING)),
             };
             match removed {
                 Ok(removed) if removed >= u64::from(SWEEP_BATCH) => tokio::time::sleep(SWEEP_PAUSE).await,
-                Ok(_) => return,
+                Ok(_) => return Some(now.saturating_sub(SWEEP_OVERLAP_MS)),
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "expired nonces are removed later"
                     );
-                    return;
+                    return None;
                 }
             }
         }
@@ -358,16 +377,25 @@ mod tests {
     use super::*;
 
     /// Whole since a time ahead, until it is told otherwise.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     struct Table {
         since: AtomicI64,
         reads: AtomicUsize,
-        removals: AtomicUsize,
+        /// From when and until when those had expired that were to be removed.
+        removals: Mutex<Vec<(i64, i64)>>,
+        /// Rows that have expired.
+        expired: AtomicU64,
+        is_down: AtomicBool,
     }
 
     impl Table {
         fn new(since: i64) -> Self {
-            Self { since: AtomicI64::new(since), reads: AtomicUsize::new(0), removals: AtomicUsize::new(0) }
+            Self { since: AtomicI64::new(since), ..Self::default() }
+        }
+
+        /// Since the last call.
+        fn removals(&self) -> Vec<(i64, i64)> {
+            std::mem::take(&mut *self.removals.lock().expect("lock"))
         }
     }
 
@@ -387,9 +415,15 @@ mod tests {
             Ok(())
         }
 
-        async fn remove_expired(&self, _: i64) -> Result<u64, sqlx::Error> {
-            self.removals.fetch_add(1, Ordering::Relaxed);
-            Ok(0)
+        async fn remove_expired(&self, from: i64, now: i64) -> Result<u64, sqlx::Error> {
+            self.removals.lock().expect("lock").push((from, now));
+            if self.is_down.load(Ordering::Relaxed) {
+                return Err(sqlx::Error::PoolClosed);
+            }
+            let expired = self.expired.load(Ordering::Relaxed);
+            let removed = expired.min(u64::from(SWEEP_BATCH));
+            self.expired.store(expired - removed, Ordering::Relaxed);
+            Ok(removed)
         }
     }
 
@@ -403,23 +437,68 @@ mod tests {
     async fn a_use_after_the_end_has_expired_rows_removed_again() {
         let now = Timestamp::from_secs(1_800_000_000);
         let nonces = Nonces::new(Table::new(0), Arc::new(MockClock::new(now)));
-        let removals = || nonces.shared.table.removals.load(Ordering::Relaxed);
+        let removals = || nonces.shared.table.removals().len();
         let a_while = async || tokio::time::sleep(SWEEP_INTERVAL * 3 / 2).await;
         a_while().await;
         assert_eq!(removals(), 1);
-        for before in 1..=2 {
+        for _ in 0..2 {
             nonces.stop();
             nonces.stop();
             a_while().await;
             a_while().await;
-            assert_eq!(removals(), before, "it has ended");
+            assert_eq!(removals(), 0, "it has ended");
             for _ in 0..3 {
                 let answer = nonces.consume(&a_use(now)).await;
                 assert_eq!(answer.expect("an answer"), NonceOutcome::Fresh);
             }
             a_while().await;
-            assert_eq!(removals(), before + 1, "by one task");
+            assert_eq!(removals(), 1, "by one task");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removal_goes_on_from_the_last_and_every_ten_minutes_from_the_beginning() {
+        let clock = MockClock::new(Timestamp::from_secs(1_800_000_000));
+        let nonces = Nonces::new(Table::new(0), Arc::new(clock.clone()));
+        let table = &nonces.shared.table;
+        let from = |now: i64| now - SWEEP_OVERLAP_MS;
+        // In the midst between two of them.
+        tokio::time::sleep(SWEEP_INTERVAL / 2).await;
+        let next = async || {
+            clock.advance(SWEEP_INTERVAL);
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            (table.removals(), clock.now().as_millis())
+        };
+
+        // Until one is complete they begin where the table does.
+        table.is_down.store(true, Ordering::Relaxed);
+        let (removals, now) = next().await;
+        assert_eq!(removals, [(BEGINNING, now)]);
+        table.is_down.store(false, Ordering::Relaxed);
+        table.expired.store(u64::from(SWEEP_BATCH) * 2, Ordering::Relaxed);
+        let (removals, now) = next().await;
+        assert_eq!(removals, [(BEGINNING, now); 3]);
+
+        let mut last = now;
+        for _ in 3..60 {
+            let (removals, now) = next().await;
+            assert_eq!(removals, [(from(last), now)]);
+            last = now;
+        }
+        // Ten minutes after the start.
+        let (removals, now) = next().await;
+        assert_eq!(removals, [(from(last), now), (BEGINNING, now)]);
+        last = now;
+
+        // One that is not complete leaves the next to begin where it did.
+        table.is_down.store(true, Ordering::Relaxed);
+        let (removals, now) = next().await;
+        assert_eq!(removals, [(from(last), now)]);
+        table.is_down.store(false, Ordering::Relaxed);
+        let (removals, now) = next().await;
+        assert_eq!(removals, [(from(last), now)]);
+        let (removals, then) = next().await;
+        assert_eq!(removals, [(from(now), then)]);
     }
 
     #[test]
@@ -435,7 +514,7 @@ mod tests {
             assert_eq!(answer.expect("an answer"), NonceOutcome::Fresh);
             tokio::time::sleep(SWEEP_INTERVAL * 3 / 2).await;
         });
-        assert_eq!(nonces.shared.table.removals.load(Ordering::Relaxed), 1);
+        assert_eq!(nonces.shared.table.removals().len(), 1);
     }
 
     #[tokio::test]

@@ -367,6 +367,41 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
     assert!(consumed.iter().any(|step| step.contains("ajwt_nonce_pkey")), "{consumed:#?}");
 }
 
+/// As while the database is dumped: the rows that were removed stay until that has ended, and each removal would read
+/// them all.
+#[tokio::test]
+async fn a_long_transaction_makes_no_removal_of_expired_nonces_longer() {
+    let (database, store) = database::<PostgresRepository>().await;
+    // Of no pool of ours, which would end what is idle in a transaction.
+    let mut dump = PgConnection::connect(&PostgresRepository::url(&database)).await.expect("connected");
+    for sql in ["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM ajwt_nonce"] {
+        sqlx::query(sql).execute(&mut dump).await.expect(sql);
+    }
+    let added = "INSERT INTO ajwt_nonce (key, expires_at)
+        SELECT sha256(concat(n)::BYTEA), n FROM generate_series(1, 30000) AS n";
+    assert_eq!(store.execute(added).await, 30_000);
+    store.nonces(Arc::new(SystemClock::new())).sweep().await;
+    assert_eq!(store.number("SELECT count(*) FROM ajwt_nonce").await, 1, "since when the table is whole");
+
+    let now = SystemClock::new().now().as_millis();
+    let removal = plans::statement(include_str!("../src/postgres/nonce.rs"), "REMOVE_EXPIRED", &plans::OWN);
+    let removal = format!("(ANALYZE, BUFFERS) {removal}");
+    let pages = async |from: i64| {
+        let bind = |explain: Explain| explain.bind(from).bind(now).bind(1000_i64);
+        let plan = postgres_plan::plan(store.pool(), &removal, bind).await;
+        // Of the topmost step, and so of all.
+        let read = plan.iter().find(|line| line.contains("Buffers: ")).expect("counted");
+        let counts = read.split_whitespace().filter_map(|word| {
+            word.strip_prefix("hit=").or_else(|| word.strip_prefix("read="))?.parse::<u64>().ok()
+        });
+        counts.sum::<u64>()
+    };
+    let from_the_beginning = pages(i64::MIN).await;
+    assert!(from_the_beginning > 200, "{from_the_beginning} pages: the rows are gone");
+    let from_the_last_one = pages(now - 60_000).await;
+    assert!(from_the_last_one < 20, "{from_the_last_one} pages of {from_the_beginning}");
+}
+
 #[tokio::test]
 async fn a_look_at_the_revision_goes_over_no_connection_of_long_ago() {
     let (_database, store) = database::<PostgresRepository>().await;

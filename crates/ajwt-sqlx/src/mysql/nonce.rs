@@ -38,7 +38,7 @@ ON DUPLICATE KEY UPDATE expires_at = ajwt_nonce.expires_at";
 /// the gaps that requests insert into.
 const EXPIRED: &str = "
 SELECT `key` FROM ajwt_nonce
-WHERE expires_at < ? AND `key` <> REPEAT(x'00', 32) ORDER BY expires_at LIMIT ?";
+WHERE expires_at >= ? AND expires_at < ? AND `key` <> REPEAT(x'00', 32) ORDER BY expires_at LIMIT ?";
 
 /// What MySQL says of a row that is there: `ER_DUP_ENTRY`. The primary key is the only unique one.
 const DUPLICATE: u16 = 1062;
@@ -116,9 +116,9 @@ impl NonceTable for Connections<MySql> {
         self.commits.run(pool::source(&self.pool), |()| false, begun).await
     }
 
-    async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
+    async fn remove_expired(&self, from: i64, now: i64) -> Result<u64, sqlx::Error> {
         let read = async |connection: &mut MySqlConnection| {
-            sqlx::query_scalar(EXPIRED).bind(now).bind(SWEEP_BATCH).fetch_all(connection).await
+            sqlx::query_scalar(EXPIRED).bind(from).bind(now).bind(SWEEP_BATCH).fetch_all(connection).await
         };
         let mut expired: Vec<Vec<u8>> = Lease::of(&self.pool).await?.run(read).await?;
         if expired.is_empty() {

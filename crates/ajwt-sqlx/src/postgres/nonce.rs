@@ -38,8 +38,8 @@ ON CONFLICT DO NOTHING";
 /// Rows that another process is removing are left to it.
 const REMOVE_EXPIRED: &str = "
 DELETE FROM ajwt_nonce WHERE key = ANY (ARRAY(
-    SELECT key FROM ajwt_nonce WHERE expires_at < $1 AND key <> '\\x00'
-    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+    SELECT key FROM ajwt_nonce WHERE expires_at >= $1 AND expires_at < $2 AND key <> '\\x00'
+    ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED))";
 
 nonce_backend! {
     /// Used nonces in PostgreSQL: for any number of processes, and it survives restarts.
@@ -107,9 +107,9 @@ impl NonceTable for Connections<Postgres> {
         self.commits.run(pool::source(&self.pool), |()| false, begun).await
     }
 
-    async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
+    async fn remove_expired(&self, from: i64, now: i64) -> Result<u64, sqlx::Error> {
         let remove = async move |connection: &mut PgConnection| {
-            let removal = sqlx::query(REMOVE_EXPIRED).bind(now).bind(i64::from(SWEEP_BATCH));
+            let removal = sqlx::query(REMOVE_EXPIRED).bind(from).bind(now).bind(i64::from(SWEEP_BATCH));
             Ok(removal.execute(connection).await?.rows_affected())
         };
         let removed = Lease::of(&self.pool).await?.run(remove);

@@ -30,7 +30,8 @@ COMMIT";
 const REMOVE_EXPIRED: &str = "
 BEGIN IMMEDIATE;
 DELETE FROM ajwt_nonce WHERE key IN (
-    SELECT key FROM ajwt_nonce WHERE expires_at < ?1 AND key <> x'00' ORDER BY expires_at LIMIT ?2)
+    SELECT key FROM ajwt_nonce WHERE expires_at >= ?1 AND expires_at < ?2 AND key <> x'00'
+    ORDER BY expires_at LIMIT ?3)
 RETURNING 1;
 COMMIT";
 
@@ -69,8 +70,9 @@ impl NonceTable for Table {
         self.write(sqlx::query(BEGIN_MEMORY).bind(since)).await.map(drop)
     }
 
-    async fn remove_expired(&self, now: i64) -> Result<u64, sqlx::Error> {
-        let removed = self.write(sqlx::query(REMOVE_EXPIRED).bind(now).bind(SWEEP_BATCH)).await?;
+    async fn remove_expired(&self, from: i64, now: i64) -> Result<u64, sqlx::Error> {
+        let removal = sqlx::query(REMOVE_EXPIRED).bind(from).bind(now).bind(SWEEP_BATCH);
+        let removed = self.write(removal).await?;
         Ok(u64::try_from(removed).unwrap_or(u64::MAX))
     }
 }
