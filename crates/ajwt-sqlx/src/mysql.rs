@@ -149,8 +149,10 @@ impl MySqlRepository {
     ///
     /// # Errors
     /// [`MigrationError::NoTriggers`] if the server forbids triggers: see
-    /// [`migrate_without_triggers`](Self::migrate_without_triggers); other [`MigrationError`]s.
-    /// Changes of tables are not transactional here: run it again, and it goes on from there.
+    /// [`migrate_without_triggers`](Self::migrate_without_triggers); other [`MigrationError`]s, that of a lock too for
+    /// which a trigger waited 2 s: somebody has read its table in a transaction that goes on, and all requests wait
+    /// behind a trigger that waits. Changes of tables are not transactional here: run it again, and it goes on from
+    /// there.
     pub async fn migrate(&self) -> Result<(), MigrationError> {
         migrations::run(&self.pool, &self.schema, false).await
     }

@@ -175,6 +175,27 @@ async fn triggers_that_are_gone_are_made_again() {
     assert!(revision().await.is_some() && raises().await);
 }
 
+/// Whoever reads users waits behind a trigger that waits, and a dump has read them long before it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_that_come_later_do_not_wait_for_a_dump() {
+    let (database, store) = MySqlRepository::create().await;
+    store.migrate_without_triggers().await.expect("migrated");
+    add_guido(&store).await;
+    let mut dump = MySqlConnection::connect(&MySqlRepository::url(&database)).await.expect("connected");
+    for sql in ["START TRANSACTION WITH CONSISTENT SNAPSHOT", "SELECT id FROM ajwt_user"] {
+        sqlx::raw_sql(sql).execute(&mut dump).await.expect(sql);
+    }
+    let migrated = tokio::time::timeout(Duration::from_secs(20), store.migrate()).await;
+    let error = migrated.expect("it gives up after 2 s").expect_err("the table is in use");
+    assert!(matches!(error, MigrationError::Failed { .. }), "{error:?}");
+    let found = store.find_by_username("guido", Freshness::Current).await.expect("read");
+    assert_eq!(found.expect("a user").revision(), None);
+
+    sqlx::raw_sql("ROLLBACK").execute(&mut dump).await.expect("ended");
+    store.migrate().await.expect("migrated");
+    assert!(store.revision().await.expect("read").is_some());
+}
+
 /// The information schema need not tell it of them.
 #[tokio::test]
 async fn triggers_that_an_account_may_not_see_are_left() {

@@ -85,6 +85,10 @@ pub(super) async fn run(
         // No table: nothing has run yet.
         _ => {}
     }
+    // Where there are no tables yet, nobody waits behind this.
+    if present.users {
+        sqlx::query(WAIT_FOR_TRIGGERS).execute(&mut *connection).await.map_err(failed)?;
+    }
     // Beside the tables of others there are none.
     let has_triggers = matches!(schema.owner(), Owner::Ajwt);
     let target = (without_triggers && has_triggers).then_some(TRIGGERS - 1);
@@ -92,9 +96,7 @@ pub(super) async fn run(
     // A copy of the tables may have been made without them, and nothing raises its revision.
     if has_triggers && lacks_triggers(&mut connection).await.map_err(failed)? {
         let forget = if without_triggers { FORGET_REVISION } else { FORGET_TRIGGERS };
-        for sql in [WAIT_FOR_TRIGGERS, forget] {
-            sqlx::query(sql).execute(&mut *connection).await.map_err(failed)?;
-        }
+        sqlx::query(forget).execute(&mut *connection).await.map_err(failed)?;
         migrations::run(&migrator, target, &mut *connection).await.map_err(failed_migration)?;
     }
     Ok(())
