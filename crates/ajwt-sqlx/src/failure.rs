@@ -17,11 +17,22 @@ pub struct MissingTables(#[source] sqlx::Error);
 )]
 struct NoConnection(#[source] sqlx::Error);
 
+/// What MySQL says of it names the account, but neither what ran as it nor what to do.
+#[cfg(feature = "mysql")]
+#[derive(Debug, Error)]
+#[error(
+    "a trigger or a view runs as an account that is gone; if it is a trigger of ajwt's tables, DELETE FROM \
+     ajwt_migrations WHERE version = 2, and migrate as an account that stays"
+)]
+struct NoDefiner(#[source] sqlx::Error);
+
 /// Wraps a database's error for the engine.
 pub(crate) fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> RepositoryError {
     move |error| match error {
         sqlx::Error::PoolTimedOut => RepositoryError::new(what, NoConnection(error)),
         error if is_of_missing_tables(&error) => RepositoryError::new(what, MissingTables(error)),
+        #[cfg(feature = "mysql")]
+        error if crate::mysql::lacks_definer(&error) => RepositoryError::new(what, NoDefiner(error)),
         error => RepositoryError::new(what, error),
     }
 }

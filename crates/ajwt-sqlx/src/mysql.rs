@@ -48,6 +48,9 @@ const SESSION: [&str; 2] = [
 /// waits for all of them, for a second at most.
 const LOCKED_AT_ONCE: usize = 50;
 
+/// `ER_NO_SUCH_USER`.
+const NO_SUCH_USER: u16 = 1449;
+
 /// `ER_CANT_AGGREGATE_2COLLATIONS`, and MySQL's own `ER_IMPOSSIBLE_STRING_CONVERSION`.
 const NOT_COMPARABLE: [u16; 2] = [1267, 3988];
 
@@ -145,7 +148,8 @@ impl MySqlRepository {
         &self.pool
     }
 
-    /// Makes or updates the tables. Any number of processes may do so at once.
+    /// Makes or updates the tables. Any number of processes may do so at once. The triggers run as the account that
+    /// makes them, which must stay.
     ///
     /// # Errors
     /// [`MigrationError::NoTriggers`] if the server forbids triggers: see
@@ -346,6 +350,11 @@ fn if_storable<T: Default>(found: Result<T, sqlx::Error>) -> Result<T, sqlx::Err
         }
         found => found,
     }
+}
+
+/// Whether something that a statement reached runs as an account that is not there.
+pub(crate) fn lacks_definer(error: &sqlx::Error) -> bool {
+    mysql_number(error) == Some(NO_SUCH_USER)
 }
 
 fn mysql_number(error: &sqlx::Error) -> Option<u16> {

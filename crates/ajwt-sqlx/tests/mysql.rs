@@ -21,8 +21,9 @@ mod store;
 use std::{sync::Arc, time::Duration};
 
 use ajwt_server::{
-    Authenticator, Clock as _, Freshness, KeyAdmin as _, KeyedUser as _, NonceBackend as _, NonceError,
-    NonceOutcome, NonceUse, Reason, RevisionSource as _, SystemClock, UserRepository as _, testing,
+    AdminError, Authenticator, Clock as _, Freshness, KeyAdmin as _, KeyedUser as _, NonceBackend as _,
+    NonceError, NonceOutcome, NonceUse, Reason, RevisionSource as _, SystemClock, UserRepository as _,
+    testing,
 };
 use ajwt_sqlx::{ConnectError, MigrationError, MySqlNonceBackend, MySqlRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
@@ -194,6 +195,41 @@ async fn triggers_that_come_later_do_not_wait_for_a_dump() {
     sqlx::raw_sql("ROLLBACK").execute(&mut dump).await.expect("ended");
     store.migrate().await.expect("migrated");
     assert!(store.revision().await.expect("read").is_some());
+}
+
+/// As where an administrator migrated whose account was made for that.
+#[tokio::test]
+async fn triggers_whose_account_is_gone_are_told_and_made_again() {
+    const REMEDY: &str = "DELETE FROM ajwt_migrations WHERE version = 2";
+    let server = Server::start(Kind::MySql, &[]);
+    let mut admin = MySqlConnection::connect(&server.url("mysql")).await.expect("connected");
+    for sql in
+        ["CREATE DATABASE ajwt", "CREATE USER owner@'127.0.0.1'", "GRANT ALL ON ajwt.* TO owner@'127.0.0.1'"]
+    {
+        sqlx::query(sql).execute(&mut admin).await.expect("done");
+    }
+    let url = server.url("ajwt");
+    let owner = MySqlRepository::open(&url.replace("root@", "owner@")).await;
+    store::set_up(&owner).await;
+    add_guido(&owner).await;
+    owner.close().await;
+    sqlx::query("DROP USER owner@'127.0.0.1'").execute(&mut admin).await.expect("done");
+
+    let store = MySqlRepository::open(&url).await;
+    let (guido, key) = (name("guido"), store.number("SELECT id FROM ajwt_public_key").await);
+    let before = store.revision().await.expect("read");
+    let error = store.revoke_key(&guido, key).await.expect_err("its account is gone");
+    let AdminError::Repository(error) = error else { panic!("{error:?}") };
+    let told = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(told.contains(REMEDY), "{told}");
+    store.migrate().await.expect("nothing to do");
+    assert!(store.revoke_key(&guido, key).await.is_err(), "they are there, and so it found nothing to do");
+
+    store.execute(REMEDY).await;
+    store.migrate().await.expect("migrated");
+    store.revoke_key(&guido, key).await.expect("revoked");
+    assert!(store.revision().await.expect("read") > before);
+    assert!(store.keys(&guido).await.expect("listed")[0].revoked_at.is_some());
 }
 
 /// The information schema need not tell it of them.
