@@ -13,8 +13,8 @@ use std::{
 use ajwt_core::{PrivateKey, Timestamp};
 use ajwt_server::{
     CachedUserRepository, Found, Freshness, InsecureNoReplayProtection, KeySource, KeyedUser as _,
-    MemoryNonceBackend, MemoryRepository, NoRevision, NonceBackend, NonceError, NonceKey, NonceOutcome, NonceUse,
-    PublicKeyRepository, RepositoryError, RevisionSource, StartRule, StoredKey, UsageRecorder as _,
+    MemoryNonceBackend, MemoryRepository, NoRevision, NonceBackend, NonceError, NonceKey, NonceOutcome,
+    NonceUse, PublicKeyRepository, RepositoryError, RevisionSource, StartRule, StoredKey, UsageRecorder as _,
     UsageStore, User, UserCacheOptions, UserKeys, UserRepository, testing,
 };
 use async_trait::async_trait;
