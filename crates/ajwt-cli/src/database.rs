@@ -3,8 +3,8 @@ mod url;
 use std::{error::Error as _, sync::Arc};
 
 use ajwt_server::{
-    BatchedUsage, CachedUserRepository, Freshness, KeyAdmin, NonceBackend, RepositoryError, StartRule,
-    TrustedUrls, User, UserCacheOptions, UserRepository,
+    BatchedUsage, CachedUserRepository, KeyAdmin, NonceBackend, RepositoryError, StartRule, TrustedUrls,
+    User, UserCacheOptions, UserRepository,
 };
 use ajwt_sqlx::{
     AuditRecord, ConnectError, MigrationError, MissingTables, MySqlNonceBackend, MySqlRepository,
@@ -121,9 +121,7 @@ impl DatabaseOptions {
     /// Opens a database that is there and has the tables of users and keys.
     pub(crate) async fn open(&self) -> Result<Database, Failure> {
         let database = self.open_to_migrate(false).await?;
-        // The query that every request makes: it tells whether tables or columns are missing.
-        let found = database.users().find_by_username("", Freshness::Current).await;
-        found.map_err(|error| with_advice(error, self.schema.without_users()))?;
+        database.check().await.map_err(|error| with_advice(error, self.schema.without_users()))?;
         Ok(database)
     }
 
@@ -240,6 +238,10 @@ impl Database {
 
     pub(crate) fn usage(&self) -> BatchedUsage {
         each!(self, repository => repository.batched_usage())
+    }
+
+    async fn check(&self) -> Result<(), RepositoryError> {
+        each!(self, repository => repository.check().await)
     }
 
     pub(crate) async fn migrate(&self) -> Result<(), MigrationError> {

@@ -2,6 +2,8 @@ use std::error::Error;
 
 use thiserror::Error;
 
+use crate::failure::CustomUserModel;
+
 type Source = Box<dyn Error + Send + Sync>;
 
 /// The database could not be opened.
@@ -65,6 +67,9 @@ pub enum MigrationError {
         /// What tells.
         table: &'static str,
     },
+    /// Django's keys or trusts are those of users in another table than `auth_user`.
+    #[error(transparent)]
+    CustomUserModel(CustomUserModel),
     /// Another process migrates the database, or stands still while it does.
     #[error(
         "another process has held the lock of the database's migrations for ten minutes; wait for it or end it"

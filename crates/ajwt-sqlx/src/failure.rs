@@ -10,6 +10,19 @@ use thiserror::Error;
 #[error("the tables of ajwt are missing or of another version; run the migrations")]
 pub struct MissingTables(#[source] sqlx::Error);
 
+/// Django's keys or trusts are those of users in another table than `auth_user`, which is the one that
+/// [`Schema::django`](crate::Schema::django) reads. Where it is left over, its users have the ids of others.
+///
+/// It is the [source](std::error::Error::source) of a [`RepositoryError`] of `check`, and what `migrate` fails with.
+#[derive(Debug, Error)]
+#[error(
+    "Django's keys and trusted URLs (asymmetric_jwt_auth_*) are not those of the users in auth_user: the project has a \
+     user model of its own (AUTH_USER_MODEL), for which ajwt has tables of its own; docs/migrating-from-python.md tells \
+     how callers are moved there"
+)]
+#[non_exhaustive]
+pub struct CustomUserModel;
+
 /// What sqlx says of it sends whoever reads it to the pool, when most often it is the server.
 #[derive(Debug, Error)]
 #[error(

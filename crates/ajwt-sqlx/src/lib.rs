@@ -69,7 +69,7 @@ mod user_table;
 
 pub use audit::AuditRecord;
 pub use error::{ConnectError, MigrationError};
-pub use failure::MissingTables;
+pub use failure::{CustomUserModel, MissingTables};
 #[cfg(feature = "mysql")]
 pub use mysql::{MySqlNonceBackend, MySqlRepository};
 #[cfg(feature = "postgres")]

@@ -5,6 +5,7 @@ use sqlx::SqlStr;
 use thiserror::Error;
 
 use crate::{
+    failure::CustomUserModel,
     key_cache::KeyCache,
     user_table::{Dialect, UserTable},
 };
@@ -59,7 +60,9 @@ impl Schema {
     ///   there: [`AdminError::NotInThisSchema`]. Changes are not audited.
     /// - `last_used_on` is written as Django writes it with `USE_TZ = True`, its default. With
     ///   `USE_TZ = False` on SQLite or MySQL Django takes it for local time.
-    /// - The user model is Django's own.
+    /// - The user model is Django's own, or one whose table is `auth_user` as well. Where Django's keys refer to users in
+    ///   another table, `migrate` and `check` fail ([`CustomUserModel`]). **Whoever calls neither** is not told, and there
+    ///   a key of one person counts as that of whoever has the same id in an `auth_user` that was left over.
     /// - A column of names that is blind to case (SQLite's `NOCASE`, PostgreSQL's `citext`, MySQL's
     ///   usual collations) is compared byte for byte all the same. With `citext` no index serves that.
     ///
@@ -179,6 +182,11 @@ impl Schema {
 
     pub(crate) fn check_audit(&self, what: &'static str) -> Result<(), RepositoryError> {
         if self.is_django() { Err(RepositoryError::new(what, NoAudit)) } else { Ok(()) }
+    }
+
+    /// Refuses keys and trusts of users that are in another table than the one that is read.
+    pub(crate) const fn check_user_model(&self, has_others: bool) -> Result<(), CustomUserModel> {
+        if self.is_django() && has_others { Err(CustomUserModel) } else { Ok(()) }
     }
 
     /// Fills in the fingerprints, which Django's tables do not have.

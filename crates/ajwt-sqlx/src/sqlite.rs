@@ -158,8 +158,26 @@ impl SqliteRepository {
         let (users, keys): (bool, bool) = tables.map_err(MigrationError::failed)?;
         let present = migrations::Present { users, keys, ..Default::default() };
         migrations::check_owner(&self.schema, present)?;
+        let others = sqlx::query_scalar(django::HAS_OTHER_USERS).fetch_one(&mut *transaction).await;
+        let others: bool = others.map_err(MigrationError::failed)?;
+        self.schema.check_user_model(others).map_err(MigrationError::CustomUserModel)?;
         migrations::run(&migrator, None, &mut *transaction).await.map_err(MigrationError::of)?;
         transaction.commit().await.map_err(MigrationError::failed)
+    }
+
+    /// Looks whether the tables of users and keys are there, and changes nothing: for a service that does not migrate and
+    /// would rather not start than answer each request with 503. Over Django's tables it also looks whose keys they hold.
+    ///
+    /// # Errors
+    /// [`RepositoryError`] if they cannot be read, with [`MissingTables`](crate::MissingTables) for its source where the
+    /// migrations were not run, and with [`CustomUserModel`](crate::CustomUserModel) where Django's keys are those of
+    /// users in another table than `auth_user`.
+    pub async fn check(&self) -> Result<(), RepositoryError> {
+        const WHAT: &str = "looking at the tables";
+        let others = sqlx::query_scalar(django::HAS_OTHER_USERS).fetch_one(&self.pool).await;
+        let others: bool = others.map_err(failed(WHAT))?;
+        self.schema.check_user_model(others).map_err(|error| RepositoryError::new(WHAT, error))?;
+        self.find_by_username("", Freshness::Current).await.map(drop)
     }
 
     /// Notes uses of keys in these tables, each key at most once per 30 s.

@@ -13,6 +13,7 @@ fn futures_of_mysql_are_send() {
         is_send(MySqlRepository::connect(""));
         is_send(repository.migrate());
         is_send(repository.migrate_without_triggers());
+        is_send(repository.check());
         is_send(repository.audit(1));
         is_send(nonces.initialise());
         is_send(nonces.check());
@@ -28,6 +29,7 @@ fn futures_of_postgres_are_send() {
     let _: fn(&PostgresRepository, &PostgresNonceBackend) = |repository, nonces| {
         is_send(PostgresRepository::connect(""));
         is_send(repository.migrate());
+        is_send(repository.check());
         is_send(repository.audit(1));
         is_send(nonces.initialise());
         is_send(nonces.check());
@@ -43,6 +45,7 @@ fn futures_of_sqlite_are_send() {
     let _: fn(&SqliteRepository, &SqliteNonceBackend) = |repository, nonces| {
         is_send(SqliteRepository::connect(""));
         is_send(repository.migrate());
+        is_send(repository.check());
         is_send(repository.audit(1));
         is_send(nonces.initialise());
         is_send(nonces.check());

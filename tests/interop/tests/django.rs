@@ -12,7 +12,7 @@ mod postgres_plan;
 #[path = "../../../crates/ajwt-sqlx/tests/support/sqlite_plan.rs"]
 mod sqlite_plan;
 
-use std::sync::Arc;
+use std::{error::Error as _, sync::Arc};
 
 use ajwt_core::{Claims, Nonce, PrivateKey, PublicKey, RsaKeySize, Timestamp, Token, Username};
 use ajwt_interop::Python;
@@ -20,7 +20,7 @@ use ajwt_server::{
     AdminError, Authenticator, Clock as _, Freshness, KeySource, NewKey, Reason, SystemClock,
     UsageRecorder as _,
 };
-use ajwt_sqlx::Schema;
+use ajwt_sqlx::{CustomUserModel, MigrationError, MissingTables, Schema};
 use django_store::Store;
 use reqwest::{Client, StatusCode, header::AUTHORIZATION};
 use serde_json::{Value, json};
@@ -290,7 +290,7 @@ async fn what_django_has_no_place_for_is_told<S: Store>() {
     let error = store.add_trust(&guido, URL).await.expect_err("there");
     assert!(matches!(error, AdminError::DuplicateTrust), "{error:?}");
     let error = store.audit(1).await.expect_err("no audit");
-    let error = std::error::Error::source(&error).expect("why").to_string();
+    let error = error.source().expect("why").to_string();
     assert!(error.contains("django_admin_log"), "{error}");
     assert_eq!(store.revision().await.expect("none"), None);
 
@@ -338,6 +338,55 @@ async fn migrations_leave_djangos_tables_alone<S: Store>() {
     let replay = authenticator(&own).await.authenticate([token.as_bytes()]).await;
     assert_eq!(replay.expect_err("used").reason(), Reason::Replayed);
     store.migrate().await.expect("in either order");
+}
+
+/// Tables as Django makes them for a user model of the project's own, as far as they are looked at.
+async fn keys_of_users_in_another_table_are_refused<S: Store>() {
+    for (keys, trusts, is_refused) in [
+        ("auth_user", "auth_user", false),
+        ("accounts_user", "auth_user", true),
+        ("auth_user", "accounts_user", true),
+        // A copy without foreign keys does not tell.
+        ("", "", false),
+    ] {
+        let (_database, url, _) = S::create().await;
+        let store = S::open(&url).await.with_schema(Schema::django());
+        let error = store.check().await.expect_err("there are no tables");
+        assert!(error.source().is_some_and(|source| source.is::<MissingTables>()), "{error:?}");
+        let of = |users: &str| match users {
+            "" => String::new(),
+            users => format!(", FOREIGN KEY (user_id) REFERENCES {users} (id)"),
+        };
+        for sql in [
+            "CREATE TABLE auth_user (id BIGINT PRIMARY KEY, username VARCHAR(150), is_active BOOLEAN)",
+            "CREATE TABLE accounts_user (id BIGINT PRIMARY KEY)",
+            &*format!(
+                "CREATE TABLE asymmetric_jwt_auth_publickey
+                (id BIGINT PRIMARY KEY, user_id BIGINT, {} TEXT{})",
+                S::KEY,
+                of(keys)
+            ),
+            &*format!(
+                "CREATE TABLE asymmetric_jwt_auth_jwksendpointtrust
+                (id BIGINT PRIMARY KEY, user_id BIGINT UNIQUE, jwks_url VARCHAR(200){})",
+                of(trusts)
+            ),
+        ] {
+            store.execute(sql).await;
+        }
+        if is_refused {
+            let error = store.check().await.expect_err("of others");
+            assert!(error.source().is_some_and(|source| source.is::<CustomUserModel>()), "{error:?}");
+            let error = store.migrate().await.expect_err("of others");
+            assert!(matches!(error, MigrationError::CustomUserModel(_)), "{error:?}");
+            let tables = store.texts(S::TABLES).await;
+            assert!(!tables.iter().any(|table| table.starts_with("ajwt_")), "{tables:?}");
+            store.clone().with_schema(Schema::ajwt()).migrate().await.expect("these have users of their own");
+        } else {
+            store.check().await.expect("of auth_user");
+            store.migrate().await.expect("of auth_user");
+        }
+    }
 }
 
 /// Thousands of users, each with three keys and a trust, in the tables and with the indexes of Django's migrations.
@@ -404,5 +453,6 @@ django_tests! {
     names_are_compared_byte_for_byte
     what_django_has_no_place_for_is_told
     migrations_leave_djangos_tables_alone
+    keys_of_users_in_another_table_are_refused
     finding_a_user_reads_no_table_whole
 }

@@ -20,6 +20,15 @@ pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     ..tables::STATEMENTS
 };
 
+/// Whether keys or trusts are those of users in another table than `auth_user`. A table without a foreign key tells
+/// nothing.
+pub(super) const HAS_OTHER_USERS: &str = "
+SELECT EXISTS (
+    SELECT 1 FROM information_schema.key_column_usage
+    WHERE table_schema = database() AND column_name = 'user_id'
+        AND table_name IN ('asymmetric_jwt_auth_publickey', 'asymmetric_jwt_auth_jwksendpointtrust')
+        AND NOT (referenced_table_schema = database() AND referenced_table_name = 'auth_user'))";
+
 const FIND_USER: &str = "
 SELECT 'user' AS kind, 0 AS id, {name} AS text, {active} AS active, NULL AS not_before, NULL AS expires_at,
     NULL AS revision

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor as _, MySqlConnection, MySqlPool, migrate::Mi
 use crate::{
     error::MigrationError,
     migrations::{self, Present, TRIGGERS},
-    mysql::mysql_number,
+    mysql::{django, mysql_number},
     schema::{Owner, Schema},
 };
 
@@ -78,6 +78,9 @@ pub(super) async fn run(
     let present =
         Present { users: users != 0, keys: keys != 0, of_users: of_users != 0, of_others: of_others != 0 };
     migrations::check_owner(schema, present)?;
+    let others: i64 =
+        sqlx::query_scalar(django::HAS_OTHER_USERS).fetch_one(&mut *connection).await.map_err(failed)?;
+    schema.check_user_model(others != 0).map_err(MigrationError::CustomUserModel)?;
     // One that was cut short is marked as failed. Each of its steps can be repeated.
     let forget = format!("DELETE FROM {} WHERE NOT success", migrations::table(schema));
     match sqlx::query(AssertSqlSafe(forget)).execute(&mut *connection).await {

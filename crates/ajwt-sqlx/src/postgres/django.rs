@@ -19,6 +19,15 @@ pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     ..tables::STATEMENTS
 };
 
+/// Whether keys or trusts are those of users in another table than `auth_user`. A table without a foreign key tells
+/// nothing.
+pub(super) const HAS_OTHER_USERS: &str = "
+SELECT EXISTS (
+    SELECT 1 FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey)
+    WHERE contype = 'f' AND attname = 'user_id' AND confrelid IS DISTINCT FROM to_regclass('auth_user')
+        AND conrelid IN (to_regclass('asymmetric_jwt_auth_publickey'),
+            to_regclass('asymmetric_jwt_auth_jwksendpointtrust')))";
+
 const FIND_USER: &str = "
 WITH found AS (
     SELECT {id} AS id, {name}::TEXT AS username, {active} AS active FROM {users} WHERE {is_named})

@@ -20,6 +20,15 @@ pub(super) const STATEMENTS: Statements<&'static str> = Statements {
     ..tables::STATEMENTS
 };
 
+/// Whether keys or trusts are those of users in another table than `auth_user`. A table without a foreign key tells
+/// nothing.
+pub(super) const HAS_OTHER_USERS: &str = "
+SELECT EXISTS (
+    SELECT 1 FROM (
+        SELECT * FROM pragma_foreign_key_list('asymmetric_jwt_auth_publickey')
+        UNION ALL SELECT * FROM pragma_foreign_key_list('asymmetric_jwt_auth_jwksendpointtrust'))
+    WHERE \"from\" = 'user_id' COLLATE NOCASE AND \"table\" <> 'auth_user' COLLATE NOCASE)";
+
 const FIND_USER: &str = "
 WITH found AS (SELECT {id} AS id, {name} AS username, {active} AS active FROM {users} WHERE {is_named})
 SELECT 'user' AS kind, 0 AS id, username AS text, active, NULL AS not_before, NULL AS expires_at,

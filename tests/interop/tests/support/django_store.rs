@@ -38,6 +38,7 @@ pub(crate) trait Store:
     async fn open(url: &str) -> Self;
     fn with_schema(self, schema: Schema) -> Self;
     async fn migrate(&self) -> Result<(), MigrationError>;
+    async fn check(&self) -> Result<(), RepositoryError>;
     /// The nonce backend, in a table that is marked as new.
     async fn nonces(&self) -> Arc<dyn NonceBackend>;
     fn batched_usage(&self) -> BatchedUsage;
@@ -63,6 +64,10 @@ macro_rules! stores_own {
 
         async fn migrate(&self) -> Result<(), MigrationError> {
             Self::migrate(self).await
+        }
+
+        async fn check(&self) -> Result<(), RepositoryError> {
+            Self::check(self).await
         }
 
         async fn nonces(&self) -> Arc<dyn NonceBackend> {
