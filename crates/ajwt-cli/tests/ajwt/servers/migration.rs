@@ -2,6 +2,8 @@
 //! with a Django project that uses the Python library. On PostgreSQL and MariaDB steps that change something
 //! are taken, taken back, and taken again.
 
+mod databases;
+mod library;
 #[expect(unreachable_pub, reason = "it is as the page shows it")]
 mod service;
 #[expect(unreachable_pub, reason = "it is as the page shows it, but for the database")]
@@ -12,11 +14,11 @@ use std::path::PathBuf;
 use ajwt_core::Validation;
 use ajwt_server::Authenticator;
 use ajwt_sqlx::Schema;
-use ajwt_test_servers::{port::free_port, sql::Database};
-use serde_json::{Value, json};
-use sqlx::{Connection as _, MySqlConnection};
+use ajwt_test_servers::port::free_port;
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use self::databases::{with_mysql, with_postgresql, with_sqlite};
 use super::{nginx, proxy::Proxy};
 use crate::{
     support::{Folder, eventually, project_file},
@@ -408,121 +410,17 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
     deployment.stop_services_but(0).await;
 }
 
-/// The rows of the page's last table, and of the one in security.md, that are about single tokens and keys.
-#[test]
-fn the_library_accepts_what_the_page_says() {
-    let folder = Folder::new();
-    folder.write("library.py", include_str!("migration/library.py"));
-    let python = std::env::var_os("AJWT_PYTHON").expect("AJWT_PYTHON is not set: run ./scripts/test");
-    let output =
-        folder.command(python.to_str().expect("a path")).arg("library.py").output().expect("it runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(),
-        [
-            "a good token: accepted",
-            "a bad token: refused",
-            "a payload that is no JSON: 500",
-            "a time with a fraction: accepted",
-            "a nonce that is a number: accepted",
-            "a nonce that is true: accepted",
-            "a nonce of 5000 bytes: accepted",
-            "a name twice: accepted",
-            "padded base64: accepted",
-            "a time that is NaN: accepted",
-            "a nonce that is a list: 500",
-            "a time that is a list: 500",
-            "a time that is a text: 500",
-            "a lone surrogate: accepted",
-            "a byte order mark: accepted",
-            "UTF-16: accepted",
-            "Infinity: accepted",
-            "typ null: accepted",
-            "typ 1: accepted",
-            r#"typ ["JWT"]: accepted"#,
-            r#"zip "DEF": accepted"#,
-            r#"enc "A256GCM": accepted"#,
-            "b64 true: accepted",
-            "b64 null: accepted",
-            "b64 0: accepted",
-            r#"b64 "false": accepted"#,
-            "b64 false: refused",
-            "aud null: accepted",
-            r#"aud "": accepted"#,
-            "aud []: accepted",
-            "aud {}: accepted",
-            "aud 0: accepted",
-            "aud false: accepted",
-            "aud 5: refused",
-            r#"aud {"a": 1}: refused"#,
-            "aud true: refused",
-            "exp with a fraction: accepted",
-            "exp that is a text: accepted",
-            "nbf with a fraction: accepted",
-            "nbf that is a text: accepted",
-            "iat with a fraction: accepted",
-            "iat that is a text: accepted",
-            "not before 10 s ahead: refused",
-            "a token: accepted",
-            "the token again: refused",
-            "the token again, after its cache was emptied: accepted",
-            "issued 10 s ahead: refused",
-            "a control character: accepted",
-            "a user that is not active: accepted",
-            "RSA of 1024 bits, exponent 65537: accepted",
-            "RSA of 2048 bits, exponent 3: accepted",
-            "a row that is no key before the right one: 500",
-            "the last of 41 keys: accepted",
-            "a token that nobody signed, under a point of small order: accepted",
-            "the JWK of an RSA key: RSA",
-            "the JWK of an Ed25519 key: an exception",
-        ],
-        "{told}"
-    );
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite() {
-    let folder = Folder::new();
-    let path = folder.path("db.sqlite3");
-    let settings = json!({"ENGINE": "django.db.backends.sqlite3", "NAME": path});
-    every_step_works(&folder, &format!("sqlite://{}", path.display()), &settings).await;
+    with_sqlite(every_step_works).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgresql() {
-    let database = Database::create("AJWT_TEST_POSTGRES");
-    let url = database.url();
-    every_step_works(&Folder::new(), &url, &settings("postgresql", &url)).await;
+    with_postgresql("steps", every_step_works).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_mysql() {
-    let database = Database::create_with("AJWT_TEST_MYSQL", "CHARACTER SET utf8mb4");
-    let mut admin = MySqlConnection::connect(&database.url()).await.expect("connected");
-    // An account that may do nothing outside of Django's database.
-    let account = format!("ajwt_migration_{}", std::process::id());
-    let create = format!(
-        "CREATE USER {account}@'127.0.0.1' IDENTIFIED BY 'SECRET';
-        GRANT ALL ON * TO {account}@'127.0.0.1'"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.expect("created");
-    let url = database.url().replace("root@", &format!("{account}:SECRET@"));
-    every_step_works(&Folder::new(), &url, &settings("mysql", &url)).await;
-    let drop = sqlx::AssertSqlSafe(format!("DROP USER {account}@'127.0.0.1'"));
-    sqlx::raw_sql(drop).execute(&mut admin).await.expect("dropped");
-}
-
-/// Django's settings for a database of a server.
-fn settings(engine: &str, url: &str) -> Value {
-    let url: reqwest::Url = url.parse().expect("a URL");
-    json!({
-        "ENGINE": format!("django.db.backends.{engine}"),
-        "NAME": url.path().trim_start_matches('/'),
-        "USER": url.username(),
-        "PASSWORD": url.password().unwrap_or_default(),
-        "HOST": url.host_str(),
-        "PORT": url.port(),
-    })
+    with_mysql("steps", every_step_works).await;
 }
