@@ -250,7 +250,8 @@ fn row(record: &KeyRecord) -> Row {
         ("type", key_type.map_or_else(|_| "no usable key".into(), Into::into)),
         ("fingerprint", record.fingerprint.clone().into()),
         ("comment", record.comment.clone().into()),
-        ("created_at", time::text(record.created_at).into()),
+        // The epoch: the store's tables do not say.
+        ("created_at", time::value(Some(record.created_at).filter(|time| time.as_millis() != 0))),
         ("expires_at", time::value(record.expires_at)),
         ("revoked_at", time::value(record.revoked_at)),
         ("last_used_on", time::value(record.last_used_on)),

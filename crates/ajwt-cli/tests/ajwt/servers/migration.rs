@@ -374,6 +374,8 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
         assert_eq!(deployment.status("/api/hello", &token), found_by_django, "{name}");
     }
     deployment.take(beside).await;
+    let listed = deployment.shell.run("ajwt key list billing --json");
+    assert!(listed.contains("\"created_at\": null"), "Django's tables do not say: {listed}");
     deployment.take(ask).await;
     for name in SPELT_OTHERWISE {
         let token = deployment.token(name, "billing.pem");
