@@ -120,6 +120,16 @@ mod tests {
         }
     }
 
+    /// As the guide from the Python library has it.
+    #[test]
+    fn a_url_can_name_a_socket() {
+        let options = postgres("postgres:///shop?host=/var/run/postgresql&user=guido").expect("a URL");
+        assert_eq!(options.get_socket(), Some(&"/var/run/postgresql".into()));
+        assert_eq!((options.get_username(), options.get_database()), ("guido", Some("shop")));
+        let options = mysql("mysql://guido:pw@localhost/shop?socket=/run/mysqld/mysqld.sock").expect("a URL");
+        assert_eq!(options.get_socket(), Some(&"/run/mysqld/mysqld.sock".into()));
+    }
+
     /// One that sqlx does not know any more would be ignored again.
     #[test]
     fn sqlx_knows_every_one() {

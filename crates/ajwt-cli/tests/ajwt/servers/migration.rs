@@ -54,26 +54,19 @@ ajwt keygen -o retired.key
 ajwt keygen -o warehouse.key
 ajwt key show warehouse.key --format jwks > warehouse.jwks
 umask 077
+python manage.py generate_key_pair > pair.pem
 python manage.py shell --verbosity 0 <<'END'
-import io
-
-from asymmetric_jwt_auth.keys import RSAPrivateKey
+from asymmetric_jwt_auth.keys import PrivateKey, RSAPrivateKey
 from asymmetric_jwt_auth.models import JWKSEndpointTrust, PublicKey
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import User
-from django.core.management import call_command
-
-pair = io.StringIO()
-call_command("generate_key_pair", stdout=pair)
-private, begin, public = pair.getvalue().partition("-----BEGIN PUBLIC KEY-----")
-open("billing.pem", "w").write(private)
 
 def add(username, key, comment=""):
     user = User.objects.create(username=username)
     PublicKey.objects.create(user=user, key=key, comment=comment)
     return user
 
-add("billing", begin + public, "production")
+add("billing", PrivateKey.load_pem_from_file("pair.pem").public_key.as_pem.decode(), "production")
 small = RSAPrivateKey(rsa.generate_private_key(public_exponent=65537, key_size=1024))
 add("legacy", small.public_key.as_pem.decode(), "old till")
 retired = add("retired", open("retired.key.pub").read())

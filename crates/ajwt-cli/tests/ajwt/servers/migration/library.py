@@ -24,7 +24,7 @@ django.setup()
 logging.disable()
 warnings.simplefilter("ignore")
 
-from asymmetric_jwt_auth.keys import Ed25519PrivateKey, RSAPrivateKey  # noqa: E402
+from asymmetric_jwt_auth.keys import Ed25519PrivateKey, PrivateKey, RSAPrivateKey  # noqa: E402
 from asymmetric_jwt_auth.models import PublicKey  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: E402
@@ -76,6 +76,14 @@ def tell(what, token):
     else:
         verdict = "refused" if response.content == b"nobody" else "accepted"
     print(f"{what}: {verdict}")
+
+
+def file_of(pem):
+    try:
+        PrivateKey.load_pem(pem.encode())
+        return "read"
+    except ValueError:
+        return "refused"
 
 
 def jwk(key):
@@ -146,6 +154,9 @@ pem = Ed25519PublicKey.from_public_bytes(point).public_bytes(Encoding.PEM, Publi
 PublicKey.objects.filter(user=small).update(key=pem.decode())
 unsigned = sign(key, json.dumps(claims(small))).rsplit(".", 1)[0]
 tell("a token that nobody signed, under a point of small order", f"{unsigned}.{base64url(point + bytes(32))}")
+private = key.as_pem.decode()
+print(f"a file of a pair: {file_of(private + text(key))}")
+print(f"a file of one line: {file_of(private.replace(chr(10), ''))}")
 print(f"the JWK of an RSA key: {jwk(weak)}")
 print(f"the JWK of an Ed25519 key: {jwk(key)}")
 sys.stdout.flush()

@@ -69,6 +69,8 @@ fn the_library_accepts_what_the_page_says() {
             "a row that is no key before the right one: 500",
             "the last of 41 keys: accepted",
             "a token that nobody signed, under a point of small order: accepted",
+            "a file of a pair: read",
+            "a file of one line: read",
             "the JWK of an RSA key: RSA",
             "the JWK of an Ed25519 key: an exception",
         ],
