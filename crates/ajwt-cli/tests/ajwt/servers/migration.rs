@@ -56,22 +56,27 @@ ajwt key show warehouse.key --format jwks > warehouse.jwks
 umask 077
 python manage.py generate_key_pair > pair.pem
 python manage.py shell --verbosity 0 <<'END'
-from asymmetric_jwt_auth.keys import PrivateKey, RSAPrivateKey
+from asymmetric_jwt_auth.keys import Ed25519PrivateKey, PrivateKey, RSAPrivateKey
 from asymmetric_jwt_auth.models import JWKSEndpointTrust, PublicKey
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import User
 
-def add(username, key, comment=""):
+def add(username, *keys, comment=""):
     user = User.objects.create(username=username)
-    PublicKey.objects.create(user=user, key=key, comment=comment)
+    for key in keys:
+        PublicKey.objects.create(user=user, key=key, comment=comment)
     return user
 
-add("billing", PrivateKey.load_pem_from_file("pair.pem").public_key.as_pem.decode(), "production")
+add("billing", PrivateKey.load_pem_from_file("pair.pem").public_key.as_pem.decode(), comment="production")
 small = RSAPrivateKey(rsa.generate_private_key(public_exponent=65537, key_size=1024))
-add("legacy", small.public_key.as_pem.decode(), "old till")
+add("legacy", small.public_key.as_pem.decode(), comment="old till")
 retired = add("retired", open("retired.key.pub").read())
 retired.is_active = False
 retired.save()
+tills = [Ed25519PrivateKey.generate() for _ in range(34)]
+add("tills", *[till.public_key.as_pem.decode() for till in tills])
+for number in [2, 3]:
+    open(f"till-{number}.pem", "wb").write(tills[number - 1].as_pem)
 warehouse = User.objects.create(username="warehouse")
 JWKSEndpointTrust.objects.create(user=warehouse, jwks_url="http://10.0.0.7/jwks.json")
 User.objects.create_superuser("admin")
@@ -381,7 +386,7 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
     deployment.take(believe).await;
     let used = deployment.token("warehouse", "warehouse.key");
     assert_eq!(deployment.status("/api/hello", &used), "200", "a key of a trusted URL");
-    for (caller, key) in [("legacy", "billing.pem"), ("retired", "retired.key")] {
+    for (caller, key) in [("legacy", "billing.pem"), ("retired", "retired.key"), ("tills", "till-2.pem")] {
         let token = deployment.token(caller, key);
         assert_eq!(deployment.status("/api/hello", &token), "401", "{caller}");
     }
@@ -391,6 +396,10 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
     assert_eq!(deployment.status("/api/hello", &token), "200", "the trusted URL was moved");
     let token = deployment.token("retired", "retired.key");
     assert_eq!(deployment.status("/api/hello", &token), "401", "it was moved as not active");
+    for (key, status) in [("till-2.pem", "401"), ("till-3.pem", "200")] {
+        let token = deployment.token("tills", key);
+        assert_eq!(deployment.status("/api/hello", &token), status, "the 32 newest were moved: {key}");
+    }
     // Callers of ajwt's alone, as those are whose names Django's database takes for another's.
     deployment.shell.run("ajwt keygen -o other.key");
     for name in SPELT_OTHERWISE.into_iter().chain(["nobody"]) {
