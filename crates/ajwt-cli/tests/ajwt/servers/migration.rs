@@ -94,6 +94,8 @@ struct Deployment<'a> {
     proxy: Option<Proxy>,
     /// What the proxy does with which paths.
     locations: Vec<(String, String)>,
+    /// What stands beside them, outside of the server.
+    map: String,
     ports: Ports,
     services: Vec<(JoinHandle<()>, Authenticator)>,
     /// What the last commands printed.
@@ -154,6 +156,7 @@ impl<'a> Deployment<'a> {
             gateway: None,
             proxy: None,
             locations: vec![("/".to_owned(), whole)],
+            map: String::new(),
             ports,
             services: Vec::new(),
             printed: String::new(),
@@ -176,20 +179,28 @@ impl<'a> Deployment<'a> {
         let (before, rest) = documented.text.split_once("    location / {").expect("its location");
         let (_, question) = rest.split_once("    location = /_ajwt").expect("the question");
         let locations: String = self.locations.iter().map(|(_, text)| text.as_str()).collect();
-        let server = format!("{before}{locations}    location = /_ajwt{question}");
+        let map = &self.map;
+        let server = format!("{map}{before}{locations}    location = /_ajwt{question}");
         let server = server.replace("listen 80;", &format!("listen 127.0.0.1:{};", self.ports.proxy));
         self.proxy = None;
         let nginx = nginx::command(self.folder, &self.shell.here(&server));
         self.proxy = Some(Proxy::at(self.ports.proxy, self.folder, nginx).expect("its port"));
     }
 
-    /// Puts locations in, or one more line into that of /api/.
+    /// The location that asks the gateway.
+    fn asking(&mut self) -> &mut (String, String) {
+        self.locations.iter_mut().find(|(_, text)| text.contains("    auth_request /")).expect("it")
+    }
+
+    /// Puts locations in, a map beside them, or one more line into the location that asks.
     fn configure_proxy(&mut self, text: &str) {
-        if !text.starts_with("location ") {
+        if text.starts_with("map ") {
+            text.clone_into(&mut self.map);
+        } else if !text.starts_with("location ") {
             let host = "    proxy_set_header Host";
-            let (_, api) = self.locations.iter_mut().find(|(path, _)| path == "/api/").expect("it");
-            assert!(api.contains(host), "{api}");
-            *api = api.replacen(host, &format!("    {text}{host}"), 1);
+            let (_, asking) = self.asking();
+            assert!(asking.contains(host), "{asking}");
+            *asking = asking.replacen(host, &format!("    {text}{host}"), 1);
         }
         for location in text.split_inclusive("\n}\n").filter(|text| text.starts_with("location ")) {
             let path = location.split(' ').nth(1).expect("a path").to_owned();
@@ -291,6 +302,8 @@ impl<'a> Deployment<'a> {
                      statement.strip() and connection.cursor().execute(statement)\n\nEND\n",
                 );
             }
+            // For whoever has them: by `sessions_and_tokens_share_a_path`.
+            "nginx" if block.name == "sessions" => {}
             "nginx" => self.configure_proxy(block.text),
             "rust" => {
                 assert_eq!(block.text, SERVICE, "another service");
@@ -316,6 +329,11 @@ impl<'a> Deployment<'a> {
             answer.text().await.expect("text").contains("ajwt_authentications_total{")
         })
         .await;
+    }
+
+    /// What curl prints with these arguments, the status last.
+    fn answer(&mut self, path: &str, arguments: &str) -> String {
+        self.shell.run(&format!("curl -s -w '%{{http_code}}' {arguments} http://127.0.0.1{path}"))
     }
 
     /// The status of a request that takes this header through the proxy.
@@ -390,6 +408,7 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
         let token = deployment.token(caller, key);
         assert_eq!(deployment.status("/api/hello", &token), "401", "{caller}");
     }
+    sessions_and_tokens_share_a_path(&mut deployment, ask);
     deployment.take(own_tables).await;
     assert_eq!(deployment.status("/api/hello", &used), "401", "used before the tables were others");
     let token = deployment.token("warehouse", "warehouse.key");
@@ -412,6 +431,55 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
         deployment.follow(&blocks(section)).await;
     }
     deployment.stop_services_but(0).await;
+}
+
+/// Once Django believes the gateway, and with what the page has for people with sessions.
+fn sessions_and_tokens_share_a_path(deployment: &mut Deployment<'_>, ask: &str) {
+    let locations = deployment.locations.clone();
+    let (path, asking) = deployment.asking();
+    "@callers".clone_into(path);
+    *asking = asking.replacen("location /api/ ", "location @callers ", 1);
+    for block in blocks(ask).iter().filter(|block| block.name == "sessions") {
+        deployment.configure_proxy(block.text);
+    }
+    let session = deployment.shell.run(
+        "python manage.py shell --verbosity 0 <<'END'\n\
+         from django.contrib.auth.models import User\n\
+         from django.test import Client\n\
+         client = Client()\n\
+         client.force_login(User.objects.get(username='admin'))\n\
+         print('Cookie: sessionid=' + client.cookies['sessionid'].value)\nEND\n",
+    );
+    let session = format!("-H '{}'", session.trim_end());
+    let [first, second, third] =
+        std::array::from_fn(|_| format!("-H '{}'", deployment.token("billing", "billing.pem")));
+    let name = "-H 'X-Ajwt-Username: billing' -H 'X_Ajwt_Username: billing'";
+    let (admin, billing, nobody) = ("hello, admin\n200", "hello, billing\n200", "who is this?\n401");
+    for (arguments, due) in [
+        (session.clone(), admin),
+        (String::new(), nobody),
+        (name.to_owned(), nobody),
+        (format!("{session} {name}"), admin),
+        (format!("{session} -H 'Authorization: Bearer a'"), admin),
+        (first.clone(), billing),
+        (format!("{session} {second}"), billing),
+        (format!("{third} -H 'X-Ajwt-Username: admin' -d a=b"), billing),
+    ] {
+        assert_eq!(deployment.answer("/api/hello", &arguments), due, "{arguments}");
+    }
+    for arguments in [
+        format!("{session} {first}"),
+        format!("{session} {name} -H 'Authorization: JWT nonsense'"),
+        format!("{session} -H 'Authorization: jwt'"),
+    ] {
+        let answer = deployment.answer("/api/hello", &arguments);
+        assert!(answer.ends_with("401") && !answer.contains("who is this"), "{arguments}: {answer}");
+    }
+    let forged = deployment.answer("/api/hello", &format!("{session} -d a=b"));
+    assert!(forged.ends_with("403"), "a form without Django's token for it: {forged}");
+    deployment.locations = locations;
+    deployment.map.clear();
+    deployment.restart_proxy();
 }
 
 #[tokio::test(flavor = "multi_thread")]
