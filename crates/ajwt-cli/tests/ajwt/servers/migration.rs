@@ -409,6 +409,7 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
         assert_eq!(deployment.status("/api/hello", &token), "401", "{caller}");
     }
     sessions_and_tokens_share_a_path(&mut deployment, ask);
+    deployment.shell.run("ajwt keygen -o other.key\najwt key add warehouse other.key.pub\n");
     deployment.take(own_tables).await;
     assert_eq!(deployment.status("/api/hello", &used), "401", "used before the tables were others");
     let token = deployment.token("warehouse", "warehouse.key");
@@ -419,8 +420,8 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
         let token = deployment.token("tills", key);
         assert_eq!(deployment.status("/api/hello", &token), status, "the 32 newest were moved: {key}");
     }
+    what_was_ended_stays_so(&mut deployment, own_tables).await;
     // Callers of ajwt's alone, as those are whose names Django's database takes for another's.
-    deployment.shell.run("ajwt keygen -o other.key");
     for name in SPELT_OTHERWISE.into_iter().chain(["nobody"]) {
         deployment.shell.run(&format!("ajwt user add '{name}'\najwt key add '{name}' other.key.pub\n"));
         let token = deployment.token(name, "other.key");
@@ -480,6 +481,48 @@ fn sessions_and_tokens_share_a_path(deployment: &mut Deployment<'_>, ask: &str) 
     deployment.locations = locations;
     deployment.map.clear();
     deployment.restart_proxy();
+}
+
+/// What `ajwt` ends after the copy is listed on the way back and, ended in Django as the page says, good nowhere.
+async fn what_was_ended_stays_so(deployment: &mut Deployment<'_>, step: &str) {
+    let (forward, back) = step.split_once("**To go back**").expect("a way back");
+    let (forward, back) = (blocks(forward), blocks(back));
+    let [list, start] = back.as_slice() else { panic!("a list and a start are due") };
+    deployment.shell.run(
+        "id=$(ajwt key list warehouse --json | python -c 'import json, sys; print(json.load(sys.stdin)[0][\"id\"])')\n\
+         ajwt key revoke warehouse $id\n\
+         ajwt trust remove warehouse http://10.0.0.7/jwks.json\n\
+         ajwt user disable tills\n",
+    );
+    deployment.follow(&[*list]).await;
+    for (action, user) in
+        [("revoke_key", "warehouse"), ("remove_trust", "warehouse"), ("deactivate_user", "tills")]
+    {
+        let is_listed = |line: &str| line.contains(action) && line.contains(user);
+        assert!(deployment.printed.lines().any(is_listed), "{action}: {}", deployment.printed);
+    }
+    deployment.shell.run(
+        "python manage.py shell --verbosity 0 <<'END'\n\
+         from asymmetric_jwt_auth.models import JWKSEndpointTrust, PublicKey\n\
+         PublicKey.objects.filter(user__username__in=['warehouse', 'tills']).delete()\n\
+         JWKSEndpointTrust.objects.filter(user__username='warehouse').delete()\nEND\n",
+    );
+    let ended = [("warehouse", "other.key"), ("warehouse", "warehouse.key"), ("tills", "till-3.pem")];
+    let gateway = forward.iter().find(|block| block.text.contains("ajwt gateway")).expect("a gateway");
+    for is_back in [true, false] {
+        if is_back {
+            deployment.follow(&[*start]).await;
+        } else {
+            deployment.shell.run("export AJWT_SCHEMA=ajwt\n");
+            deployment.follow(&[*gateway]).await;
+        }
+        for (caller, key) in ended {
+            let token = deployment.token(caller, key);
+            assert_eq!(deployment.status("/api/hello", &token), "401", "{caller} {key}, back: {is_back}");
+        }
+        let token = deployment.token("billing", "billing.pem");
+        assert_eq!(deployment.status("/api/hello", &token), "200", "back: {is_back}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
