@@ -8,6 +8,7 @@ mod library;
 mod service;
 #[expect(unreachable_pub, reason = "it is as the page shows it, but for the database")]
 mod service_on_mysql;
+mod user_model;
 
 use std::path::PathBuf;
 
@@ -32,7 +33,7 @@ const AUDIENCE: &str = "https://reports.shop.example";
 /// Which MySQL's usual collations take for billing.
 const SPELT_OTHERWISE: [&str; 3] = ["Billing", "b\u{ed}lling", "billing "];
 
-/// The deployment that the page begins with.
+/// The project that the page begins with.
 const PROJECT: &str = r#"
 python -m django startproject shop .
 cat settings >> shop/settings.py
@@ -49,6 +50,10 @@ def hello(request):
 
 urlpatterns = [path("hello", hello), path("api/hello", hello)]
 END
+"#;
+
+/// Its tables and callers.
+const CALLERS: &str = r#"
 python manage.py migrate --verbosity 0
 ajwt keygen -o retired.key
 ajwt keygen -o warehouse.key
@@ -59,7 +64,9 @@ python manage.py shell --verbosity 0 <<'END'
 from asymmetric_jwt_auth.keys import Ed25519PrivateKey, PrivateKey, RSAPrivateKey
 from asymmetric_jwt_auth.models import JWKSEndpointTrust, PublicKey
 from cryptography.hazmat.primitives.asymmetric import rsa
-from django.contrib.auth.models import User
+from django.contrib.auth import get_user_model
+
+User = get_user_model()
 
 def add(username, *keys, comment=""):
     user = User.objects.create(username=username)
@@ -115,7 +122,8 @@ struct Ports {
 }
 
 impl<'a> Deployment<'a> {
-    async fn begin(folder: &'a Folder, url: &str, settings: &Value) -> Self {
+    /// With commands of its own before there are tables.
+    async fn begin(folder: &'a Folder, url: &str, settings: &Value, before_tables: &str) -> Self {
         let [django, gateway, proxy, beside, instead] = std::array::from_fn(|_| free_port());
         let ports = Ports { django, gateway, proxy, beside, instead };
         let python = std::env::var_os("AJWT_PYTHON").expect("AJWT_PYTHON is not set: run ./scripts/test");
@@ -145,7 +153,9 @@ impl<'a> Deployment<'a> {
                  MIDDLEWARE += ['asymmetric_jwt_auth.middleware.JWTAuthMiddleware']\n"
             ),
         );
-        shell.run(PROJECT);
+        for script in [PROJECT, before_tables, CALLERS] {
+            shell.run(script);
+        }
         let whole =
             "location / {\n    proxy_set_header Host $host;\n    proxy_pass http://app;\n}\n".to_owned();
         let mut deployment = Self {
@@ -365,23 +375,23 @@ async fn key_set(folder: &Folder) -> String {
     url
 }
 
+/// The page's sections: those before its steps, the steps, and those after them.
+fn sections(page: &str) -> (Vec<&str>, [&str; 6], Vec<&str>) {
+    let sections: Vec<&str> = page.split("\n## ").collect();
+    let is_step = |section: &&str| section.starts_with("Step ");
+    let (before, rest) = sections.split_at(sections.iter().position(is_step).expect("steps"));
+    let (steps, after) = rest.split_first_chunk::<6>().expect("six steps");
+    assert!(steps.iter().all(is_step) && !after.iter().any(is_step), "six steps are due");
+    (before.to_vec(), *steps, after.to_vec())
+}
+
 async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
     let page = project_file("docs/migrating-from-python.md");
-    let mut sections = page.split("\n## ");
-    let mut deployment = Deployment::begin(folder, url, settings).await;
-    let mut steps = Vec::new();
-    for section in sections.by_ref() {
-        match section.split_once(' ') {
-            Some(("Step", _)) => steps.push(section),
-            _ => deployment.follow(&blocks(section)).await,
-        }
-        if section.starts_with("Step 6") {
-            break;
-        }
+    let (before, [look, beside, ask, believe, own_tables, instead], after) = sections(&page);
+    let mut deployment = Deployment::begin(folder, url, settings, "").await;
+    for section in before {
+        deployment.follow(&blocks(section)).await;
     }
-    let [look, beside, ask, believe, own_tables, instead] = steps.as_slice() else {
-        panic!("six steps are due");
-    };
     deployment.follow(&blocks(look)).await;
     // What the page says besides, of which its commands show nothing.
     let found_by_django = if is_mysql(url) { "200" } else { "401" };
@@ -428,7 +438,7 @@ async fn every_step_works(folder: &Folder, url: &str, settings: &Value) {
         assert_eq!(deployment.status("/api/hello", &token), "403", "{name}");
     }
     deployment.take(instead).await;
-    for section in sections {
+    for section in after {
         deployment.follow(&blocks(section)).await;
     }
     deployment.stop_services_but(0).await;

@@ -14,6 +14,7 @@ pub async fn service(
     validation: Validation,
 ) -> Result<(Router, Authenticator), Box<dyn Error>> {
     let store = Arc::new(MySqlRepository::connect(database_url).await?.with_schema(schema));
+    store.check().await?;
     let nonces = MySqlNonceBackend::new(store.pool().clone());
     let key_sets = Arc::new(JwksCache::builder(JwksClient::builder().build()?).build());
     key_sets.warm_up(&*store).await?;
