@@ -24,8 +24,9 @@ django.setup()
 logging.disable()
 warnings.simplefilter("ignore")
 
+from asymmetric_jwt_auth import jwks  # noqa: E402
 from asymmetric_jwt_auth.keys import Ed25519PrivateKey, PrivateKey, RSAPrivateKey  # noqa: E402
-from asymmetric_jwt_auth.models import PublicKey  # noqa: E402
+from asymmetric_jwt_auth.models import JWKSEndpointTrust, PublicKey  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: E402
 from cryptography.hazmat.primitives.hashes import SHA512  # noqa: E402
@@ -78,6 +79,13 @@ def tell(what, token):
     print(f"{what}: {verdict}")
 
 
+def tell_of_set(what, key, *entries):
+    user = add(what)
+    sets[f"https://a.example/{user.pk}"] = {"keys": list(entries)}
+    JWKSEndpointTrust.objects.create(user=user, jwks_url=f"https://a.example/{user.pk}")
+    tell(what, sign(key, json.dumps(claims(user)), kid=key.public_key.fingerprint))
+
+
 def file_of(pem):
     try:
         PrivateKey.load_pem(pem.encode())
@@ -93,6 +101,9 @@ def jwk(key):
         return "an exception"
 
 
+# The key sets of the URLs that users trust.
+sets = {}
+jwks._fetch_jwks = sets.__getitem__
 call_command("migrate", verbosity=0)
 key = Ed25519PrivateKey.generate()
 user = add("guido", text(key))
@@ -147,6 +158,17 @@ mixed = add("mixed", "no key", text(key))
 tell("a row that is no key before the right one", sign(key, json.dumps(claims(mixed))))
 many = add("many", *[text(Ed25519PrivateKey.generate()) for _ in range(40)], text(key))
 tell("the last of 41 keys", sign(key, json.dumps(claims(many))))
+five = add("five", text(key), *[text(Ed25519PrivateKey.generate()) for _ in range(4)])
+tell("the oldest of five keys, and no kid", sign(key, json.dumps(claims(five))))
+published, other = RSAPrivateKey.generate(), RSAPrivateKey.generate().public_key.as_jwk
+entry = published.public_key.as_jwk
+tell_of_set("a key set", published, entry)
+tell_of_set("a JWK whose alg is another", published, entry | {"alg": "RS256"})
+tell_of_set("a JWK whose key_ops have no verify", published, entry | {"key_ops": ["encrypt"]})
+tell_of_set("a JWK with padded numbers", published, entry | {"n": entry["n"] + "=="})
+tell_of_set("a kid of two keys, for the first", published, entry, other | {"kid": entry["kid"]})
+tell_of_set("a kid of two keys, for the second", published, other | {"kid": entry["kid"]}, entry)
+tell_of_set("a key set of 101 keys", published, entry, *[other | {"kid": str(number)} for number in range(100)])
 # Under the point of order 1, R = [s]B and s = 0 are a signature of any text.
 small = add("small", text(Ed25519PrivateKey.generate()))
 point = b"\x01" + bytes(31)
