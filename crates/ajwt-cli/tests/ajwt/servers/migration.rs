@@ -542,10 +542,10 @@ async fn on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgresql() {
-    with_postgresql("steps", every_step_works).await;
+    with_postgresql(every_step_works).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_mysql() {
-    with_mysql("steps", every_step_works).await;
+    with_mysql(every_step_works).await;
 }

@@ -88,10 +88,10 @@ async fn on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgresql() {
-    with_postgresql("model", callers_are_refused_and_moved).await;
+    with_postgresql(callers_are_refused_and_moved).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_mysql() {
-    with_mysql("model", callers_are_refused_and_moved).await;
+    with_mysql(callers_are_refused_and_moved).await;
 }
