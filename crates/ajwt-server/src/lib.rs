@@ -62,6 +62,7 @@ mod refusal_timer;
 mod rejection;
 mod rejection_body;
 mod report;
+mod shown_url;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,9 +1,12 @@
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+};
 
 use ajwt_core::PublicKey;
 use async_trait::async_trait;
 
-use crate::{KeySource, RepositoryError, StoredKey};
+use crate::{KeySource, RepositoryError, StoredKey, shown_url::shown_url};
 
 /// Keys of a user that are looked at: the newest of those that are not revoked.
 pub const MAX_KEYS: usize = 32;
@@ -286,8 +289,8 @@ pub trait KeyedUser: Debug + Send + Sync + 'static {
     fn jwks_urls(&self) -> &[TrustedUrl];
 }
 
-/// A URL whose keys count as a user's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A URL whose keys count as a user's. `Debug` shows it without user, query and fragment.
+#[derive(Clone, PartialEq, Eq)]
 pub struct TrustedUrl {
     source: KeySource,
     url: Box<str>,
@@ -316,6 +319,15 @@ impl TrustedUrl {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+}
+
+impl fmt::Debug for TrustedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustedUrl")
+            .field("source", &self.source)
+            .field("url", &shown_url(&self.url))
+            .finish()
     }
 }
 

@@ -184,9 +184,11 @@ async fn trusted_urls(scene: &mut Scene, root: &Path, cases: &CornerCases) {
     let client = JwksClient::builder().address_policy(policy).insecure_allow_http();
     let client = client.build().expect("a client");
     scene.debug(&client);
-    let mut urls =
-        ["https://guido:s3cret-pass@keys.example/", "http://127.0.0.1:1/"].map(str::to_owned).to_vec();
+    let mut urls = ["https://guido:s3cret-pass@keys.example/", "http://127.0.0.1:1/?token=s3cret-token"]
+        .map(str::to_owned)
+        .to_vec();
     scene.secrets.add("s3cret-pass");
+    scene.secrets.add("s3cret-token");
     let failing = urls.len();
     urls.extend((0..count).map(|number| format!("http://{address}/{number}")));
     // Of the rest the texts were read above; the cache fetches them, too.
@@ -196,8 +198,12 @@ async fn trusted_urls(scene: &mut Scene, root: &Path, cases: &CornerCases) {
 
     let trusts = (1..).zip(&urls).map(|(id, url)| TrustedUrl::new(id, url.as_str()));
     let user = User::new("guido").with_jwks_urls(trusts.collect());
+    scene.debug(&user);
+    let repository = MemoryRepository::new([user]);
+    scene.debug(&repository);
+    scene.outcome(&repository.trusts(&Username::new("guido").expect("a name")).await);
     let cache = JwksCache::builder(client).warm_up_limit(Duration::from_secs(300)).build();
-    let warm = cache.warm_up(&MemoryRepository::new([user])).await;
+    let warm = cache.warm_up(&repository).await;
     assert!(warm.as_ref().is_ok_and(|warm| warm.pending == 0), "{warm:?}");
     scene.debug(&cache.snapshot());
     cache.close().await;
