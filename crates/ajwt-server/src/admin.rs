@@ -281,8 +281,8 @@ fn printable(comment: &str) -> String {
     comment.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A stored key as an administrator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A stored key as an administrator sees it. `Debug` leaves the text out.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyRecord {
     /// The row's id.
@@ -333,6 +333,22 @@ impl KeyRecord {
             revoked_at: None,
             last_used_on: None,
         }
+    }
+}
+
+impl fmt::Debug for KeyRecord {
+    /// Without the text: somebody may have stored a private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRecord")
+            .field("id", &self.id)
+            .field("fingerprint", &self.fingerprint)
+            .field("comment", &self.comment)
+            .field("created_at", &self.created_at)
+            .field("not_before", &self.not_before)
+            .field("expires_at", &self.expires_at)
+            .field("revoked_at", &self.revoked_at)
+            .field("last_used_on", &self.last_used_on)
+            .finish_non_exhaustive()
     }
 }
 

@@ -58,6 +58,9 @@ async fn callers(scene: &mut Scene) {
     .execute(repository.pool())
     .await
     .expect("added");
+    let listed = repository.keys(&guido).await;
+    assert!(listed.as_ref().is_ok_and(|listed| listed.iter().any(|key| key.text == *private)));
+    scene.outcome(&listed);
 
     let store = Arc::new(repository.clone());
     let users = CachedUserRepository::over(store, UserCacheOptions::default());
