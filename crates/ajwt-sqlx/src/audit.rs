@@ -1,3 +1,5 @@
+use std::fmt;
+
 use ajwt_core::Timestamp;
 use ajwt_server::AdminError;
 use sqlx::SqlStr;
@@ -8,8 +10,8 @@ pub(crate) const UNKNOWN_ACTOR: &str = "unknown";
 /// Characters of an actor's name that are kept.
 const MAX_ACTOR_CHARS: usize = 150;
 
-/// A change as it was noted in the transaction that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A change as it was noted in the transaction that made it. `Debug` leaves the detail out.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditRecord {
     /// The row's id: later changes have higher ones.
@@ -25,6 +27,19 @@ pub struct AuditRecord {
     pub username: String,
     /// Which key or trust, and the new value.
     pub detail: String,
+}
+
+impl fmt::Debug for AuditRecord {
+    /// Without the detail, which has the URLs of trusts whole: their queries may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditRecord")
+            .field("id", &self.id)
+            .field("at", &self.at)
+            .field("actor", &self.actor)
+            .field("action", &self.action)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is noted of a change.

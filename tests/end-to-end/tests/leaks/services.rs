@@ -61,6 +61,13 @@ async fn callers(scene: &mut Scene) {
     let listed = repository.keys(&guido).await;
     assert!(listed.as_ref().is_ok_and(|listed| listed.iter().any(|key| key.text == *private)));
     scene.outcome(&listed);
+    // A trust, and the note of it, with a token in the URL.
+    scene.secrets.add("s3cret-token");
+    let url = "https://idp.example/jwks?token=s3cret-token";
+    scene.outcome(&repository.add_trust(&guido, url).await);
+    let audit = repository.audit(1).await;
+    assert!(audit.as_ref().is_ok_and(|audit| audit.iter().any(|record| record.detail.ends_with(url))));
+    scene.outcome(&audit);
 
     let store = Arc::new(repository.clone());
     let users = CachedUserRepository::over(store, UserCacheOptions::default());
