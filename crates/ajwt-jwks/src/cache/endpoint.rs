@@ -33,7 +33,6 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(5 * 60);
 const QUIET: Duration = Duration::from_secs(5 * 60);
 
 /// A trusted URL and what is known of it. Times are of the monotonic clock.
-#[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(super) url: Box<str>,
     /// Without query and userinfo.
@@ -43,7 +42,6 @@ pub(crate) struct Endpoint {
     attempts: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
 struct Current {
     set: Arc<KeySet>,
     /// When the last fetch that succeeded began.
@@ -52,7 +50,7 @@ struct Current {
     sent_at: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     current: Option<Current>,
     progress: Progress,
