@@ -34,8 +34,13 @@ impl Origin {
     /// As [`parse`](Self::parse), and `http` for any host.
     pub(crate) fn parse_with_http(text: &str) -> Result<Self, OriginError> {
         // What stands before an @ may be a password.
-        let shown =
-            text.rsplit_once('@').map_or_else(|| text.into(), |(_, host)| format!("..@{host}").into());
+        let (user, rest) = text.rsplit_once('@').map_or(("", text), |(_, rest)| ("..@", rest));
+        // And what follows a ? or # a token.
+        let (rest, more) = match rest.find(['?', '#']).and_then(|at| rest.get(..=at)) {
+            Some(rest) => (rest, ".."),
+            None => (rest, ""),
+        };
+        let shown: Box<str> = format!("{user}{rest}{more}").into();
         let malformed = || OriginError::Malformed { found: Box::clone(&shown) };
         let uri: Uri = text.parse().map_err(|_| malformed())?;
         let has_more = uri.path() != "/" || uri.query().is_some() || text.contains(['@', '#']);
@@ -115,7 +120,8 @@ pub enum OriginError {
     /// What was configured is not an origin.
     #[error("{found:?} is no origin: write https://host or https://host:port, without a path")]
     Malformed {
-        /// What was configured; of `user:password@host` what begins with the `@`.
+        /// What was configured; of `user:password@host` what begins with the `@`, of `host?query` what ends with the
+        /// `?`, or `#`.
         found: Box<str>,
     },
     /// Plain http to another host, where whoever sees the token can use it first.
@@ -235,6 +241,13 @@ mod tests {
             let error = Origin::parse(text).expect_err(text);
             let shown = format!("{error} {error:?}");
             assert!(!shown.contains("secret") && shown.contains("..@a.example"), "{shown}");
+        }
+        for (text, shown) in [
+            ("https://a.example/x?key=secret#secret", "https://a.example/x?.."),
+            ("https://a.example#secret", "https://a.example#.."),
+            ("https://u:secret@a.example?key=secret", "..@a.example?.."),
+        ] {
+            assert_eq!(Origin::parse(text), Err(OriginError::Malformed { found: shown.into() }));
         }
     }
 }
