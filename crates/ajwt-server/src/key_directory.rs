@@ -108,8 +108,11 @@ impl KeyDirectory {
         let shared = Arc::new(Shared { path, looked: RwLock::new(looked), seen: Mutex::default() });
         look(&shared).await?;
         if let Some(mode) = file::mode_open_to_all(&shared.path) {
-            let path = shared.path.display();
-            tracing::warn!(%path, "the folder's mode is {mode:04o}: unless it is mounted read-only, every account of this host may add users");
+            let path = &shared.path;
+            tracing::warn!(
+                ?path,
+                "the folder's mode is {mode:04o}: unless it is mounted read-only, every account of this host may add users"
+            );
         }
         let watcher = tokio::spawn(watch(Arc::clone(&shared)));
         Ok(Self { shared, watcher: tokio::sync::Mutex::new(watcher) })
@@ -193,9 +196,8 @@ async fn watch(shared: Arc<Shared>) {
 async fn look_and_tell(shared: &Arc<Shared>, told: &mut Option<String>) {
     let problem = look(shared).await.err().map(|error| error.source.to_string());
     if let Some(problem) = problem.as_deref().filter(|_| problem != *told) {
-        let path = shared.path.display();
         tracing::error!(
-            %path,
+            path = ?shared.path,
             problem,
             "the folder of keys cannot be read; its last content stays in force for a minute, then the answer is 503"
         );
@@ -235,9 +237,13 @@ impl Seen {
             let content = read.as_ref().map_err(Clone::clone).and_then(|bytes| name.parse(bytes));
             let problem = content.as_ref().err().map(ToString::to_string);
             if let Some(problem) = problem.as_deref().filter(|_| problem != seen.problem) {
+                // By `Debug`: there may be a line end in its name.
                 let file = folder.join(name.as_path());
-                let file = file.display();
-                tracing::warn!(%file, problem, "a file of keys cannot be used; its last good content stays in force");
+                tracing::warn!(
+                    ?file,
+                    problem,
+                    "a file of keys cannot be used; its last good content stays in force"
+                );
             }
             seen.problem = problem;
             seen.bytes = read.ok();

@@ -24,8 +24,9 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
 
 /// The lines of the log about a file.
 fn logged(path: &Path) -> Vec<String> {
-    let path = path.display().to_string();
-    LOG.text().lines().filter(|line| line.contains(&path)).map(str::to_owned).collect()
+    let path = format!("{path:?}");
+    let path = path.trim_matches('"');
+    LOG.text().lines().filter(|line| line.contains(path)).map(str::to_owned).collect()
 }
 
 fn folder() -> TempDir {
@@ -152,6 +153,7 @@ async fn names_and_urls_that_cannot_be_used_are_told() {
         ("guido+1.keys", line(&key), "it is spelled guido%2B1"),
         ("caf%E9.keys", line(&key), "not the percent-encoding of a username"),
         ("a%0Ab.keys", line(&key), "control character U+000A"),
+        ("a\nb.keys", line(&key), "control character U+000A"),
         ("guido.jwks", "\nftp://a.example\n".to_owned(), "is not usable as the URL of a key set"),
         ("guido.jwks", many, "it holds 33 URLs; at most 32"),
     ] {
