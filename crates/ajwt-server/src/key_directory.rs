@@ -43,10 +43,11 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// The folder is looked at once a second. What cannot be used (a bad line, a file that cannot be
 /// read or, on Unix, that every account of the host may write to) leaves the file's last good content in
 /// force, also a key that the same change took out, with a warning in the log that says what is
-/// wrong; where there was none, the user has no keys. A file that is gone ends its keys at once. Where files
-/// are links, as Kubernetes mounts them, remove the link itself: one that leads to nothing any more is a file
-/// that cannot be read, and its last good content stays in force. A folder that cannot be read leaves all as
-/// it was for a minute, after which requests are answered with 503: a key may have been taken out of it. On other
+/// wrong; where there was none, as at a start, the user has none of its keys, and that is an error in the
+/// log. A file that is gone ends its keys at once. Where files are links, as Kubernetes mounts them, remove the
+/// link itself: one that leads to nothing any more is a file that cannot be read, and its last good content
+/// stays in force. A folder that cannot be read leaves all as it was for a minute, after which requests are
+/// answered with 503: a key may have been taken out of it. On other
 /// systems than Unix the folder's permissions decide who may write to its files; nothing looks at those. Write
 /// a new file beside the old one and rename it, as to every file that is read while it changes. No use of these
 /// keys is recorded ([`KeySource::Unrecorded`](crate::KeySource::Unrecorded)): there is no row to note it at.
@@ -97,8 +98,8 @@ impl KeyDirectory {
     /// Reads a folder, and looks at it every second from then on.
     ///
     /// # Errors
-    /// [`KeyDirectoryError`] if the folder cannot be read. A file in it that cannot be used is a
-    /// warning in the log.
+    /// [`KeyDirectoryError`] if the folder cannot be read. A file in it that cannot be used is an
+    /// error in the log, no more.
     ///
     /// # Panics
     /// Outside of a tokio runtime with its timer enabled.
@@ -239,11 +240,19 @@ impl Seen {
             if let Some(problem) = problem.as_deref().filter(|_| problem != seen.problem) {
                 // By `Debug`: there may be a line end in its name.
                 let file = folder.join(name.as_path());
-                tracing::warn!(
-                    ?file,
-                    problem,
-                    "a file of keys cannot be used; its last good content stays in force"
-                );
+                if seen.content.is_some() {
+                    tracing::warn!(
+                        ?file,
+                        problem,
+                        "a file of keys cannot be used; its last good content stays in force"
+                    );
+                } else {
+                    tracing::error!(
+                        ?file,
+                        problem,
+                        "a file of keys cannot be used; there is no earlier content: the user has none of its keys"
+                    );
+                }
             }
             seen.problem = problem;
             seen.bytes = read.ok();

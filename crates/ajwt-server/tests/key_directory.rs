@@ -113,6 +113,9 @@ async fn a_bad_file_keeps_the_last_good_one_and_is_told_once() {
     write(&folder, "bad.keys", "no key");
     let directory = KeyDirectory::open(folder.path()).await.expect("opened");
     assert!(find(&directory, "bad").await.is_none(), "nothing good was there before");
+    let told = logged(&folder.path().join("bad.keys"));
+    assert!(told.len() == 1 && told[0].contains("ERROR"), "{told:?}");
+    assert!(told[0].contains("no earlier content") && !told[0].contains("stays in force"), "{told:?}");
 
     let (file, many) = (folder.path().join("guido.keys"), line(&second).repeat(33));
     let with_option = format!("no-pty {}", line(&second));
@@ -131,6 +134,7 @@ async fn a_bad_file_keeps_the_last_good_one_and_is_told_once() {
         assert!(has(&directory, "guido", &[&first]).await, "{problem}");
         let told = logged(&file).split_off(before);
         assert!(told.len() == 1 && told[0].contains(problem), "{problem}: {told:?}");
+        assert!(told[0].contains("WARN") && told[0].contains("stays in force"), "{told:?}");
     }
 
     write(&folder, "guido.keys", line(&second) + &line(&first));
