@@ -331,7 +331,8 @@ impl Files {
                 return Read::Failed { error, tried: is_costly.then_some(Tried { digest, at: now, pause }) };
             }
         };
-        tracing::info!(path = %path.display(), fingerprint = %key.public_key().fingerprint(), "read a signing key");
+        // By `Debug`: in a folder there may be a line end in its name.
+        tracing::info!(?path, fingerprint = %key.public_key().fingerprint(), "read a signing key");
         let key = DatedKey { key: Arc::new(key.into()), from };
         Read::Key(Loaded { path: path.into(), digest, key, back_at: None })
     }
@@ -348,7 +349,7 @@ impl Files {
         for (path, error, tried) in failures {
             let text = with_sources(&error);
             if self.failed.get(&path).is_none_or(|before| before.text != text) {
-                tracing::warn!(path = %path.display(), error = text, "a key file cannot be used; the keys read before stay");
+                tracing::warn!(?path, error = text, "a key file cannot be used; the keys read before stay");
             }
             failed.insert(path, Failed { text, tried });
             first = first.and(Err(error));

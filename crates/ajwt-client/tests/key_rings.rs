@@ -216,6 +216,20 @@ fn the_last_name_in_a_folder_signs_and_a_bad_file_spoils_no_other() {
     assert_eq!(keys.public_keys(), [december]);
 }
 
+/// Whoever may put a file into the folder chooses its name.
+#[cfg(unix)]
+#[test]
+fn the_name_of_a_key_file_begins_no_line_of_the_log() {
+    let log = Log::default();
+    let _listening = log.listen(Level::INFO);
+    let folder = tempfile::tempdir().expect("a folder");
+    write_key(&folder.path().join("a\n1.key"));
+    fs::write(folder.path().join("a\n2.key"), "not a key").expect("written");
+    let _keys = watch(folder.path()).start().expect("one is good");
+    assert_eq!(log.count("INFO", r"a\n1.key"), 1, "{}", log.text());
+    assert_eq!(log.count("WARN", r"a\n2.key"), 1, "{}", log.text());
+}
+
 #[test]
 fn of_many_files_the_newest_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
