@@ -396,11 +396,11 @@ pub(crate) async fn ask(
     }
 }
 
-/// Host and port, without credentials.
+/// Host and port, without credentials. A host that a Sentinel or a server of a cluster names may be anything.
 pub(crate) fn name_of(info: &ConnectionInfo) -> String {
     match info.addr() {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            format!("{host}:{port}")
+            format!("{}:{port}", host.escape_debug())
         }
         ConnectionAddr::Unix(path) => path.display().to_string(),
         _ => "at an unknown kind of address".to_owned(),
@@ -427,5 +427,17 @@ mod tests {
         let info = with_tcp_settings("redis://127.0.0.1".into_connection_info().expect("a URL"));
         assert!(info.tcp_settings().nodelay());
         assert!(info.tcp_settings().keepalive().is_some());
+    }
+
+    #[test]
+    fn what_others_call_a_server_begins_no_line_and_cannot_command_a_terminal() {
+        let info = "redis://:geheim@127.0.0.1".into_connection_info().expect("a URL");
+        for (host, name) in [
+            ("10.0.0.1", "10.0.0.1:6379"),
+            ("::1", "::1:6379"),
+            ("a\nb\u{1b}[2J\u{202e}", "a\\nb\\u{1b}[2J\\u{202e}:6379"),
+        ] {
+            assert_eq!(name_of(&sentinel::at(info.clone(), host.to_owned(), 6379)), name);
+        }
     }
 }
