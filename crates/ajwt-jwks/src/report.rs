@@ -3,7 +3,10 @@
 
 use std::error::Error;
 #[cfg(feature = "metrics")]
-use std::{collections::HashMap, mem, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
 use ajwt_core::SkippedJwk;
 
@@ -19,9 +22,9 @@ const NAMED: usize = 5;
 
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// What the gauges were set to last, by the URLs that they are labelled with.
+    /// The URLs that gauges were set for last.
     #[cfg(feature = "metrics")]
-    told: Mutex<HashMap<Box<str>, Gauges>>,
+    told: Mutex<HashSet<Box<str>>>,
 }
 
 impl Report {
@@ -78,7 +81,15 @@ impl Report {
 
     pub(crate) fn warm(&self, warm: &WarmUp) {
         let WarmUp { trusted, fetched, failed, pending } = *warm;
-        if trusted > 0 {
+        if failed > 0 || pending > 0 {
+            tracing::warn!(
+                trusted,
+                fetched,
+                failed,
+                pending,
+                "not all key sets of trusted URLs were fetched: until they are, tokens by their keys are refused"
+            );
+        } else if trusted > 0 {
             tracing::info!(trusted, fetched, failed, pending, "the key sets of trusted URLs were fetched");
         }
     }
@@ -88,18 +99,16 @@ impl Report {
     pub(crate) fn sets(&self, sets: impl Iterator<Item = SetSnapshot>) {
         let mut gauges = HashMap::<_, Gauges>::new();
         for set in sets {
-            let Gauges { age, next_refresh } = gauges.entry(set.url).or_default();
-            *age = set.age.max(*age);
-            *next_refresh = Some(next_refresh.map_or(set.next_refresh, |least| least.min(set.next_refresh)));
+            let now = Gauges::of(&set);
+            gauges.entry(set.url).and_modify(|worst| *worst = worst.or_worse(now)).or_insert(now);
         }
-        let told = mem::take(&mut *lock(&self.told));
-        for (url, before) in told.iter().filter(|(url, _)| !gauges.contains_key(*url)) {
-            Gauges::default().set(url, *before);
+        let told = mem::replace(&mut *lock(&self.told), gauges.keys().cloned().collect());
+        for url in told.iter().filter(|url| !gauges.contains_key(*url)) {
+            Gauges::NONE.set(url);
         }
         for (url, now) in &gauges {
-            now.set(url, told.get(url).copied().unwrap_or_default());
+            now.set(url);
         }
-        *lock(&self.told) = gauges;
     }
 
     #[cfg(not(feature = "metrics"))]
@@ -117,27 +126,32 @@ fn skipped(url: &str, skipped: &[SkippedJwk]) {
     }
 }
 
-/// What is told of the sets of a URL.
+/// What is told of the sets of a URL, in seconds.
 #[cfg(feature = "metrics")]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Gauges {
-    age: Option<Duration>,
-    next_refresh: Option<Duration>,
+    age: f64,
+    next_refresh: f64,
 }
 
 #[cfg(feature = "metrics")]
 impl Gauges {
-    fn set(self, url: &str, before: Self) {
-        for (name, now, before) in [
-            ("ajwt_jwks_set_age_seconds", self.age, before.age),
-            ("ajwt_jwks_next_refresh_seconds", self.next_refresh, before.next_refresh),
-        ] {
-            // A gauge keeps its value for as long as it is set to no other: by NaN it is none.
-            if now.is_some() || before.is_some() {
-                let seconds = now.map_or(f64::NAN, |now| now.as_secs_f64());
-                metrics::gauge!(name, "url" => url.to_owned()).set(seconds);
-            }
-        }
+    /// A gauge keeps its value for as long as it is set to no other: by NaN it is none.
+    const NONE: Self = Self { age: f64::NAN, next_refresh: f64::NAN };
+
+    /// A set that this process has never fetched has an age, too: an alert does not hear what is not there.
+    fn of(set: &SetSnapshot) -> Self {
+        let age = set.age.map_or(f64::INFINITY, |age| age.as_secs_f64());
+        Self { age, next_refresh: set.next_refresh.as_secs_f64() }
+    }
+
+    fn or_worse(self, other: Self) -> Self {
+        Self { age: self.age.max(other.age), next_refresh: self.next_refresh.min(other.next_refresh) }
+    }
+
+    fn set(self, url: &str) {
+        metrics::gauge!("ajwt_jwks_set_age_seconds", "url" => url.to_owned()).set(self.age);
+        metrics::gauge!("ajwt_jwks_next_refresh_seconds", "url" => url.to_owned()).set(self.next_refresh);
     }
 }
 
@@ -151,7 +165,7 @@ fn count(_: &'static str) {}
 
 #[cfg(all(test, feature = "metrics"))]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, time::Duration};
 
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
@@ -188,8 +202,10 @@ mod tests {
 
     #[test]
     fn sets_that_look_alike_are_told_as_one_by_the_worst_of_them() {
-        let sets = [set("a", Some(10), 20), set("a", Some(40), 260), set("a", None, 30), set("b", None, 7)];
-        let due = [("set_age a", "40"), ("next_refresh a", "20"), ("next_refresh b", "7")];
+        let sets =
+            [set("a", Some(10), 20), set("a", Some(40), 260), set("b", Some(5), 30), set("b", None, 7)];
+        let due =
+            [("set_age a", "40"), ("next_refresh a", "20"), ("set_age b", "inf"), ("next_refresh b", "7")];
         assert_sets(&Report::default(), &sets, &due);
         let mut turned = sets;
         turned.reverse();
@@ -208,12 +224,13 @@ mod tests {
             &[
                 ("set_age a", "NaN"),
                 ("next_refresh a", "NaN"),
-                ("set_age b", "NaN"),
+                ("set_age b", "inf"),
                 ("next_refresh b", "6"),
+                ("set_age c", "NaN"),
                 ("next_refresh c", "NaN"),
             ],
         );
-        assert_sets(&report, &[], &[("next_refresh b", "NaN")]);
+        assert_sets(&report, &[], &[("set_age b", "NaN"), ("next_refresh b", "NaN")]);
         assert_sets(&report, &[], &[]);
     }
 }

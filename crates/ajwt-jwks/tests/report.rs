@@ -75,10 +75,11 @@ fn fetches_and_sets_are_told_and_secrets_are_not() {
         assert_eq!(value("ajwt_jwks_fetches_total", result), Some(due), "{result}: {seen:?}");
     }
     assert!(value("ajwt_jwks_set_age_seconds", &good).is_some_and(|age| (0.0..60.0).contains(&age)));
-    assert_eq!(value("ajwt_jwks_set_age_seconds", &bad), None);
+    assert_eq!(value("ajwt_jwks_set_age_seconds", &bad), Some(f64::INFINITY), "it was never fetched");
     assert!(value("ajwt_jwks_next_refresh_seconds", &good).is_some_and(|due| (240.0..300.0).contains(&due)));
     assert!(value("ajwt_jwks_next_refresh_seconds", &bad).is_some());
 
+    assert_eq!(log.count("WARN", "not all key sets of trusted URLs were fetched"), 1, "{}", log.text());
     let log = log.text();
     let ours: Vec<&str> = log.lines().filter(|line| line.contains("ajwt_jwks")).collect();
     for (told, with) in [

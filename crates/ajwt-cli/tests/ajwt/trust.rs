@@ -57,6 +57,23 @@ async fn a_trusted_url_is_fetched_before_it_is_added_and_its_keys_count() {
     eventually("refusal", async || gateway.status(&token(&folder)).await == 401).await;
 }
 
+/// After a start there is no last set to use: an alert on its age is to hear of it.
+#[tokio::test]
+async fn a_set_that_was_never_fetched_has_an_endless_age() {
+    let folder = Folder::with_database();
+    // Whatever listens there, it is no public address.
+    let url = "https://127.0.0.1:1/jwks.json";
+    folder.good(&format!("trust add --no-fetch billing {url} {DATABASE}"));
+    let gateway = Gateway::start(&folder, &format!("{DATABASE} --nonce memory"));
+    let told = gateway.log();
+    let is_told = |line: &str| line.contains("WARN") && line.contains("not all key sets of trusted URLs");
+    assert!(told.lines().any(is_told), "{told}");
+    // As Prometheus reads it: an infinity, in whatever case.
+    let due = format!("ajwt_jwks_set_age_seconds{{url=\"{url}\"}} inf");
+    let has_it = async || gateway.text("/metrics").await.lines().any(|line| line == due);
+    eventually("age of the set", has_it).await;
+}
+
 #[tokio::test]
 async fn urls_in_a_folder_count_too() {
     let folder = Folder::new();
