@@ -1,6 +1,6 @@
 use std::{num::NonZeroU64, path::PathBuf, sync::Arc, time::Duration};
 
-use ajwt_redis::{RedisNonceBackend, RedisNonceBackendBuilder};
+use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend, RedisNonceBackendBuilder};
 use ajwt_server::{MemoryNonceBackend, NonceBackend, StartRule};
 use clap::{Args, Subcommand};
 
@@ -191,14 +191,42 @@ impl NonceOptions {
             let pem = input::aside(move || input::read(&path, input::MAX_CERTIFICATES_LEN)).await?;
             builder = builder.root_certificates_pem(pem.to_vec());
         }
-        Ok(if self.redis_cluster {
-            builder.connect_cluster(&url.split(',').collect::<Vec<_>>()).await?
+        let connected = if self.redis_cluster {
+            builder.connect_cluster(&url.split(',').collect::<Vec<_>>()).await
         } else if self.redis_sentinel.is_empty() {
-            builder.connect(url).await?
+            builder.connect(url).await
         } else {
             let sentinels: Vec<&str> = self.redis_sentinel.iter().map(String::as_str).collect();
-            builder.connect_sentinel(&sentinels, url).await?
-        })
+            builder.connect_sentinel(&sentinels, url).await
+        };
+        connected.map_err(redis_failure)
+    }
+}
+
+/// What to do about a server that is not as it must be, by options of this program in place of methods.
+fn redis_failure(error: ConnectError) -> Failure {
+    let ConnectError::Server(fault) = &error else { return error.into() };
+    match fault {
+        RedisFault::WrongMode { server, found, wanted } => {
+            let advice = match (found.as_str(), *wanted) {
+                ("cluster", _) => "give --redis-cluster",
+                ("sentinel", _) => {
+                    "name the Sentinels by --redis-sentinel, and by --nonce redis://NAME what they call the primary"
+                }
+                (_, "cluster") => "leave out --redis-cluster",
+                _ => "give another --nonce",
+            };
+            Failure::new(format!("{server} runs in mode {found}, not {wanted}: {advice}"))
+        }
+        RedisFault::NoRunId { server } => Failure::new(format!(
+            "the Redis server {server} does not tell its run_id: grant INFO (ACL: +info), or vouch for its persistence \
+             and failover with --redis-trust-persistence"
+        )),
+        RedisFault::Evicts { server, policy, maxmemory } => Failure::new(format!(
+            "the Redis server {server} may evict nonces (maxmemory {maxmemory}, maxmemory-policy {policy}), and used \
+             tokens would work again: set maxmemory-policy noeviction, or give another --nonce"
+        )),
+        _ => error.into(),
     }
 }
 

@@ -71,8 +71,31 @@ async fn a_cluster() {
     eventually("cluster", async || redis.ask::<String>("CLUSTER INFO").contains("cluster_state:ok")).await;
     let url = redis.url();
     let told = folder.bad(&format!("nonce init --nonce {url}"));
-    assert!(told.contains("runs in mode cluster, not standalone"), "{told}");
+    assert!(told.ends_with("runs in mode cluster, not standalone: give --redis-cluster"), "{told}");
     a_token_works_once(&folder, &format!("--nonce {url},{url} --redis-cluster")).await;
+}
+
+/// Methods of the library help nobody who has a command line.
+#[test]
+fn a_server_that_must_not_be_used_is_told_with_the_option_that_helps() {
+    let folder = Folder::with_database();
+    let (plain, sentinel) = (RedisServer::start(&[]), RedisServer::start(&["--sentinel"]));
+    plain.ask::<()>("ACL SETUSER app on nopass ~* +@all -info");
+    let silent = plain.url().replace("redis://", "redis://app:any@");
+    let evicting = RedisServer::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    for (nonce, told) in [
+        (format!("{} --redis-cluster", plain.url()), "leave out --redis-cluster"),
+        (sentinel.url(), "name the Sentinels by --redis-sentinel"),
+        (silent, "with --redis-trust-persistence"),
+        (evicting.url(), "set maxmemory-policy noeviction, or give another --nonce"),
+    ] {
+        let words = format!("--nonce {nonce} --database-url sqlite://ajwt.db");
+        for command in ["nonce init", "gateway --listen 192.0.2.1:1"] {
+            let ran = folder.ajwt(&format!("{command} {words}").split(' ').collect::<Vec<_>>());
+            assert!(ran.code == Some(1) && ran.err.contains(told), "{command} {words}: {ran:?}");
+            assert!(!ran.err.contains("()"), "{command} {words}: {ran:?}");
+        }
+    }
 }
 
 #[tokio::test]
