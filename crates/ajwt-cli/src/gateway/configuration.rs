@@ -50,6 +50,10 @@ pub(crate) fn configured_arguments(
         if !is_given {
             let values = values(value)
                 .ok_or_else(|| wrong(format!("{name}: a text, a number, true or false is due")))?;
+            // Of an audience it would be as good as none.
+            if values.is_empty() {
+                return Err(wrong(format!("{name} is empty: give it a value, or leave it out")));
+            }
             let takes_value = option.get_action().takes_values();
             arguments.extend(values.into_iter().filter_map(|value| argument(name, &value, takes_value)));
         }

@@ -132,6 +132,8 @@ fn a_configuration_that_is_wrong_is_told() {
         ("config = \"b.toml\"", "the configuration a.toml: \"config\" is no option"),
         ("nonce = 1.5", "the configuration a.toml: nonce: a text, a number, true or false is due"),
         ("[nonce]", "the configuration a.toml: nonce: a text, a number, true or false is due"),
+        ("audience = []", "the configuration a.toml: audience is empty: give it a value, or leave it out"),
+        ("audience = [[]]", "the configuration a.toml: audience is empty: give it a value, or leave it out"),
         ("nonce", "the configuration a.toml: line 1 is no TOML: "),
         (
             "nonce = \"sql\"\n\ndatabase-url = \"mysql://u:secret@db/a",
