@@ -408,7 +408,7 @@ impl JwksCacheBuilder {
             is_closed: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
             repositories: AtomicUsize::new(0),
-            report: Report::default(),
+            report: Report::new(),
         });
         let sweeper = Mutex::new(shared.sweep_on(&runtime));
         JwksCache { shared, sweeper }

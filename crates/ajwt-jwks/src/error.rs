@@ -95,6 +95,12 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// Each [`label`](Self::label) but that of a cache that was closed, which is not counted.
+    pub(crate) const LABELS: [&'static str; 12] = [
+        "url", "address", "resolve", "connect", "timeout", "http", "status", "encoding", "too_long",
+        "document", "panic", "stopped",
+    ];
+
     /// The label of metrics: a closed list of lower-case words joined by underscores.
     #[must_use]
     pub const fn label(&self) -> &'static str {
@@ -157,4 +163,37 @@ pub enum ClientError {
         /// Why.
         source: Source,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use ajwt_core::JwkSet;
+
+    use super::*;
+
+    #[test]
+    fn every_label_is_listed() {
+        let source = || Source::from("a source");
+        let document = JwkSet::from_json("no set").expect_err("no set");
+        let errors = [
+            FetchError::Url { source: source() },
+            FetchError::Scheme { found: "http".into() },
+            FetchError::Userinfo,
+            FetchError::Address { host: "a".into(), address: IpAddr::from([127, 0, 0, 1]) },
+            FetchError::Resolve { host: "a".into(), source: None },
+            FetchError::Connect { source: source() },
+            FetchError::Timeout { deadline: Duration::ZERO },
+            FetchError::Http { source: source() },
+            FetchError::Status { found: 500 },
+            FetchError::NotModified,
+            FetchError::Encoding,
+            FetchError::TooLong { max: 1 },
+            FetchError::Document(document),
+            FetchError::Panic,
+            FetchError::Stopped,
+        ];
+        let mut labels: Vec<&str> = errors.iter().map(FetchError::label).collect();
+        labels.dedup();
+        assert_eq!(labels, FetchError::LABELS);
+    }
 }

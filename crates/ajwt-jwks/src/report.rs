@@ -28,11 +28,20 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// All counters are there from the start: one that comes with its first event has not grown, to whoever looks at
+    /// how they do.
+    pub(crate) fn new() -> Self {
+        for result in ["fetched", "not_modified"].into_iter().chain(FetchError::LABELS) {
+            count(result, 0);
+        }
+        Self::default()
+    }
+
     pub(crate) fn fetched(&self, url: &str, outcome: &Outcome) {
         match outcome {
             Outcome::Succeeded { set, is_modified, reports_skips } => {
                 if *is_modified {
-                    count("fetched");
+                    count("fetched", 1);
                     tracing::debug!(
                         url,
                         keys = set.keys.len(),
@@ -40,7 +49,7 @@ impl Report {
                         "fetched a key set"
                     );
                 } else {
-                    count("not_modified");
+                    count("not_modified", 1);
                     tracing::debug!(url, "a key set is as it was");
                 }
                 if *reports_skips {
@@ -51,7 +60,7 @@ impl Report {
                 tracing::debug!(url, "a fetch was given up, for the cache is closed");
             }
             Outcome::Failed { error, last } => {
-                count(error.label());
+                count(error.label(), 1);
                 let (reason, error) = (error.label(), &**error as &dyn Error);
                 match last {
                     LastSet::Trusted => tracing::warn!(
@@ -156,12 +165,12 @@ impl Gauges {
 }
 
 #[cfg(feature = "metrics")]
-fn count(result: &'static str) {
-    metrics::counter!("ajwt_jwks_fetches_total", "result" => result).increment(1);
+fn count(result: &'static str, fetches: u64) {
+    metrics::counter!("ajwt_jwks_fetches_total", "result" => result).increment(fetches);
 }
 
 #[cfg(not(feature = "metrics"))]
-fn count(_: &'static str) {}
+fn count(_: &'static str, _: u64) {}
 
 #[cfg(all(test, feature = "metrics"))]
 mod tests {

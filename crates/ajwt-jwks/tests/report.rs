@@ -70,8 +70,16 @@ fn fetches_and_sets_are_told_and_secrets_are_not() {
     });
 
     let value = |name: &str, label: &str| seen.get(&(name.to_owned(), label.to_owned())).copied();
-    for (result, due) in [("fetched", 1.0), ("status", 1.0), ("url", 1.0), ("connect", 1.0), ("address", 1.0)]
-    {
+    // Those of what did not happen are there, too.
+    for (result, due) in [
+        ("fetched", 1.0),
+        ("status", 1.0),
+        ("url", 1.0),
+        ("connect", 1.0),
+        ("address", 1.0),
+        ("not_modified", 0.0),
+        ("timeout", 0.0),
+    ] {
         assert_eq!(value("ajwt_jwks_fetches_total", result), Some(due), "{result}: {seen:?}");
     }
     assert!(value("ajwt_jwks_set_age_seconds", &good).is_some_and(|age| (0.0..60.0).contains(&age)));

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Clock, Reason, Rejection};
+use crate::{Clock, Reason, Rejection, RejectionKind};
 
 /// Between two messages of one kind in the log.
 const QUIET: Duration = Duration::from_secs(60);
@@ -15,12 +15,18 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Tokens outside of the window, in one minute, that are worth a hint.
 const MANY_OUTSIDE_WINDOW: u64 = 20;
 
-/// Counts a request. A macro, for labels that are literals are made by the compiler.
+/// What requests wait for that are given up.
+const WAITED_FOR: [Reason; 2] = [Reason::StoreUnavailable, Reason::NonceStoreUnavailable];
+
+/// Counts a request, or so many. A macro, for labels that are literals are made by the compiler.
 macro_rules! count {
     ($outcome:tt, $reason:tt) => {
+        count!($outcome, $reason, 1);
+    };
+    ($outcome:tt, $reason:tt, $requests:tt) => {
         #[cfg(feature = "metrics")]
         metrics::counter!("ajwt_authentications_total", "outcome" => $outcome, "reason" => $reason)
-            .increment(1);
+            .increment($requests);
         #[cfg(not(feature = "metrics"))]
         let _ = ($outcome, $reason);
     };
@@ -41,6 +47,20 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// All counters are there from the start: one that comes with its first event has not grown, to whoever looks at
+    /// how they do.
+    pub(crate) fn new() -> Self {
+        count!("accepted", "accepted", 0);
+        for reason in Reason::ALL {
+            let outcome = outcome_of(*reason);
+            count!(outcome, (reason.label()), 0);
+        }
+        for reason in WAITED_FOR {
+            count!("given_up", (reason.label()), 0);
+        }
+        Self::default()
+    }
+
     pub(crate) fn accepted(&self, username: &str) {
         count!("accepted", "accepted");
         tracing::debug!(username = %LogName(username), "authenticated");
@@ -48,11 +68,7 @@ impl Report {
 
     pub(crate) fn rejected(&self, rejection: Rejection, username: Option<&str>, clock: &dyn Clock) {
         let reason = rejection.reason();
-        let outcome = match rejection.kind() {
-            crate::RejectionKind::NoCredentials => "no_credentials",
-            crate::RejectionKind::Refused => "refused",
-            crate::RejectionKind::Unavailable => "unavailable",
-        };
+        let outcome = outcome_of(reason);
         count!(outcome, (reason.label()));
         let username = username.map(LogName).map(tracing::field::display);
         tracing::debug!(%reason, username, "not authenticated");
@@ -118,6 +134,14 @@ impl Report {
                 "many tokens are dated outside of the time window; check NTP on this server and on its callers"
             );
         }
+    }
+}
+
+const fn outcome_of(reason: Reason) -> &'static str {
+    match reason.kind() {
+        RejectionKind::NoCredentials => "no_credentials",
+        RejectionKind::Refused => "refused",
+        RejectionKind::Unavailable => "unavailable",
     }
 }
 

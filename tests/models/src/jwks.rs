@@ -78,10 +78,14 @@ pub(crate) mod report {
     use crate::{SetSnapshot, WarmUp, cache::endpoint::Outcome};
 
     /// Tells nobody.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct Report {}
 
     impl Report {
+        pub(crate) const fn new() -> Self {
+            Self {}
+        }
+
         pub(crate) const fn fetched(&self, _: &str, _: &Outcome) {}
 
         pub(crate) const fn warm(&self, _: &WarmUp) {}

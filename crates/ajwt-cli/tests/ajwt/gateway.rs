@@ -157,6 +157,16 @@ async fn an_operator_sees_how_it_is() {
     let keys = [folder.read("own.key.pub"), folder.read("billing.key.pub")].concat();
     assert_eq!(folder.good("key show jwks"), keys);
 
+    // What comes with its first event has not grown, to an alert.
+    let metrics = gateway.text("/metrics").await;
+    for labels in [
+        "outcome=\"accepted\",reason=\"accepted\"",
+        "outcome=\"unavailable\",reason=\"nonce_store_unavailable\"",
+        "outcome=\"given_up\",reason=\"store_unavailable\"",
+    ] {
+        let due = format!("ajwt_authentications_total{{{labels}}} 0");
+        assert!(metrics.lines().any(|found| found == due), "no {due} in:\n{metrics}");
+    }
     let token = folder.authorization();
     gateway.status(&token).await;
     gateway.status(&token).await;

@@ -49,7 +49,8 @@ async fn a_trusted_url_is_fetched_before_it_is_added_and_its_keys_count() {
     // Memory nonces refuse tokens from before the second of their start.
     eventually("acceptance", async || gateway.status(&token(&folder)).await == 200).await;
     let metrics = gateway.get("/metrics").await.text().await.expect("text");
-    assert!(metrics.contains("ajwt_jwks_fetches_total"), "{metrics}");
+    let is_fetched = |line: &str| line == "ajwt_jwks_fetches_total{result=\"fetched\"} 1";
+    assert!(metrics.lines().any(is_fetched), "{metrics}");
     // What was fetched serves on, and ends with its trust.
     drop(publisher);
     assert_eq!(gateway.status(&token(&folder)).await, 200);

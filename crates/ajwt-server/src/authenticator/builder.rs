@@ -143,7 +143,8 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
         self
     }
 
-    /// Makes the authenticator. It runs in a tokio runtime with its timer enabled.
+    /// Makes the authenticator. It runs in a tokio runtime with its timer enabled. With the feature `metrics` its counters
+    /// begin at 0, so install the recorder before.
     ///
     /// # Errors
     /// [`BuildError`] that names the option and what it may be.
@@ -184,7 +185,7 @@ impl<U: KeyedUser> AuthenticatorBuilder<U> {
                     Duration::ZERO => None,
                     quantum => Some(RefusalTimer::start(quantum)?),
                 },
-                report: Report::default(),
+                report: Report::new(),
             }),
         })
     }

@@ -2,17 +2,19 @@
 
 use std::{cell::RefCell, collections::BTreeMap, io, sync::Once};
 
+use ajwt_server::Reason;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 /// What was seen while a future ran.
 pub(crate) struct Seen {
     /// Every line at TRACE and above.
     pub(crate) log: String,
-    /// `ajwt_authentications_total` by outcome and reason.
+    /// `ajwt_authentications_total` by outcome and reason, where anything was counted.
     pub(crate) counters: BTreeMap<(String, String), u64>,
 }
 
-/// Runs a future on a runtime of this thread, whose timers do not wait, and collects log and counters.
+/// Runs a future that builds an authenticator on a runtime of this thread, whose timers do not wait, and collects log
+/// and counters.
 pub(crate) fn observe<T>(future: impl Future<Output = T>) -> (T, Seen) {
     install();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
@@ -30,6 +32,9 @@ pub(crate) fn observe<T>(future: impl Future<Output = T>) -> (T, Seen) {
         let DebugValue::Counter(counted) = counted else { panic!("{counted:?} is no counter") };
         counters.insert((labels["outcome"].to_owned(), labels["reason"].to_owned()), counted);
     }
+    // Each is there before its first event, and no other: of what was accepted, and what waited for one of two stores.
+    assert_eq!(counters.len(), Reason::ALL.len() + 3, "{counters:?}");
+    counters.retain(|_, counted| *counted > 0);
     (value, Seen { log: String::from_utf8(log).expect("a log in UTF-8"), counters })
 }
 
