@@ -192,10 +192,12 @@ impl SchemaName {
     }
 }
 
-/// A pool tries again for a while, and then tells no more than that.
+/// What there is to ask where no server has answered. One that refuses says why.
 fn unreachable(error: ConnectError) -> Failure {
+    use sqlx::Error::{Io, PoolTimedOut};
+
     match &error {
-        ConnectError::Open { source } if matches!(source.downcast_ref(), Some(sqlx::Error::PoolTimedOut)) => {
+        ConnectError::Open { source } if matches!(source.downcast_ref(), Some(PoolTimedOut | Io(_))) => {
             Failure::of("does the server run, at that address and port?")(error)
         }
         _ => error.into(),

@@ -82,7 +82,7 @@ impl MySqlRepository {
     /// [`ConnectError`] that says whether the URL or the server is at fault.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options = connect_url::mysql(url)?;
-        let pool = MySqlPoolOptions::new()
+        let settings = MySqlPoolOptions::new()
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .before_acquire(|connection, metadata| Box::pin(pool::may_be_used(connection, metadata.idle_for)))
@@ -93,11 +93,8 @@ impl MySqlRepository {
                     }
                     Ok(())
                 })
-            })
-            .connect_with(options)
-            .await
-            .map_err(|error| ConnectError::Open { source: error.into() })?;
-        Ok(Self::new(pool))
+            });
+        Ok(Self::new(pool::open(settings, options).await?))
     }
 
     /// Over a pool of the application's own.

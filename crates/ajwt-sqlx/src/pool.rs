@@ -10,7 +10,9 @@ use std::{
 
 use ajwt_server::RepositoryError;
 use sqlx::{
-    ConnectOptions as _, Connection, Database, Pool, Transaction, error::DatabaseError, pool::PoolConnection,
+    ConnectOptions as _, Connection, Database, Pool, Transaction,
+    error::DatabaseError,
+    pool::{PoolConnection, PoolOptions},
 };
 use tokio::{
     sync::Mutex,
@@ -18,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    error::ConnectError,
     failure::failed,
     unanswered::{Source, Unanswered},
 };
@@ -61,6 +64,25 @@ const REPLACED_WITHIN: Duration = Duration::from_millis(500);
 
 /// After so long without success it is tried again: each attempt may be a login that is given up.
 const REPLACED_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Opens a pool with its first connection. What a server has to say that refuses it, or has none left, a pool keeps to
+/// itself: it tries again, and says then that time was up. So one more attempt is made without it.
+pub(crate) async fn open<DB: Database>(
+    pool: PoolOptions<DB>,
+    options: <DB::Connection as Connection>::Options,
+) -> Result<Pool<DB>, ConnectError> {
+    let mut opened = pool.connect_with(options.clone()).await;
+    if matches!(opened, Err(sqlx::Error::PoolTimedOut)) {
+        match timeout(ACQUIRE_TIMEOUT, DB::Connection::connect_with(&options)).await {
+            Ok(Err(error)) => opened = Err(error),
+            Ok(Ok(connection)) => {
+                let _ = timeout(PING_TIMEOUT, connection.close()).await;
+            }
+            Err(_) => {}
+        }
+    }
+    opened.map_err(|error| ConnectError::Open { source: error.into() })
+}
 
 /// A connection that goes back to the pool only when its statement came to an end.
 ///

@@ -93,17 +93,14 @@ impl PostgresRepository {
     /// [`ConnectError`] that says whether the URL or the server is at fault.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let options = connect_url::postgres(url)?;
-        let pool = PgPoolOptions::new()
+        let settings = PgPoolOptions::new()
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .before_acquire(|connection, metadata| Box::pin(pool::may_be_used(connection, metadata.idle_for)))
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute(SESSION).await.map(drop) })
-            })
-            .connect_with(options)
-            .await
-            .map_err(|error| ConnectError::Open { source: error.into() })?;
-        Ok(Self::new(pool))
+            });
+        Ok(Self::new(pool::open(settings, options).await?))
     }
 
     /// Over a pool of the application's own.

@@ -48,9 +48,13 @@ impl Log {
 
 async fn finds_no_connection(store: &PostgresRepository) {
     let Err(error) = store.find_by_username("guido", Freshness::Current).await else { panic!("it was read") };
-    let sources = iter::successors(Some(&error as &dyn Error), |error| (*error).source());
-    let told: Vec<_> = sources.map(ToString::to_string).collect();
+    let told = texts(&error);
     assert!(told.iter().any(|text| text.starts_with("no connection to the database in time")), "{told:?}");
+}
+
+/// Of an error and its sources.
+fn texts(error: &(dyn Error + 'static)) -> Vec<String> {
+    iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,6 +84,8 @@ async fn the_log_says_why_there_is_no_connection() {
     let cache = CachedUserRepository::new(users, Arc::new(NoRevision), options);
     assert!(cache.find_by_username("guido", Freshness::MayBeCached).await.is_err());
     log.comes_to_say("too many clients").await;
+    let error = PostgresRepository::connect(&url).await.expect_err("none is left");
+    assert!(texts(&error).iter().any(|text| text.contains("too many clients")), "{error:?}");
     drop(others);
 
     // Once a minute for each pool: another one.

@@ -66,6 +66,22 @@ async fn on_mysql() {
     the_whole_way(&database.url(), "migrate").await;
 }
 
+/// Not as one that does not run.
+#[tokio::test]
+async fn a_server_without_a_connection_left_says_so() {
+    let server = Server::start(Kind::Postgres, &["-c", "max_connections=20"]);
+    let url = server.url("postgres");
+    let mut others = Vec::new();
+    while let Ok(taken) = PgConnection::connect(&url).await {
+        others.push(taken);
+    }
+    let told = Folder::new().bad(&format!("key list billing --database-url {url}"));
+    assert!(
+        told.starts_with("the database cannot be opened: ") && told.contains("too many clients"),
+        "{told}"
+    );
+}
+
 /// A binary log, and an account that may do nothing outside of its database.
 #[tokio::test]
 async fn on_mysql_that_forbids_triggers() {
