@@ -22,6 +22,13 @@ const COLUMNS: [&str; 8] =
 /// Bytes that an authorized_keys file may have.
 const MAX_AUTHORIZED_KEYS_LEN: usize = 16 * 1024 * 1024;
 
+/// Users that are asked, one by one, whether they have a key that has ended for another.
+const ASKED: usize = 1000;
+
+/// How to find them otherwise.
+const A_KEY_THAT_LEAKED: &str =
+    concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/database.md#a-key-that-leaked");
+
 /// Shows keys, and adds, lists and changes those of a user.
 #[derive(Args)]
 pub(crate) struct Key {
@@ -141,15 +148,15 @@ impl Key {
                 Ok(())
             }
             Action::Revoke(OfUser { user, id, admin }) => {
-                let (others, trusts) = admin
+                let trusts = admin
                     .with(async |store| {
-                        let others = other_rows(store, user, *id).await;
+                        let ended = fingerprint_of(store, user, *id).await;
                         store.revoke_key(user, *id).await?;
-                        Ok::<_, AdminError>((others, store.trusts(user).await?))
+                        output::note(&format!("revoked key {id}"));
+                        note_where_it_is_too(store, user, ended).await;
+                        store.trusts(user).await
                     })
                     .await?;
-                output::note(&format!("revoked key {id}"));
-                note_other_rows(&others);
                 if !trusts.is_empty() {
                     output::note(
                         "the user has trusted URLs (ajwt trust list): a key that one of them publishes goes on working",
@@ -158,15 +165,15 @@ impl Key {
                 Ok(())
             }
             Action::Remove(OfUser { user, id, admin }) => {
-                let others = admin
+                admin
                     .with(async |store| {
-                        let others = other_rows(store, user, *id).await;
-                        store.remove_key(user, *id).await.map(|()| others)
+                        let ended = fingerprint_of(store, user, *id).await;
+                        store.remove_key(user, *id).await?;
+                        output::note(&format!("removed key {id}"));
+                        note_where_it_is_too(store, user, ended).await;
+                        Ok::<_, AdminError>(())
                     })
-                    .await?;
-                output::note(&format!("removed key {id}"));
-                note_other_rows(&others);
-                Ok(())
+                    .await
             }
         }
     }
@@ -208,20 +215,14 @@ async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Resul
     Ok(added)
 }
 
-/// The user's other rows of the same key by which it works. Django's table may hold it twice, and what plain SQL adds
-/// may have any fingerprint.
-async fn other_rows(admin: &dyn KeyAdmin, user: &Username, id: i64) -> Result<Vec<i64>, AdminError> {
+/// The fingerprint of a key that is about to end. `None`: there is none, or it is no usable key.
+async fn fingerprint_of(
+    admin: &dyn KeyAdmin,
+    user: &Username,
+    id: i64,
+) -> Result<Option<String>, AdminError> {
     let keys = admin.keys(user).await?;
-    let Some(ended) = keys.iter().find(|record| record.id == id).and_then(fingerprint) else {
-        return Ok(Vec::new());
-    };
-    let now = SystemClock::new().now();
-    let has_ended = |record: &KeyRecord| {
-        record.revoked_at.is_some() || record.expires_at.is_some_and(|expires_at| expires_at <= now)
-    };
-    let others = keys.iter().filter(|record| record.id != id && !has_ended(record));
-    let others = others.filter(|record| fingerprint(record).is_some_and(|other| other == ended));
-    Ok(others.map(|record| record.id).collect())
+    Ok(keys.iter().find(|record| record.id == id).and_then(fingerprint))
 }
 
 /// By its text, whatever the row says of it.
@@ -230,16 +231,57 @@ fn fingerprint(record: &KeyRecord) -> Option<String> {
     Some(key.fingerprint().as_str().to_owned())
 }
 
-/// That they could not be read, as one that holds no text, is no reason to leave a key as it is.
-fn note_other_rows(ids: &Result<Vec<i64>, AdminError>) {
-    match ids {
-        Ok(ids) => ids.iter().for_each(|id| {
-            output::note(&format!("key {id} is the same one, and goes on working until it is ended, too"));
-        }),
-        Err(_) => {
-            output::note("the user's other keys could not be read; see whether one of them is the same")
+/// Tells by what rows a key goes on working that has ended. That they could not be read, as one that holds no text, is
+/// no reason to leave a key as it is.
+async fn note_where_it_is_too(
+    admin: &dyn KeyAdmin,
+    user: &Username,
+    ended: Result<Option<String>, AdminError>,
+) {
+    let noted = match ended {
+        Ok(Some(ended)) => note_other_rows(admin, user, &ended).await,
+        ended => ended.map(drop),
+    };
+    if noted.is_err() {
+        output::note(&format!(
+            "the other keys could not all be read; see whether one of them is the same: {A_KEY_THAT_LEAKED}"
+        ));
+    }
+}
+
+async fn note_other_rows(admin: &dyn KeyAdmin, user: &Username, ended: &str) -> Result<(), AdminError> {
+    // Django's table may hold it twice, and what plain SQL adds may have any fingerprint.
+    for id in rows_of(admin, user, ended).await? {
+        output::note(&format!("key {id} is the same one, and goes on working until it is ended, too"));
+    }
+    let users = admin.users().await?;
+    if users.len() > ASKED {
+        output::note(&format!(
+            "there are too many users to see whether another one has the same key: {A_KEY_THAT_LEAKED}"
+        ));
+        return Ok(());
+    }
+    // A name that nobody can claim has no key that works.
+    let others = users.iter().filter_map(|record| Username::new(record.username.as_str()).ok());
+    for other in others.filter(|other| other != user) {
+        for id in rows_of(admin, &other, ended).await? {
+            let other = output::printable(other.as_str());
+            output::note(&format!("key {id} of the user {other} is the same one: end it there, too"));
         }
     }
+    Ok(())
+}
+
+/// A user's rows of a key that have not ended.
+async fn rows_of(admin: &dyn KeyAdmin, user: &Username, ended: &str) -> Result<Vec<i64>, AdminError> {
+    let now = SystemClock::new().now();
+    let has_ended = |record: &KeyRecord| {
+        record.revoked_at.is_some() || record.expires_at.is_some_and(|expires_at| expires_at <= now)
+    };
+    let keys = admin.keys(user).await?;
+    let same = keys.iter().filter(|record| !has_ended(record));
+    let same = same.filter(|record| fingerprint(record).is_some_and(|other| other == ended));
+    Ok(same.map(|record| record.id).collect())
 }
 
 fn row(record: &KeyRecord) -> Row {

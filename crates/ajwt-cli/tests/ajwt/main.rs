@@ -3,6 +3,7 @@
 mod expected;
 mod gateway;
 mod https;
+mod incidents;
 mod keys;
 mod readme;
 mod servers;

@@ -149,7 +149,11 @@ async fn a_row_that_cannot_be_read_keeps_no_other_key() {
     let add = "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at)
         SELECT user_id, CAST(x'ff41' AS TEXT), 'two', 0 FROM ajwt_public_key WHERE id = 1";
     sqlx::query(add).execute(&mut connection).await.expect("added");
-    let unread = "the user's other keys could not be read; see whether one of them is the same";
+    let unread = concat!(
+        "the other keys could not all be read; see whether one of them is the same: ",
+        env!("CARGO_PKG_REPOSITORY"),
+        "/blob/main/docs/database.md#a-key-that-leaked"
+    );
     for (words, told) in [("revoke billing 1", "revoked key 1"), ("remove billing 2", "removed key 2")] {
         let command = format!("key {words} {DATABASE}");
         let ran = folder.ajwt(&command.split(' ').collect::<Vec<_>>());
