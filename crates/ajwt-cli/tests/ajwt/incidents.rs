@@ -1,12 +1,12 @@
-//! What docs/database.md says to do when something has gone wrong: a key that leaked.
+//! What docs/database.md says to do when something has gone wrong: a key that leaked, a database that is put back.
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions,
 };
 
 use crate::{
-    support::{Folder, project_file},
-    walkthrough::blocks,
+    support::{Folder, Gateway, project_file},
+    walkthrough::{Shell, blocks},
 };
 
 const DATABASE: &str = "--database-url sqlite://ajwt.db";
@@ -67,4 +67,43 @@ async fn other_users_with_a_key_that_ends_are_told() {
             "/blob/main/docs/database.md#a-key-that-leaked\n"
         )
     );
+}
+
+/// Over what a process left that was killed.
+#[tokio::test]
+async fn a_backup_of_sqlite_is_put_back() {
+    let folder = Folder::with_database();
+    let gateway = Gateway::start(&folder, &format!("--nonce sql {DATABASE}"));
+    let users = |database: &str| {
+        let list = folder.good(&format!("user list --json --database-url sqlite://{database}"));
+        let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+        let names = list.as_array().expect("users").iter().map(|user| user["username"].to_string());
+        names.collect::<String>()
+    };
+    let section = section("### Of SQLite");
+    let [back_up, put_back] = section.as_slice() else { panic!("two blocks are due") };
+
+    // As long as the gateway has it open, what is new is in the log.
+    folder.good(&format!("user add before {DATABASE}"));
+    std::fs::copy(folder.path("ajwt.db"), folder.path("copy.db")).expect("copied");
+    assert_eq!(users("copy.db"), "\"billing\"", "a copy of the one file is no backup");
+    // By SQLite's library in place of its shell.
+    let statement = back_up.split('"').nth(1).expect("a statement");
+    let statement = statement.replace("backup.db", folder.path("backup.db").to_str().expect("text"));
+    let mut database = open(&folder).await;
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.expect("backed up");
+    database.close().await.expect("closed");
+    folder.good(&format!("user add after {DATABASE}"));
+    drop(gateway);
+    let log = std::fs::metadata(folder.path("ajwt.db-wal")).expect("a log that was left");
+    assert!(log.len() > 0);
+
+    Shell::new(&folder).run(put_back);
+    let mut database = open(&folder).await;
+    let check: String =
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut database).await.expect("checked");
+    assert_eq!(check, "ok");
+    database.close().await.expect("closed");
+    assert_eq!(users("ajwt.db"), "\"before\"\"billing\"");
+    assert_eq!(users("old/ajwt.db"), "\"after\"\"before\"\"billing\"", "for what was revoked since");
 }
