@@ -305,7 +305,8 @@ async fn users_may_be_files() {
     folder.good("keygen -o billing.key");
     let docs = project_file("docs/gateway.md");
     let documented = docs.lines().find(|line| line.ends_with("/billing.keys")).expect("the page's command");
-    Shell::new(&folder).with("/etc/orders/callers", "callers").run(documented);
+    let mut shell = Shell::new(&folder).with("/etc/orders/callers", "callers");
+    shell.run(documented);
     let gateway = Gateway::start(&folder, "--keys callers --nonce memory");
     assert!(gateway.log().contains("--nonce memory serves one process only"), "{}", gateway.log());
     let token = folder.authorization();
@@ -319,6 +320,17 @@ async fn users_may_be_files() {
     assert_eq!(gateway.status(&folder.authorization()).await, 200, "the last good one stays");
     std::fs::remove_file(folder.path("callers/billing.keys")).expect("removed");
     eventually("refusal", async || gateway.status(&folder.authorization()).await == 401).await;
+
+    // What was good before is not known to another process.
+    drop(gateway);
+    folder.write("callers/billing.keys", folder.read("billing.key.pub"));
+    let other = Gateway::start(&folder, "--keys callers --nonce memory");
+    assert_eq!(other.status(&folder.authorization()).await, 401, "{}", other.log());
+    let look = docs.lines().find(|line| line.starts_with("timeout ")).expect("the page's look");
+    // Where it cannot listen, so that it ends at once.
+    let look = look.replace("127.0.0.1:0", "192.0.2.1:1");
+    let told = shell.run(&format!("{look} 2>&1 || true"));
+    assert!(told.contains("a file of keys cannot be used") && told.contains("billing.keys"), "{told}");
 }
 
 /// The disk that the log is on is full.
