@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use ajwt_core::Timestamp;
+use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
-    Authenticator, AuthenticatorBuilder, Found, Freshness, KeySource, MockClock, NonceBackend, NonceError,
-    NonceOutcome, NonceUse, PublicKeyRepository, Reason, RepositoryError, StoredKey, UsageRecorder, User,
-    UserKeys, UserRepository,
+    Authenticator, AuthenticatorBuilder, Found, Freshness, KeyAdmin as _, KeySource, MemoryRepository,
+    MockClock, NonceBackend, NonceError, NonceOutcome, NonceUse, PublicKeyRepository, Reason,
+    RepositoryError, StoredKey, UsageRecorder, User, UserKeys, UserRepository,
 };
 use async_trait::async_trait;
 
@@ -238,6 +238,32 @@ async fn a_slow_read_lets_no_token_outlive_its_nonce() {
     let slow = slow(&engine, Duration::from_millis(1900), Duration::ZERO);
     let again = slow.authenticate([token.as_bytes()]).await;
     assert!(again.is_err_and(|rejection| rejection.reason() == Reason::OutsideWindow));
+}
+
+/// A store of nonces that is asked while somebody takes the user out.
+#[derive(Debug)]
+struct RevokesMeanwhile(Arc<MemoryRepository>);
+
+#[async_trait]
+impl NonceBackend for RevokesMeanwhile {
+    async fn consume(&self, _: &NonceUse) -> Result<NonceOutcome, NonceError> {
+        let guido = Username::new("guido").expect("a name");
+        self.0.set_user_active(&guido, false).await.expect("deactivated");
+        Ok(NonceOutcome::Fresh)
+    }
+}
+
+/// The nonce is used up, and what comes after it has to be quick.
+#[tokio::test]
+async fn what_is_revoked_while_a_store_is_asked_ends_with_the_next_request() {
+    let engine = Engine::new();
+    let user = User::new("guido").with_keys([engine.key.public_key().clone()]);
+    let users = Arc::new(MemoryRepository::new([user]));
+    let builder = Authenticator::builder(users.clone(), Arc::new(RevokesMeanwhile(users)));
+    let authenticator = builder.clock(Arc::new(engine.clock.clone())).build().expect("built");
+    authenticator.authenticate([engine.header("guido").as_bytes()]).await.expect("by what was read before");
+    let next = authenticator.authenticate([engine.header("guido").as_bytes()]).await;
+    assert!(next.is_err_and(|rejection| rejection.reason() == Reason::InactiveUser));
 }
 
 /// As asynchronous code does, once it has waited.
