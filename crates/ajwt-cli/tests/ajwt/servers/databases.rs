@@ -1,7 +1,7 @@
 //! The whole way on the databases of a network.
 
 use ajwt_test_servers::sql::{Database, Kind, Server};
-use sqlx::{Connection as _, MySqlConnection};
+use sqlx::{Connection as _, MySqlConnection, PgConnection};
 
 use crate::support::{Folder, Gateway};
 
