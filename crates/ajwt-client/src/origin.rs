@@ -34,7 +34,12 @@ impl Origin {
     /// As [`parse`](Self::parse), and `http` for any host.
     pub(crate) fn parse_with_http(text: &str) -> Result<Self, OriginError> {
         // What stands before an @ may be a password.
-        let (user, rest) = text.rsplit_once('@').map_or(("", text), |(_, rest)| ("..@", rest));
+        let (user, rest) = match text.rsplit_once('@') {
+            // The @ is of a query, or of a password that was not encoded: nobody knows.
+            Some((user, _)) if user.contains(['?', '#']) => ("..", ""),
+            Some((_, rest)) => ("..@", rest),
+            None => ("", text),
+        };
         // And what follows a ? or # a token.
         let (rest, more) = match rest.find(['?', '#']).and_then(|at| rest.get(..=at)) {
             Some(rest) => (rest, ".."),
@@ -121,7 +126,7 @@ pub enum OriginError {
     #[error("{found:?} is no origin: write https://host or https://host:port, without a path")]
     Malformed {
         /// What was configured; of `user:password@host` what begins with the `@`, of `host?query` what ends with the
-        /// `?`, or `#`.
+        /// `?`, or `#`; nothing where an `@` follows one of these.
         found: Box<str>,
     },
     /// Plain http to another host, where whoever sees the token can use it first.
@@ -246,6 +251,7 @@ mod tests {
             ("https://a.example/x?key=secret#secret", "https://a.example/x?.."),
             ("https://a.example#secret", "https://a.example#.."),
             ("https://u:secret@a.example?key=secret", "..@a.example?.."),
+            ("https://a.example?user=a@b&key=secret", ".."),
         ] {
             assert_eq!(Origin::parse(text), Err(OriginError::Malformed { found: shown.into() }));
         }

@@ -387,7 +387,8 @@ impl JwksCacheBuilder {
 
     /// Makes the cache and starts its background work, on this runtime, and once it has ended on that of the next
     /// request or warm-up. Not noticed is a runtime that nobody drives any more, as one of a single thread outside of
-    /// its `block_on`: nothing is fetched then.
+    /// its `block_on`: nothing is fetched then. With the feature `metrics` its counters begin at 0, so install the
+    /// recorder before.
     ///
     /// # Panics
     /// Outside of a tokio runtime with its timer and I/O enabled.

@@ -192,6 +192,17 @@ mod tests {
             FetchError::Panic,
             FetchError::Stopped,
         ];
+        for error in &errors {
+            // One more that is counted does not compile until it is above, too.
+            match error {
+                FetchError::Url { .. } | FetchError::Scheme { .. } | FetchError::Userinfo => {}
+                FetchError::Address { .. } | FetchError::Resolve { .. } | FetchError::Connect { .. } => {}
+                FetchError::Timeout { .. } | FetchError::Http { .. } | FetchError::Status { .. } => {}
+                FetchError::NotModified | FetchError::Encoding | FetchError::TooLong { .. } => {}
+                FetchError::Document(_) | FetchError::Panic | FetchError::Stopped => {}
+                FetchError::Closed => panic!("it is not counted"),
+            }
+        }
         let mut labels: Vec<&str> = errors.iter().map(FetchError::label).collect();
         labels.dedup();
         assert_eq!(labels, FetchError::LABELS);

@@ -4,11 +4,7 @@ use ajwt_core::{KeyError, PublicKey, Timestamp, Username};
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::{
-    RepositoryError,
-    authorized_keys::PEM_START,
-    shown_url::{authority, shown_url},
-};
+use crate::{RepositoryError, authorized_keys::PEM_START, shown_url::shown_url};
 
 /// Characters that a key's comment may have.
 pub const MAX_COMMENT_CHARS: usize = 100;
@@ -485,7 +481,9 @@ impl AdminError {
     pub fn check_trust_url(url: &str) -> Result<(), Self> {
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
         let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
-        let names_user = rest.is_some_and(|rest| authority(rest).contains('@'));
+        // RFC 3986 section 3.2; a backslash ends the authority too, as parsers of URLs have it.
+        let authority = rest.and_then(|rest| rest.split(['/', '\\', '?', '#']).next());
+        let names_user = authority.is_some_and(|authority| authority.contains('@'));
         let is_clean = !url.chars().any(|c| c.is_whitespace() || c.is_control());
         if has_host && !names_user && is_clean && url.chars().count() <= MAX_URL_CHARS {
             return Ok(());

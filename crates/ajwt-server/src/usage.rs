@@ -32,7 +32,9 @@ use crate::{KeySource, RepositoryError, sync::lock, turn};
 /// impl UsageRecorder for LastUses {
 ///     fn record(&self, source: KeySource, at: Timestamp) {
 ///         if source != KeySource::Unrecorded {
-///             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(source, at);
+///             let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+///             let last = uses.entry(source).or_insert(at);
+///             *last = at.max(*last);
 ///         }
 ///     }
 ///
@@ -43,7 +45,8 @@ use crate::{KeySource, RepositoryError, sync::lock, turn};
 /// ```
 #[async_trait]
 pub trait UsageRecorder: Debug + Send + Sync + 'static {
-    /// Notes a use. Called on the request path: it must not wait.
+    /// Notes a use. Called on the request path: it must not wait. A slow request may come with an older time than the
+    /// last one: the newest counts.
     fn record(&self, source: KeySource, at: Timestamp);
 
     /// Writes what is noted and not written yet.

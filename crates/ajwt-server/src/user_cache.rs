@@ -136,7 +136,7 @@ impl Knowledge {
         let known = match (revision, self.seen) {
             (Some(revision), Some((seen, seen_at))) if revision == seen => read_at.max(seen_at),
             // An entry is put in only under the revision that was seen last (see `keep`). A different one was
-            // seen later, so the entry is old.
+            // seen later, so the entry is old; or it was put in after this was read, and the store is asked once more.
             (Some(_), Some(_)) => return None,
             _ => read_at,
         };
@@ -273,6 +273,7 @@ impl<U: KeyedUser> UserRepository for CachedUserRepository<U> {
             shared.in_use.store(true, Ordering::Relaxed);
         }
         if freshness == Freshness::MayBeCached {
+            // Before the entry: one of an earlier time must not meet a revision that came again.
             let knowledge = *lock(&shared.knowledge);
             if let Some(user) = shared.cached(username, knowledge, shared.grace(knowledge)) {
                 return Ok(Some(user));
