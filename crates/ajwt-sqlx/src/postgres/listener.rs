@@ -1,7 +1,4 @@
-use std::{
-    iter::{once, repeat_n},
-    time::Duration,
-};
+use std::time::Duration;
 
 use ajwt_server::Clock;
 use sqlx::{
@@ -67,16 +64,21 @@ impl Listener {
             }
             return;
         };
+        let heard = tokio::time::timeout(LISTEN_ANEW, listener.try_recv()).await;
+        let mut goes_on = matches!(heard, Ok(Ok(Some(_))));
         // What else has come by then tells nothing more, and would be a look each.
-        for wait in once(LISTEN_ANEW).chain(repeat_n(Duration::ZERO, TAKEN_AT_ONCE)) {
-            match tokio::time::timeout(wait, listener.try_recv()).await {
-                Ok(Ok(Some(_))) => {}
-                Err(_) if wait.is_zero() => return,
-                _ => {
-                    listening.listener = None;
-                    return;
-                }
+        for _ in 0..TAKEN_AT_ONCE {
+            if !goes_on {
+                break;
             }
+            goes_on = tokio::select! {
+                biased;
+                more = listener.try_recv() => matches!(more, Ok(Some(_))),
+                () = std::future::ready(()) => return,
+            };
+        }
+        if !goes_on {
+            listening.listener = None;
         }
     }
 }

@@ -1,9 +1,9 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ajwt_server::GoesOn;
 use async_trait::async_trait;
 use sqlx::{Sqlite, SqlitePool, pool::PoolConnection, query::Query, sqlite::SqliteArguments};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     nonce_table::{Added, NonceTable, SWEEP_BATCH, nonce_backend},
@@ -34,6 +34,10 @@ DELETE FROM ajwt_nonce WHERE key IN (
     ORDER BY expires_at LIMIT ?3)
 RETURNING 1;
 COMMIT";
+
+/// How long a turn is waited for. Whoever has it may stand still, as a task does whose thread is busy; then SQLite's own
+/// waiting decides.
+const TURN: Duration = Duration::from_millis(500);
 
 nonce_backend! {
     /// Used nonces in SQLite: for the processes of one host, and it survives restarts.
@@ -91,7 +95,7 @@ impl Table {
         &self,
         transaction: Query<'static, Sqlite, SqliteArguments>,
     ) -> Result<usize, sqlx::Error> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = timeout(TURN, Arc::clone(&self.turn).lock_owned()).await.ok();
         let mut connection = InTransaction(Some(writing(&self.pool).await?));
         let written = GoesOn::new(async move {
             let Some(leased) = &mut connection.0 else { return Err(sqlx::Error::PoolClosed) };
@@ -119,5 +123,30 @@ impl Drop for InTransaction {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqlitePoolOptions;
+
+    use super::*;
+
+    /// As where the thread of whoever writes has something else to do.
+    #[tokio::test]
+    async fn a_turn_that_does_not_end_keeps_nobody_from_writing() {
+        let pool =
+            SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.expect("a pool");
+        sqlx::query("CREATE TABLE ajwt_nonce (key BLOB PRIMARY KEY, expires_at INTEGER)")
+            .execute(&pool)
+            .await
+            .expect("made");
+        let table = Table::new(pool);
+        let turn = Arc::clone(&table.turn).lock_owned().await;
+        table.begin(0).await.expect("marked");
+        assert_eq!(table.since().await.expect("read"), Some(0));
+        assert_eq!(table.add(&[1; 32], 1, 0).await.expect("added"), Added::Yes);
+        drop(turn);
+        assert_eq!(table.add(&[1; 32], 1, 0).await.expect("asked"), Added::WasThereOrEmptied);
     }
 }
