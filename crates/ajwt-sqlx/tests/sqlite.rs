@@ -232,7 +232,7 @@ async fn whoever_writes_has_a_turn() {
     nonces.initialise().await.expect("marked");
     let clock = SystemClock::new();
     let until = clock.monotonic() + Duration::from_secs(5);
-    let consumers: Vec<_> = (0..10)
+    let consumers: Vec<_> = (0..5)
         .map(|consumer| {
             let nonces = Arc::clone(&nonces);
             tokio::spawn(async move {

@@ -143,7 +143,8 @@ mod tests {
             .expect("made");
         let table = Table::new(pool);
         let turn = Arc::clone(&table.turn).lock_owned().await;
-        table.begin(0).await.expect("marked");
+        let marked = timeout(Duration::from_secs(20), table.begin(0)).await;
+        marked.expect("a turn is not waited for longer").expect("marked");
         assert_eq!(table.since().await.expect("read"), Some(0));
         assert_eq!(table.add(&[1; 32], 1, 0).await.expect("added"), Added::Yes);
         drop(turn);

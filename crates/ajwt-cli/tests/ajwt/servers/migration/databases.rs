@@ -27,7 +27,8 @@ pub(super) async fn with_mysql(test: impl AsyncFnOnce(&Folder, &str, &Value)) {
     let url = database.url();
     let mut admin = MySqlConnection::connect(&url).await.expect("connected");
     let [password, encoded] = PASSWORD;
-    // An account that may do nothing outside of Django's database, and has its name.
+    // An account that may do nothing outside of Django's database, and has its name. After a failure it goes with its
+    // server.
     let (_, account) = url.rsplit_once('/').expect("a database");
     let create = format!(
         "CREATE USER {account}@'127.0.0.1' IDENTIFIED BY '{password}';
