@@ -32,7 +32,13 @@ use crate::response;
 ///
 /// **What is added to a `Router` after the layer is open to everybody, and under `route_layer` its fallback
 /// is too.** So put the layer last, and use `layer` where there is a fallback. On a `MethodRouter` likewise:
-/// `get(list).layer(auth).post(create)` leaves `POST` open to everybody.
+/// `get(list).layer(auth).post(create)` leaves `POST` open to everybody, and under `route_layer` its `fallback`, and so
+/// `any(..)`, is open: use `layer` there.
+///
+/// **Unknown paths below a nested router go to the outer router's fallback, past the nested one's layer.** Put it in by
+/// `nest_service`, and they are checked; or give it a fallback of its own before the layer, and they are but for the
+/// path `/api/` of `nest("/api", ..)`. Of two merged routers without fallbacks of their own the argument's answer to
+/// unknown paths counts, 401 or 404.
 ///
 /// It is always ready, and waits for the service within once a token is accepted: a limit of concurrent requests, and
 /// what sheds load, stand within it.

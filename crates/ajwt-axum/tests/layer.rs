@@ -199,16 +199,49 @@ async fn a_fallback_and_later_routes_are_open_under_route_layer() {
     }
     assert_eq!(get_text(&app, "/required", &[]).await.0, StatusCode::UNAUTHORIZED);
 
-    let methods = get(anybody).layer(layer.clone()).post(anybody);
-    let post = Request::post("/").body(Body::empty()).expect("a request");
-    let app = Router::new().route("/", methods);
-    assert_eq!(get_text(&app, "/", &[]).await.0, StatusCode::UNAUTHORIZED);
-    assert_eq!(app.oneshot(post).await.expect("infallible").status(), StatusCode::OK);
+    let others = || any(anybody).get(anybody);
+    for (what, methods, post_status) in [
+        ("a later method", get(anybody).layer(layer.clone()).post(anybody), StatusCode::OK),
+        ("any, under route_layer", others().route_layer(layer.clone()), StatusCode::OK),
+        ("any, under layer", others().layer(layer.clone()), StatusCode::UNAUTHORIZED),
+    ] {
+        let app = Router::new().route("/", methods);
+        assert_eq!(get_text(&app, "/", &[]).await.0, StatusCode::UNAUTHORIZED, "{what}");
+        let post = Request::post("/").body(Body::empty()).expect("a request");
+        assert_eq!(app.oneshot(post).await.expect("infallible").status(), post_status, "{what}");
+    }
 
     let app = routes().fallback(anybody).route("/later", get(anybody)).layer(layer);
     for path in ["/nowhere", "/later", "/required"] {
         assert_eq!(get_text(&app, path, &[]).await.0, StatusCode::UNAUTHORIZED, "{path}");
         assert_eq!(get_text(&app, path, &[fresh(&signer)]).await.0, StatusCode::OK, "{path}");
+    }
+}
+
+/// For axum takes only a fallback of its own along with a nested router, and that not for `/api/`.
+#[tokio::test]
+async fn unknown_paths_below_a_nested_router_go_past_its_layer() {
+    let layer = AuthLayer::new(authenticator(&signer()));
+    let within = || routes().layer(layer.clone());
+    let with_fallback = || routes().fallback(anybody).layer(layer.clone());
+    for (what, app, nowhere, slash) in [
+        ("nest", Router::new().nest("/api", within()), 200, 200),
+        ("with a fallback", Router::new().nest("/api", with_fallback()), 401, 200),
+        ("nest_service", Router::new().nest_service("/api", within()), 401, 401),
+    ] {
+        let app = app.fallback(anybody);
+        for (path, status) in
+            [("/api/nowhere", nowhere), ("/api/", slash), ("/api/required", 401), ("/nowhere", 200)]
+        {
+            assert_eq!(get_text(&app, path, &[]).await.0, status, "{what}: {path}");
+        }
+    }
+
+    // Of two default answers the argument's.
+    let free = || -> Router { Router::new().route("/free", get(anybody)) };
+    for (app, status) in [(free().merge(within()), 401), (within().merge(free()), 404)] {
+        assert_eq!(get_text(&app, "/nowhere", &[]).await.0, status);
+        assert_eq!(get_text(&app, "/required", &[]).await.0, 401);
     }
 }
 
