@@ -23,9 +23,10 @@ pub async fn authenticator(
 /// The service: whoever has an account may call it, and the welcome is for everybody.
 pub fn router(authenticator: Authenticator<Account>) -> Router {
     let layer = AuthLayer::new(authenticator);
+    // Not `route_layer`, which would leave open what answers the methods that a route does not name.
     Router::new()
-        .route("/plan", get(plan).route_layer(layer.clone()))
-        .route("/", get(welcome).route_layer(layer.optional()))
+        .route("/plan", get(plan).layer(layer.clone()))
+        .route("/", get(welcome).layer(layer.optional()))
 }
 
 async fn plan(caller: Authenticated<Account>) -> Json<Value> {

@@ -50,6 +50,14 @@ async fn handlers_get_the_account() {
     assert_eq!(get(authenticator, "/", Some(signer.authorization())).await.1, "welcome back, guido\n");
 }
 
+/// Also one that the route does not have: `any(..)` and a fallback would serve it.
+#[tokio::test]
+async fn every_method_needs_a_token() {
+    let router = router(authenticator_of(&TestSigner::new("guido"), false));
+    let request = Request::post("/plan").body(Body::empty()).expect("a request");
+    assert_eq!(router.oneshot(request).await.expect("infallible").status(), StatusCode::UNAUTHORIZED);
+}
+
 #[tokio::test]
 async fn a_suspended_account_cannot_call() {
     let signer = TestSigner::new("guido");
