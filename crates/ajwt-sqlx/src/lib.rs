@@ -48,7 +48,6 @@ mod audit;
 mod connect_url;
 mod error;
 mod failure;
-mod key_admin;
 mod key_cache;
 mod migrations;
 #[cfg(feature = "mysql")]
@@ -58,6 +57,7 @@ mod nonce_table;
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod repository;
 mod rows;
 mod schema;
 #[cfg(feature = "sqlite")]

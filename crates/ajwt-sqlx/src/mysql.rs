@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use ajwt_core::{Timestamp, Username};
 use ajwt_server::{
-    BatchedUsage, Clock, Found, Freshness, KeySource, RepositoryError, RevisionSource, SystemClock,
-    TrustedUrls, UsageStore, User, UserRepository,
+    Clock, Found, Freshness, KeySource, RepositoryError, RevisionSource, SystemClock, TrustedUrls,
+    UsageStore, User, UserRepository,
 };
 use async_trait::async_trait;
 use sqlx::{
@@ -20,13 +20,12 @@ use sqlx::{
 
 pub use self::nonce::MySqlNonceBackend;
 use crate::{
-    audit::{self, AuditRecord},
-    connect_url,
+    audit, connect_url,
     error::{ConnectError, MigrationError},
     failure::failed,
-    key_admin::key_admin,
     key_cache::KeyCache,
     pool::{self, ACQUIRE_TIMEOUT, Lease, Reserved, Rounds},
+    repository::repository,
     rows::{self, Columns as _},
     schema::{Owner, REVISION, Schema, Statements},
     unanswered::Unanswered,
@@ -114,14 +113,6 @@ impl MySqlRepository {
         }
     }
 
-    /// On these tables. Without it they are ajwt's own.
-    #[must_use]
-    pub fn with_schema(mut self, schema: Schema) -> Self {
-        self.sql = statements(&schema);
-        self.schema = schema;
-        self
-    }
-
     /// On this clock, which dates changes.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -129,20 +120,6 @@ impl MySqlRepository {
         // What it holds is dated by the other one.
         self.polling = Arc::default();
         self
-    }
-
-    /// On behalf of this person or program, cut to 150 characters: who made a change, in the
-    /// [audit](Self::audit) table. Without it that is `unknown`. Clones may have different ones.
-    #[must_use]
-    pub fn with_actor(mut self, actor: &str) -> Self {
-        self.actor = audit::actor(actor).into();
-        self
-    }
-
-    /// The pool.
-    #[must_use]
-    pub const fn pool(&self) -> &MySqlPool {
-        &self.pool
     }
 
     /// Makes or updates the tables. Any number of processes may do so at once. The triggers run as the account that
@@ -167,42 +144,6 @@ impl MySqlRepository {
     /// As `migrate`.
     pub async fn migrate_without_triggers(&self) -> Result<(), MigrationError> {
         migrations::run(&self.pool, &self.schema, true).await
-    }
-
-    /// Looks whether the tables of users and keys are there, and changes nothing: for a service that does not migrate and
-    /// would rather not start than answer each request with 503. Over Django's tables it also looks whose keys they hold.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if they cannot be read, with [`MissingTables`](crate::MissingTables) for its source where the
-    /// migrations were not run, and with [`CustomUserModel`](crate::CustomUserModel) where Django's keys are those of
-    /// users in another table than `auth_user`.
-    pub async fn check(&self) -> Result<(), RepositoryError> {
-        const WHAT: &str = "looking at the tables";
-        let others = sqlx::query_scalar(django::HAS_OTHER_USERS).fetch_one(&self.pool).await;
-        let others: i64 = others.map_err(failed(WHAT))?;
-        self.schema.check_user_model(others != 0).map_err(|error| RepositoryError::new(WHAT, error))?;
-        self.find_by_username("", Freshness::Current).await.map(drop)
-    }
-
-    /// Notes uses of keys in these tables, each key at most once per 30 s.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime with its timer enabled.
-    #[must_use]
-    pub fn batched_usage(&self) -> BatchedUsage {
-        BatchedUsage::new(Arc::new(self.clone()), BatchedUsage::DEFAULT_INTERVAL)
-    }
-
-    /// The last changes that were made through [`KeyAdmin`](ajwt_server::KeyAdmin), newest first.
-    ///
-    /// # Errors
-    /// [`RepositoryError`] if the database failed, and over Django's tables, which have no audit.
-    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
-        self.schema.check_audit("reading the audit table")?;
-        let failed = failed("reading the audit table");
-        let rows =
-            sqlx::query(tables::AUDIT).bind(i64::from(limit)).fetch_all(&self.pool).await.map_err(&failed)?;
-        rows.iter().map(rows::audit_record).collect::<Result<_, _>>().map_err(failed)
     }
 
     /// Binds a name for the two comparisons that it takes: of texts, so that an index may serve, where
@@ -329,8 +270,8 @@ impl UsageStore for MySqlRepository {
     }
 }
 
-key_admin! {
-    MySqlRepository, MySqlConnection,
+repository! {
+    MySqlRepository, MySqlConnection, pool: MySqlPool,
     transaction: pool::transaction, found: if_storable, own: str::as_bytes
 }
 

@@ -64,9 +64,9 @@ pub(super) async fn run(
     let mut connection = pool.acquire().await.map_err(failed)?;
     // The lock is the session's, and ends with it whatever happens here.
     connection.close_on_drop();
-    let has_no_database: i64 =
+    let has_no_database: bool =
         sqlx::query_scalar(HAS_NO_DATABASE).fetch_one(&mut *connection).await.map_err(failed)?;
-    if has_no_database != 0 {
+    if has_no_database {
         return Err(MigrationError::NoDatabase);
     }
     sqlx::query(WAIT_TO_MIGRATE).execute(&mut *connection).await.map_err(failed)?;
@@ -74,13 +74,12 @@ pub(super) async fn run(
         sqlx::query_scalar(LOCK_MIGRATIONS).fetch_one(&mut *connection).await.map_err(failed)?;
     check_lock(locked)?;
     let tables = sqlx::query_as(HAS_TABLES).fetch_one(&mut *connection).await;
-    let (users, keys, of_users, of_others): (i64, i64, i64, i64) = tables.map_err(failed)?;
-    let present =
-        Present { users: users != 0, keys: keys != 0, of_users: of_users != 0, of_others: of_others != 0 };
+    let (users, keys, of_users, of_others): (bool, bool, bool, bool) = tables.map_err(failed)?;
+    let present = Present { users, keys, of_users, of_others };
     migrations::check_owner(schema, present)?;
-    let others: i64 =
+    let others: bool =
         sqlx::query_scalar(django::HAS_OTHER_USERS).fetch_one(&mut *connection).await.map_err(failed)?;
-    schema.check_user_model(others != 0).map_err(MigrationError::CustomUserModel)?;
+    schema.check_user_model(others).map_err(MigrationError::CustomUserModel)?;
     // One that was cut short is marked as failed. Each of its steps can be repeated.
     let forget = format!("DELETE FROM {} WHERE NOT success", migrations::table(schema));
     match sqlx::query(AssertSqlSafe(forget)).execute(&mut *connection).await {

@@ -1,32 +1,100 @@
-/// Implements [`KeyAdmin`](ajwt_server::KeyAdmin) for the repository of one database. A macro, for the bounds that
-/// sqlx asks of a function over any database would take a page, and the trait is another crate's, which rules out one
-/// implementation for whatever has a trait of ours.
+/// What the repositories of all databases do alike: some of their own methods, and
+/// [`KeyAdmin`](ajwt_server::KeyAdmin). A macro, for the bounds that sqlx asks of a function over any database would
+/// take a page, and the trait is another crate's, which rules out one implementation for whatever has a trait of ours.
 ///
-/// What a database does otherwise is told by the module that invokes it: by its `tables`; by `insert`, which adds a
-/// row and returns its id, or `None` if there is one like it; by `of_user`, `activation` and `row_change` of the
-/// repository, which make statements with their arguments; and by three functions:
+/// What a database does otherwise is told by the module that invokes it: by its `tables` and `django`; by
+/// `statements`, which are those of a schema; by `insert`, which adds a row and returns its id, or `None` if there is
+/// one like it; by `of_user`, `activation` and `row_change` of the repository, which make statements with their
+/// arguments; and by three functions:
 ///
 /// - `transaction` works in one, and commits it.
 /// - `found` takes what came of looking for a user, and makes nothing found of the error of a name that none can have.
 /// - `own` makes of a name or a fingerprint what ajwt's own tables have in its place.
-macro_rules! key_admin {
+macro_rules! repository {
     (
-        $Repository:ident, $Connection:ident,
+        $Repository:ident, $Connection:ident, pool: $Pool:ty,
         transaction: $transaction:path, found: $found:path, own: $own:path
     ) => {
         // A block of its own, whose imports are nobody else's.
         const _: () = {
+            use std::sync::Arc;
+
             use ajwt_core::{Timestamp, Username};
-            use ajwt_server::{AdminError, KeyAdmin, KeyRecord, NewKey, TrustRecord, UserRecord};
+            use ajwt_server::{
+                AdminError, BatchedUsage, Freshness, KeyAdmin, KeyRecord, NewKey, RepositoryError,
+                TrustRecord, UserRecord, UserRepository as _,
+            };
             use sqlx::SqlStr;
 
             use $crate::{
-                audit::{Entry, RowChange},
+                audit::{self, AuditRecord, Entry, RowChange},
                 failure::failed,
-                rows, schema,
+                rows,
+                schema::{self, Schema},
             };
 
             impl $Repository {
+                /// On these tables. Without it they are ajwt's own.
+                #[must_use]
+                pub fn with_schema(mut self, schema: Schema) -> Self {
+                    self.sql = statements(&schema);
+                    self.schema = schema;
+                    self
+                }
+
+                /// On behalf of this person or program, cut to 150 characters: who made a change, in the
+                /// [audit](Self::audit) table. Without it that is `unknown`. Clones may have different ones.
+                #[must_use]
+                pub fn with_actor(mut self, actor: &str) -> Self {
+                    self.actor = audit::actor(actor).into();
+                    self
+                }
+
+                /// The pool.
+                #[must_use]
+                pub const fn pool(&self) -> &$Pool {
+                    &self.pool
+                }
+
+                /// Looks whether the tables of users and keys are there, and changes nothing: for a service that does
+                /// not migrate and would rather not start than answer each request with 503. Over Django's tables it
+                /// also looks whose keys they hold.
+                ///
+                /// # Errors
+                /// [`RepositoryError`] if they cannot be read, with [`MissingTables`](crate::MissingTables) for its
+                /// source where the migrations were not run, and with [`CustomUserModel`](crate::CustomUserModel)
+                /// where Django's keys are those of users in another table than `auth_user`.
+                pub async fn check(&self) -> Result<(), RepositoryError> {
+                    const WHAT: &str = "looking at the tables";
+                    let others = sqlx::query_scalar(django::HAS_OTHER_USERS).fetch_one(&self.pool).await;
+                    let others: bool = others.map_err(failed(WHAT))?;
+                    let checked = self.schema.check_user_model(others);
+                    checked.map_err(|error| RepositoryError::new(WHAT, error))?;
+                    self.find_by_username("", Freshness::Current).await.map(drop)
+                }
+
+                /// Notes uses of keys in these tables, each key at most once per 30 s.
+                ///
+                /// # Panics
+                /// Outside of a tokio runtime with its timer enabled.
+                #[must_use]
+                pub fn batched_usage(&self) -> BatchedUsage {
+                    BatchedUsage::new(Arc::new(self.clone()), BatchedUsage::DEFAULT_INTERVAL)
+                }
+
+                /// The last changes that were made through [`KeyAdmin`](ajwt_server::KeyAdmin), newest first.
+                ///
+                /// # Errors
+                /// [`RepositoryError`] if the database failed, and over Django's tables, which have no audit.
+                pub async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
+                    const WHAT: &str = "reading the audit table";
+                    self.schema.check_audit(WHAT)?;
+                    let failed = failed(WHAT);
+                    let list = sqlx::query(tables::AUDIT).bind(i64::from(limit));
+                    let rows = list.fetch_all(&self.pool).await.map_err(&failed)?;
+                    rows.iter().map(rows::audit_record).collect::<Result<_, _>>().map_err(failed)
+                }
+
                 async fn check_user(
                     &self,
                     connection: &mut $Connection,
@@ -249,4 +317,4 @@ macro_rules! key_admin {
     };
 }
 
-pub(crate) use key_admin;
+pub(crate) use repository;
