@@ -1,13 +1,10 @@
 //! The MySQL stores as a [`Store`].
 
-use std::sync::Arc;
-
-use ajwt_server::{BatchedUsage, Clock, RepositoryError};
-use ajwt_sqlx::{AuditRecord, MigrationError, MySqlNonceBackend, MySqlRepository, Schema};
+use ajwt_sqlx::{MigrationError, MySqlNonceBackend, MySqlRepository};
 use ajwt_test_servers::sql::Database;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::store::{PATIENCE, Store, connected};
+use crate::store::{PATIENCE, Store, connected, methods_of_any_repository};
 
 pub(crate) const SERVER: &str = "AJWT_TEST_MYSQL";
 
@@ -20,6 +17,8 @@ impl Store for MySqlRepository {
     const HASH_OF_N: &'static str = "unhex(sha2(n, 256))";
     const TABLES: &'static str =
         "SELECT table_name FROM information_schema.tables WHERE table_schema = database()";
+
+    methods_of_any_repository!();
 
     async fn create_empty() -> Database {
         Database::create(SERVER)
@@ -44,53 +43,8 @@ impl Store for MySqlRepository {
         Self::new(options.connect_with((*connect).clone()).await.expect("connected"))
     }
 
-    async fn migrate(&self) -> Result<(), MigrationError> {
-        Self::migrate(self).await
-    }
-
     async fn migrate_to_be_filled(&self) -> Result<(), MigrationError> {
         self.migrate_without_triggers().await
-    }
-
-    async fn close(&self) {
-        self.pool().close().await;
-    }
-
-    fn nonces(&self, clock: Arc<dyn Clock>) -> MySqlNonceBackend {
-        MySqlNonceBackend::with_clock(self.pool().clone(), clock)
-    }
-
-    async fn initialise(nonces: &Self::Nonces) -> bool {
-        nonces.initialise().await.expect("marked")
-    }
-
-    async fn check(nonces: &Self::Nonces) -> Result<(), RepositoryError> {
-        nonces.check().await
-    }
-
-    async fn sweep(nonces: &MySqlNonceBackend) {
-        nonces.sweep().await;
-    }
-
-    fn batched_usage(&self) -> BatchedUsage {
-        Self::batched_usage(self)
-    }
-
-    fn with_schema(self, schema: Schema) -> Self {
-        Self::with_schema(self, schema)
-    }
-
-    fn with_actor(self, actor: &str) -> Self {
-        Self::with_actor(self, actor)
-    }
-
-    async fn audit(&self, limit: u32) -> Result<Vec<AuditRecord>, RepositoryError> {
-        Self::audit(self, limit).await
-    }
-
-    async fn execute(&self, sql: &str) -> u64 {
-        let result = sqlx::query(AssertSqlSafe(sql.to_owned())).execute(self.pool()).await;
-        result.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
     }
 
     async fn number(&self, sql: &str) -> i64 {

@@ -103,6 +103,61 @@ pub(crate) trait Store:
     async fn texts(&self, sql: &str) -> Vec<String>;
 }
 
+/// What every repository has alike, though by no trait of the crate: within its `impl Store`.
+macro_rules! methods_of_any_repository {
+    () => {
+        async fn migrate(&self) -> Result<(), ajwt_sqlx::MigrationError> {
+            Self::migrate(self).await
+        }
+
+        async fn close(&self) {
+            self.pool().close().await;
+        }
+
+        fn nonces(&self, clock: std::sync::Arc<dyn ajwt_server::Clock>) -> Self::Nonces {
+            Self::Nonces::with_clock(self.pool().clone(), clock)
+        }
+
+        async fn initialise(nonces: &Self::Nonces) -> bool {
+            nonces.initialise().await.expect("marked")
+        }
+
+        async fn check(nonces: &Self::Nonces) -> Result<(), ajwt_server::RepositoryError> {
+            nonces.check().await
+        }
+
+        async fn sweep(nonces: &Self::Nonces) {
+            nonces.sweep().await;
+        }
+
+        fn batched_usage(&self) -> ajwt_server::BatchedUsage {
+            Self::batched_usage(self)
+        }
+
+        fn with_schema(self, schema: ajwt_sqlx::Schema) -> Self {
+            Self::with_schema(self, schema)
+        }
+
+        fn with_actor(self, actor: &str) -> Self {
+            Self::with_actor(self, actor)
+        }
+
+        async fn audit(
+            &self,
+            limit: u32,
+        ) -> Result<Vec<ajwt_sqlx::AuditRecord>, ajwt_server::RepositoryError> {
+            Self::audit(self, limit).await
+        }
+
+        async fn execute(&self, sql: &str) -> u64 {
+            let result = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(self.pool()).await;
+            result.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+        }
+    };
+}
+
+pub(crate) use methods_of_any_repository;
+
 /// The command of docs/database.md that makes the tables by this client, with these words of it replaced.
 pub(crate) fn command_by_hand(client: &str, words: &[(&str, &str)]) -> String {
     let page = fs::read_to_string(root().join("docs/database.md")).expect("the page");
