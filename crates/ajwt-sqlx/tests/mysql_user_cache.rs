@@ -15,33 +15,7 @@ use ajwt_sqlx::MySqlRepository;
 use ajwt_test_servers::sql::{Kind, Server};
 use store::Store as _;
 
-#[tokio::test]
-async fn changes_of_another_process_are_effective_in_time() {
-    let test = "changes_of_another_process_are_effective_in_time";
-    user_cache::changes_of_another_process_are_effective_in_time::<MySqlRepository>(test, false).await;
-}
-
-#[tokio::test]
-async fn a_trust_removed_by_another_process_is_gone_in_time() {
-    let test = "a_trust_removed_by_another_process_is_gone_in_time";
-    user_cache::a_trust_removed_by_another_process_is_gone_in_time::<MySqlRepository>(test).await;
-}
-
-#[tokio::test]
-async fn a_key_added_by_another_process_works_on_its_first_use() {
-    let test = "a_key_added_by_another_process_works_on_its_first_use";
-    user_cache::a_key_added_by_another_process_works_on_its_first_use::<MySqlRepository>(test).await;
-}
-
-#[tokio::test]
-async fn notes_of_use_leave_entries_in_the_cache() {
-    user_cache::notes_of_use_leave_entries_in_the_cache::<MySqlRepository>().await;
-}
-
-#[tokio::test]
-async fn a_store_that_is_gone_is_503_once_the_staleness_is_over() {
-    user_cache::a_store_that_is_gone_is_503_once_the_staleness_is_over::<MySqlRepository>().await;
-}
+user_cache_tests!(MySqlRepository, false);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_is_503_after_the_staleness() {

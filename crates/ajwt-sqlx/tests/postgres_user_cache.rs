@@ -22,33 +22,7 @@ use ajwt_test_support::until;
 use store::{Store as _, authenticate, sign};
 use user_cache::{PollOnly, is_so_for_requests_after};
 
-#[tokio::test]
-async fn changes_of_another_process_are_effective_in_time() {
-    let test = "changes_of_another_process_are_effective_in_time";
-    user_cache::changes_of_another_process_are_effective_in_time::<PostgresRepository>(test, true).await;
-}
-
-#[tokio::test]
-async fn a_trust_removed_by_another_process_is_gone_in_time() {
-    let test = "a_trust_removed_by_another_process_is_gone_in_time";
-    user_cache::a_trust_removed_by_another_process_is_gone_in_time::<PostgresRepository>(test).await;
-}
-
-#[tokio::test]
-async fn a_key_added_by_another_process_works_on_its_first_use() {
-    let test = "a_key_added_by_another_process_works_on_its_first_use";
-    user_cache::a_key_added_by_another_process_works_on_its_first_use::<PostgresRepository>(test).await;
-}
-
-#[tokio::test]
-async fn notes_of_use_leave_entries_in_the_cache() {
-    user_cache::notes_of_use_leave_entries_in_the_cache::<PostgresRepository>().await;
-}
-
-#[tokio::test]
-async fn a_store_that_is_gone_is_503_once_the_staleness_is_over() {
-    user_cache::a_store_that_is_gone_is_503_once_the_staleness_is_over::<PostgresRepository>().await;
-}
+user_cache_tests!(PostgresRepository, true);
 
 /// A listener that hears nothing, as behind a network that dropped its connection: the poll alone
 /// notices changes.
