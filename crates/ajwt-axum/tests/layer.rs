@@ -14,12 +14,10 @@ use ajwt_axum::{AuthLayer, Authenticated, AuthenticatedRejection};
 use ajwt_client::RequestSigner;
 use ajwt_core::PrivateKey;
 use ajwt_server::{
-    Authenticator, Found, Freshness, InsecureNoReplayProtection, KeyedUser, MemoryNonceBackend,
-    MemoryRepository, NonceBackend, RejectionBody, RepositoryError, StoredKey, TrustedUrl, User,
-    UserRepository,
+    Authenticator, InsecureNoReplayProtection, KeyedUser, MemoryNonceBackend, MemoryRepository, NonceBackend,
+    RejectionBody, StoredKey, TrustedUrl, User,
 };
 use ajwt_test_support::{Level, Log};
-use async_trait::async_trait;
 use axum::{
     Router,
     body::Body,
@@ -317,61 +315,24 @@ async fn a_grpc_rejection_ends_with_its_headers() {
 
 /// An application's own user type.
 #[derive(Debug)]
-struct Account {
-    email: String,
-    plan: &'static str,
-    keys: Vec<StoredKey>,
-}
+struct Account;
 
 impl KeyedUser for Account {
     fn username(&self) -> &str {
-        &self.email
+        ""
     }
 
     fn is_active(&self) -> bool {
-        true
+        false
     }
 
     fn keys(&self) -> &[StoredKey] {
-        &self.keys
+        &[]
     }
 
     fn jwks_urls(&self) -> &[TrustedUrl] {
         &[]
     }
-}
-
-#[derive(Debug)]
-struct Accounts(Arc<Account>);
-
-#[async_trait]
-impl UserRepository for Accounts {
-    type User = Account;
-
-    async fn find_by_username(
-        &self,
-        username: &str,
-        _: Freshness,
-    ) -> Result<Option<Found<Account>>, RepositoryError> {
-        Ok((username == self.0.email).then(|| Found::current(Arc::clone(&self.0))))
-    }
-}
-
-#[tokio::test]
-async fn an_application_brings_its_own_user_type() {
-    let signer =
-        RequestSigner::new("a@b.example", PrivateKey::generate_ed25519().expect("a key")).expect("a signer");
-    let keys = User::new("").with_keys([signer.public_key().clone()]).keys().to_vec();
-    let accounts = Accounts(Arc::new(Account { email: "a@b.example".into(), plan: "gold", keys }));
-    let authenticator =
-        Authenticator::builder(Arc::new(accounts), Arc::new(MemoryNonceBackend::default())).build();
-    let handler = |caller: Authenticated<Account>| async move {
-        format!("{} {} {}", caller.user().plan, caller.token().username(), caller.key().key_id().len())
-    };
-    let app = Router::new()
-        .route("/", get(handler))
-        .layer(AuthLayer::new(authenticator.expect("an authenticator")));
-    assert_eq!(get_text(&app, "/", &[fresh(&signer)]).await, (StatusCode::OK, "gold a@b.example 64".into()));
 }
 
 #[tokio::test]
