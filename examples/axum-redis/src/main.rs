@@ -49,31 +49,22 @@ async fn serve(accounts: &str, redis: &str, address: &str) -> Result<(), Box<dyn
     let listener = TcpListener::bind(address).await?;
     let stopped = stopped()?;
     println!("serving on http://{}", listener.local_addr()?);
-    serve_until(stopped, listener, router(authenticator.clone())).await?;
+    serve_until(stopped, listener, router(authenticator.clone())).await;
     authenticator.close().await;
     Ok(())
 }
 
 /// Serves until the program is to stop, and then for as long as requests run, but no longer than [`GRACE`]: a caller
 /// that has sent half a request would keep it for ever.
-async fn serve_until(
-    stopped: impl Future<Output = ()> + Send + 'static,
-    listener: TcpListener,
-    router: Router,
-) -> std::io::Result<()> {
-    let (stopping, told) = oneshot::channel();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stopped.await;
-        let _ = stopping.send(());
-    });
-    let out_of_time = async {
+async fn serve_until(stopped: impl Future<Output = ()>, listener: TcpListener, router: Router) {
+    let (stop, told) = oneshot::channel::<()>();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async {
         let _ = told.await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        ended = server.into_future() => ended,
-        () = out_of_time => Ok(()),
-    }
+    });
+    let server = tokio::spawn(server.into_future());
+    stopped.await;
+    drop(stop);
+    let _ = tokio::time::timeout(GRACE, server).await;
 }
 
 /// What ends the program: Ctrl-C, or SIGTERM, by which supervisors end it.
@@ -99,11 +90,6 @@ fn stopped() -> std::io::Result<impl Future<Output = ()>> {
 }
 
 fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
+    let sources = std::iter::successors(error.source(), |source| (*source).source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
