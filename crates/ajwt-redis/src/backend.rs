@@ -66,23 +66,13 @@ const MOST_AHEAD: u32 = 60_000;
 /// So each restart and each failover costs that outage. Who has `appendfsync always`, or waits for
 /// replicas, may vouch for it with
 /// [`trust_persistence`](RedisNonceBackendBuilder::trust_persistence); then only an emptied server
-/// is noticed. It does **not** cover
+/// is noticed.
 ///
-/// - two primaries at once (a partition in which the old one still accepts writes): a token used on
-///   one side works once on the other. [`wait_for_replicas`] and Redis' `min-replicas-to-write`
-///   close this;
-/// - a server that drops some keys and keeps the mark: eviction (refused at the start, see
-///   [`accept_eviction`](RedisNonceBackendBuilder::accept_eviction)), or somebody who deletes them;
-/// - two failovers there and back, unless the first server received the mark of the one in the middle meanwhile (on a
-///   cluster: that of the very bucket). None is written there if no request reached it, and a server that takes over
-///   again before it has the other's data has its own mark still;
-/// - a server whose own data is put back under it: an old primary that was frozen and goes on,
-///   `REPLICAOF` and back, a snapshot of its machine;
-/// - a clock of the Redis host that jumps ahead by more than the margin: entries end early;
-/// - what stands between and spreads one connection over several servers, or keeps it while the server behind it
-///   changes (Redis Enterprise, Redis Cloud, Envoy's Redis filter): after a failover, or where one of its shards was
-///   emptied, used tokens work again. It is not supported;
-/// - connections [`over`](RedisNonceBackendBuilder::over) which the application brings.
+#[doc = concat!(
+    "What is not noticed, as two primaries at once, is [listed](",
+    env!("CARGO_PKG_REPOSITORY"),
+    "/blob/main/docs/security.md#replay-store-and-fault)."
+)]
 ///
 /// ```no_run
 /// # async fn example(users: std::sync::Arc<ajwt_server::MemoryRepository>) -> Result<(), Box<dyn std::error::Error>> {
@@ -95,8 +85,6 @@ const MOST_AHEAD: u32 = 60_000;
 /// # Ok(())
 /// # }
 /// ```
-///
-/// [`wait_for_replicas`]: RedisNonceBackendBuilder::wait_for_replicas
 pub struct RedisNonceBackend {
     terms: Arc<Terms>,
     servers: Servers,
