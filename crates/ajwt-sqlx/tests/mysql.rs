@@ -1,8 +1,6 @@
 //! The MySQL stores on a real server, MariaDB, which `scripts/test` starts.
 #![cfg(feature = "mysql")]
 
-#[path = "support/hearing.rs"]
-mod hearing;
 #[path = "support/looks.rs"]
 mod looks;
 #[path = "support/mysql_plan.rs"]
@@ -27,7 +25,7 @@ use ajwt_server::{
 };
 use ajwt_sqlx::{ConnectError, MigrationError, MySqlNonceBackend, MySqlRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
-use hearing::PASSWORD;
+use ajwt_test_support::hearing::PASSWORD;
 use mysql_plan::Explain;
 use mysql_store::SERVER;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, mysql::MySqlPoolOptions};

@@ -1,8 +1,6 @@
 //! The PostgreSQL stores on a real server, which `scripts/test` starts.
 #![cfg(feature = "postgres")]
 
-#[path = "support/hearing.rs"]
-mod hearing;
 #[path = "support/looks.rs"]
 mod looks;
 #[path = "support/passwords.rs"]
@@ -29,8 +27,7 @@ use ajwt_server::{
 };
 use ajwt_sqlx::{ConnectError, PostgresNonceBackend, PostgresRepository};
 use ajwt_test_servers::sql::{self, Kind, Server};
-use ajwt_test_support::until;
-use hearing::PASSWORD;
+use ajwt_test_support::{hearing::PASSWORD, until};
 use postgres_plan::Explain;
 use postgres_store::SERVER;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};

@@ -5,8 +5,6 @@
 mod postgres_store;
 #[path = "support/store.rs"]
 mod store;
-#[path = "../../../tests/end-to-end/tests/support/trace.rs"]
-mod trace;
 
 use std::{error::Error, iter, sync::Arc, time::Duration};
 
@@ -15,9 +13,9 @@ use ajwt_server::{
 };
 use ajwt_sqlx::PostgresRepository;
 use ajwt_test_servers::sql::{Kind, Server};
+use ajwt_test_support::Trace;
 use sqlx::{Connection as _, PgConnection};
 use store::Store as _;
-use trace::Trace;
 
 /// What this crate told.
 struct Log {

@@ -1,9 +1,6 @@
 //! What a refusal costs does not depend on whose name the token has: over a real store, with and without a
 //! cache of users and tables of hot keys, queries and signature checks are counted by the log.
 
-#[path = "support/trace.rs"]
-mod trace;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ajwt_axum::JwksService;
@@ -14,11 +11,11 @@ use ajwt_server::{
     UserCacheOptions, UserRepository,
 };
 use ajwt_sqlx::{SqliteNonceBackend, SqliteRepository};
+use ajwt_test_support::{Told, Trace};
 use axum::Router;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use trace::{Told, Trace};
 
 /// Bytes of signatures that are tried: of the usual RSA keys, of odd ones, and of the largest.
 const RSA_LENGTHS: [usize; 6] = [256, 257, 384, 511, 512, 1024];

@@ -8,12 +8,14 @@ use std::{
 use ajwt_redis::{ConnectError, RedisFault, RedisNonceBackend};
 use ajwt_server::{NonceBackend as _, NonceError, NonceOutcome};
 use ajwt_test_servers::redis::RedisServer;
-use ajwt_test_support::until;
+use ajwt_test_support::{
+    hearing::{Hearing, IN_URL, PASSWORD, malformed},
+    until,
+};
 use tokio::task::JoinSet;
 
 use crate::{
     fault, fresh,
-    hearing::{Hearing, IN_URL, PASSWORD, malformed},
     proxy::{Fault, Proxy},
     recovers, replayed, told, use_ahead,
 };

@@ -5,8 +5,6 @@ mod cluster;
 mod eviction;
 mod failover;
 mod faults;
-#[path = "../../../ajwt-sqlx/tests/support/hearing.rs"]
-mod hearing;
 mod many_processes;
 mod proxy;
 mod single;

@@ -5,13 +5,11 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use ajwt_server::{Clock as _, Freshness, NonceBackend as _, SystemClock, testing};
 use ajwt_sqlx::ConnectError;
 use ajwt_test_servers::sql::Server;
+use ajwt_test_support::hearing::{Hearing, IN_URL, malformed};
 
-use crate::{
-    hearing::{Hearing, IN_URL, malformed},
-    store::{self, Store, add_guido, authenticate, authenticator, sign},
-};
+use crate::store::{self, Store, add_guido, authenticate, authenticator, sign};
 
-/// The server has a database `ajwt` for these users, whose password is the one of `hearing`, and a user
+/// The server has a database `ajwt` for these users, whose password is `hearing::PASSWORD`, and a user
 /// `other` with another password.
 pub(crate) async fn no_password_is_shown<S: Store + Debug>(
     mut server: Server,

@@ -7,8 +7,6 @@ mod keys;
 mod secrets;
 mod services;
 mod tokens;
-#[path = "../support/trace.rs"]
-mod trace;
 
 use std::{
     any,
@@ -19,9 +17,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ajwt_test_support::Trace;
 use corner_cases::CornerCases;
 use secrets::Secrets;
-use trace::Trace;
 
 /// Who must have told something, or nothing was heard: `log` are records of the crate of that name. hyper
 /// itself tells nothing unless it is built with `--cfg hyper_unstable_tracing`.

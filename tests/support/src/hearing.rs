@@ -2,40 +2,43 @@
 //!
 //! One test of a program can use this: the log is the global one.
 
-#[path = "../../../../tests/end-to-end/tests/support/trace.rs"]
-mod trace;
-
 use std::{error::Error, fmt::Debug, iter};
 
-use trace::Trace;
+use crate::Trace;
 
 /// It holds what a URL writes in another way, and nothing that a `Debug` does.
-pub(crate) const PASSWORD: &str = "correct+horse/battery=staple";
+pub const PASSWORD: &str = "correct+horse/battery=staple";
 
 /// As it stands in a URL.
-pub(crate) const IN_URL: &str = "correct%2Bhorse%2Fbattery%3Dstaple";
+pub const IN_URL: &str = "correct%2Bhorse%2Fbattery%3Dstaple";
 
 /// Who tells the password in each test, so that one that finds nothing is known to hear and to find.
 const CONTROL: &str = "control";
 
 /// What was told since a test began, and by whom.
-pub(crate) struct Hearing {
+#[derive(Debug)]
+pub struct Hearing {
     trace: Trace,
     texts: Vec<(String, String)>,
 }
 
 impl Hearing {
-    pub(crate) fn start() -> Self {
+    /// From now on, of all threads.
+    ///
+    /// # Panics
+    /// As [`Trace::start`].
+    pub fn start() -> Self {
         Self { trace: Trace::start(), texts: Vec::new() }
     }
 
-    pub(crate) fn debug(&mut self, value: &dyn Debug) {
+    /// A value's `Debug`, in one line and in several.
+    pub fn debug(&mut self, value: &dyn Debug) {
         self.texts.push(("Debug".to_owned(), format!("{value:?}")));
         self.texts.push(("Debug".to_owned(), format!("{value:#?}")));
     }
 
     /// With its sources.
-    pub(crate) fn error(&mut self, error: &dyn Error) {
+    pub fn error(&mut self, error: &dyn Error) {
         for error in iter::successors(Some(error), |error| (**error).source()) {
             self.debug(&error);
             self.texts.push(("Display".to_owned(), error.to_string()));
@@ -43,7 +46,10 @@ impl Hearing {
     }
 
     /// The password was not told, although these crates told something.
-    pub(crate) fn finish(mut self, heard: &[&str]) {
+    ///
+    /// # Panics
+    /// If it was, or one of them told nothing.
+    pub fn finish(mut self, heard: &[&str]) {
         for told in forms() {
             tracing::trace!(target: CONTROL, told);
         }
@@ -64,7 +70,7 @@ impl Hearing {
 }
 
 /// URLs that cannot be used, for one reason or another.
-pub(crate) fn malformed(scheme: &str) -> Vec<String> {
+pub fn malformed(scheme: &str) -> Vec<String> {
     [
         format!("{scheme}://guido:{IN_URL}@host:port/0"),
         format!("{scheme}://guido:{IN_URL}@[::1/0"),

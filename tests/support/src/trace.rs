@@ -1,8 +1,3 @@
-//! Everything that all crates tell a log, ours and those they use, at TRACE: events, spans, and records of the
-//! crate `log`.
-//!
-//! A test that uses this needs a file, and so a process, of its own: the subscriber is the global one.
-
 use std::{
     fmt,
     sync::{Arc, Mutex},
@@ -20,27 +15,37 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// What was told since the last [`take`](Self::take).
-#[derive(Clone, Default)]
-pub(crate) struct Trace(Arc<Mutex<Vec<Told>>>);
+/// Everything that all crates tell a log, ours and those they use, at TRACE: events, spans, and records of the
+/// crate `log`. It holds what was told since the last [`take`](Self::take).
+#[derive(Clone, Debug, Default)]
+pub struct Trace(Arc<Mutex<Vec<Told>>>);
 
 /// One event, or what was told of a span.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told {
-    pub(crate) target: String,
+pub struct Told {
+    /// Who told it: a module, most often.
+    pub target: String,
     /// Names and values, as they came: not escaped by any format.
-    pub(crate) fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(&'static str, String)>,
 }
 
 impl Trace {
     /// From now on, of all threads.
-    pub(crate) fn start() -> Self {
+    ///
+    /// # Panics
+    /// Where another subscriber does: it is the global one, so a test that uses this needs a file, and so a process, of
+    /// its own.
+    pub fn start() -> Self {
         let trace = Self::default();
         tracing_subscriber::registry().with(trace.clone()).init();
         trace
     }
 
-    pub(crate) fn take(&self) -> Vec<Told> {
+    /// What was told since the last call.
+    ///
+    /// # Panics
+    /// If another thread has panicked while it told something.
+    pub fn take(&self) -> Vec<Told> {
         std::mem::take(&mut *self.0.lock().expect("lock"))
     }
 
