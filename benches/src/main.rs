@@ -1,6 +1,6 @@
 //! Measures ajwt beside its peers and limits.
 //!
-//!     cargo run --release -p ajwt-benches -- verify sign nonce store http scale jwks [--json]
+//!     cargo run --release -p ajwt-benches -- [--json] SUITE..
 //!
 //! Each figure is the median of rounds in which ours and the peer take turns, with the spread from the
 //! tenth to the ninetieth percentile, and so is the ratio to the peer in the same round. A report, not a

@@ -2,7 +2,6 @@
 
 mod configuration;
 mod connections;
-mod health;
 mod metrics;
 mod service;
 mod stop;

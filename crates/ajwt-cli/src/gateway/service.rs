@@ -2,7 +2,7 @@
 
 use ajwt_axum::{AuthLayer, Authenticated, JwksService};
 use ajwt_core::PublicKey;
-use ajwt_server::{Authenticator, Clock as _, Readiness, SystemClock};
+use ajwt_server::{Authenticator, Clock as _, Readiness, ReadinessState, SystemClock};
 use axum::{
     Router,
     extract::Request,
@@ -17,7 +17,7 @@ use axum::{
 use metrics::histogram;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::{health, metrics::DECISION_SECONDS};
+use super::metrics::DECISION_SECONDS;
 
 const USERNAME: HeaderName = HeaderName::from_static("x-ajwt-username");
 const KEY_ID: HeaderName = HeaderName::from_static("x-ajwt-key-id");
@@ -79,5 +79,18 @@ async fn measured(request: Request, next: Next) -> Response {
 async fn ready(readiness: &Readiness) -> Response {
     let state = readiness.state().await;
     let status = if state.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, health::text(state)).into_response()
+    (status, told(state)).into_response()
+}
+
+/// Whether the gateway can decide at all, and why not.
+const fn told(state: ReadinessState) -> &'static str {
+    match state {
+        ReadinessState::Ready => "ready\n",
+        ReadinessState::NoUserStore => "not ready: the user store does not answer\n",
+        ReadinessState::NoNonceStore => "not ready: the nonce store does not answer\n",
+        ReadinessState::NonceStoreFull => "not ready: the nonce store is full\n",
+        ReadinessState::NonceStoreStarting => "not ready: the nonce store was just started; this passes\n",
+        // The library may tell more apart one day.
+        _ => "not ready\n",
+    }
 }
