@@ -66,10 +66,11 @@ macro_rules! repository {
                 /// where Django's keys are those of users in another table than `auth_user`.
                 pub async fn check(&self) -> Result<(), RepositoryError> {
                     const WHAT: &str = "looking at the tables";
-                    let others = sqlx::query_scalar(django::HAS_OTHER_USERS).fetch_one(&self.pool).await;
-                    let others: bool = others.map_err(failed(WHAT))?;
-                    let checked = self.schema.check_user_model(others);
-                    checked.map_err(|error| RepositoryError::new(WHAT, error))?;
+                    if self.schema.is_django() {
+                        let others = sqlx::query_scalar(django::HAS_OTHER_USERS).fetch_one(&self.pool).await;
+                        let checked = self.schema.check_user_model(others.map_err(failed(WHAT))?);
+                        checked.map_err(|error| RepositoryError::new(WHAT, error))?;
+                    }
                     self.find_by_username("", Freshness::Current).await.map(drop)
                 }
 
