@@ -173,6 +173,12 @@ pub enum JwkError {
     /// A member name occurs twice.
     #[error("a member name occurs twice")]
     DuplicateMember,
+    /// More members than a key may have, whether they are read or not.
+    #[error("the key has more than {max} members")]
+    TooManyMembers {
+        /// Members allowed.
+        max: usize,
+    },
     /// A member is there, but of the wrong type (null is a type).
     #[error("member {0:?} is of the wrong type")]
     WrongType(&'static str),

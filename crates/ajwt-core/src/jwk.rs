@@ -13,7 +13,7 @@ use serde::{
 
 use crate::{
     Algorithm, JwkError, JwkSetError, PublicKey,
-    json::{self, FromAny, Text, Value},
+    json::{self, FromAny, Text, Walked},
     jws,
 };
 
@@ -22,6 +22,9 @@ pub const MAX_JWK_SET_LEN: usize = 1024 * 1024;
 
 /// Entries that a key set may have, usable or not.
 pub const MAX_JWKS: usize = 100;
+
+/// Members that an entry may have, read or not: which names there were is remembered, to find one that occurs twice.
+const MAX_MEMBERS: usize = 256;
 
 /// A usable public key of a set, with the id it is found by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +71,7 @@ impl Jwk {
 pub struct SkippedJwk {
     /// Which entry, counted from 0.
     pub index: usize,
-    /// Its `kid`, cut to 128 characters, where it has one.
+    /// Its `kid`, cut to 128 characters, where it has one, and that among its first 257 members.
     pub key_id: Option<Box<str>>,
     /// Why it is not used.
     pub reason: JwkError,
@@ -102,9 +105,9 @@ impl JwkSet {
     }
 
     /// Reads a document as strictly as a token: UTF-8, RFC 8259, no duplicate names at top level,
-    /// at most 127 open brackets, 1 MiB and 100 entries. Entries that cannot be used are skipped
-    /// one by one, each with its reason; two different usable keys under one `kid` are both
-    /// skipped.
+    /// at most 127 open brackets, 1 MiB and 100 entries. Entries that cannot be used, such as those of
+    /// more than 256 members, are skipped one by one, each with its reason; two different usable keys
+    /// under one `kid` are both skipped.
     ///
     /// # Errors
     /// [`JwkSetError`] if the document as a whole is no such set. `{"keys":[]}` is one.
@@ -219,9 +222,7 @@ impl<'de> Deserialize<'de> for Entries<'de> {
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// What may be a JWK, its members not looked at yet; names may occur twice. `None`: it is no object.
-///
-/// What is neither a string nor strings is walked, for nested values take many times the memory of their text.
-struct Entry<'a>(Option<Vec<(Cow<'a, str>, Value<'a>)>>);
+struct Entry<'a>(Option<Vec<(Cow<'a, str>, Member<'a>)>>);
 
 impl<'a> FromAny<'a> for Entry<'a> {
     const OTHER: Self = Self(None);
@@ -229,7 +230,10 @@ impl<'a> FromAny<'a> for Entry<'a> {
     fn of_object<A: MapAccess<'a>>(mut map: A) -> Result<Self, A::Error> {
         let mut members = Vec::new();
         while let Some((Text(name), value)) = map.next_entry()? {
-            members.push((name, value));
+            // One too many tells that there are too many.
+            if members.len() <= MAX_MEMBERS {
+                members.push((name, value));
+            }
         }
         Ok(Self(Some(members)))
     }
@@ -253,6 +257,9 @@ impl<'a> Entry<'a> {
 
     fn to_key(&self) -> Result<(PublicKey, Option<Algorithm>), JwkError> {
         let members = self.0.as_ref().ok_or(JwkError::Json)?;
+        if members.len() > MAX_MEMBERS {
+            return Err(JwkError::TooManyMembers { max: MAX_MEMBERS });
+        }
         let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
         if json::has_duplicates(&mut names) {
             return Err(JwkError::DuplicateMember);
@@ -286,23 +293,20 @@ impl<'a> Entry<'a> {
             Some(other) => return Err(JwkError::Use { found: shortened(other) }),
         }
         match self.member("key_ops") {
-            None => Ok(()),
-            Some(Value::Strings(operations)) => {
-                let verifies = operations.iter().any(|operation| operation == "verify");
-                if verifies { Ok(()) } else { Err(JwkError::KeyOps) }
-            }
+            None | Some(Member::Strings { verify: true }) => Ok(()),
+            Some(Member::Strings { verify: false }) => Err(JwkError::KeyOps),
             Some(_) => Err(JwkError::WrongType("key_ops")),
         }
     }
 
-    fn member(&self, name: &str) -> Option<&Value<'a>> {
+    fn member(&self, name: &str) -> Option<&Member<'a>> {
         self.0.iter().flatten().find(|(member, _)| member == name).map(|(_, value)| value)
     }
 
     fn optional(&self, name: &'static str) -> Result<Option<&str>, JwkError> {
         match self.member(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Member::String(text)) => Ok(Some(text)),
             Some(_) => Err(JwkError::WrongType(name)),
         }
     }
@@ -313,6 +317,48 @@ impl<'a> Entry<'a> {
 
     fn base64(&self, name: &'static str) -> Result<Vec<u8>, JwkError> {
         jws::decode(self.required(name)?).ok_or(JwkError::Base64(name))
+    }
+}
+
+/// The value of a member, as far as keys are read. Whoever answers under a URL chooses it, so what has values in it is
+/// not kept: they would take many times the memory of their text.
+enum Member<'a> {
+    String(Cow<'a, str>),
+    /// An array of strings and nothing else.
+    Strings {
+        /// Whether `verify` is among them.
+        verify: bool,
+    },
+    /// All else.
+    Other,
+}
+
+impl<'a> FromAny<'a> for Member<'a> {
+    const OTHER: Self = Self::Other;
+
+    fn of_borrowed_str(text: &'a str) -> Self {
+        Self::String(Cow::Borrowed(text))
+    }
+
+    fn of_str(text: &str) -> Self {
+        Self::String(Cow::Owned(text.to_owned()))
+    }
+
+    fn of_array<A: SeqAccess<'a>>(mut items: A) -> Result<Self, A::Error> {
+        let mut verify = false;
+        while let Some(item) = items.next_element::<Self>()? {
+            match item {
+                Self::String(text) => verify |= text == "verify",
+                _ => return Walked::of_array(items).map(|Walked| Self::Other),
+            }
+        }
+        Ok(Self::Strings { verify })
+    }
+}
+
+impl<'de> Deserialize<'de> for Member<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::deserialize(deserializer)
     }
 }
 

@@ -214,6 +214,38 @@ fn members_that_are_not_read() {
     }
 }
 
+/// The entries beside it are keys all the same. What it costs to read is counted in `ajwt-server/tests/allocations.rs`.
+#[test]
+fn an_entry_of_too_many_members_is_skipped() {
+    const TOO_MANY: JwkError = JwkError::TooManyMembers { max: 256 };
+    let keys = [(); 3].map(|()| PrivateKey::generate_ed25519().expect("a key").public_key().clone());
+    let [before, jwk, after] = keys.each_ref().map(|key| key.to_jwk().to_json());
+    let with = |members: &str| jwk.replacen('{', &format!("{{{members}"), 1);
+    let own = serde_json::from_str::<Value>(&jwk).expect("JSON").as_object().expect("an object").len();
+    let named = |count: usize| (0..count).map(|at| format!(r#""m{at}":0,"#)).collect::<Vec<_>>().concat();
+
+    let full = with(&named(256 - own));
+    assert_eq!(PublicKey::from_jwk(&full).as_ref(), Ok(&keys[1]));
+    let over = with(&named(257 - own));
+    assert_eq!(PublicKey::from_jwk(&over), Err(TOO_MANY));
+    let ids = keys.each_ref().map(|key| key.fingerprint().as_str().to_owned());
+    for (entry, skipped_id) in [
+        (over, Some(ids[1].as_str())),
+        // In front of all others, where its id is not looked for.
+        (with(&r#""":0,"#.repeat(200_000)), None),
+    ] {
+        let set = JwkSet::from_json(format!(r#"{{"keys":[{before},{entry},{after}]}}"#)).expect("a set");
+        let found: Vec<&PublicKey> = set.keys().iter().map(ajwt_core::Jwk::key).collect();
+        assert_eq!(found, [&keys[0], &keys[2]]);
+        let [skipped] = set.skipped() else { panic!("{:?}", set.skipped()) };
+        assert_eq!((skipped.index, skipped.key_id.as_deref()), (1, skipped_id));
+        assert_eq!(skipped.reason, TOO_MANY);
+    }
+    // It is read to its end.
+    let broken = with(&named(1000)).replacen(r#""m999":0"#, r#""m999":nul"#, 1);
+    assert_eq!(JwkSet::from_json(format!(r#"{{"keys":[{broken}]}}"#)), Err(JwkSetError::Json));
+}
+
 #[test]
 fn entries_that_are_no_keys() {
     let set =

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ajwt_core::{Claims, Nonce, PrivateKey, Token, UntrustedToken, Username, Validation};
+use ajwt_core::{
+    Claims, JwkSet, MAX_JWK_SET_LEN, Nonce, PrivateKey, Token, UntrustedToken, Username, Validation,
+};
 use ajwt_server::{
     Authenticator, Clock as _, MemoryNonceBackend, MemoryRepository, MockClock, SystemClock, User,
 };
@@ -66,6 +68,36 @@ fn allocations_of_acceptance(audience: Option<&str>) -> u64 {
         .collect();
     counted.sort_unstable();
     *counted.get(50).expect("a hundred")
+}
+
+/// Whoever answers under a trusted URL writes it.
+#[test]
+fn a_key_set_takes_no_more_than_ten_times_its_text() {
+    const TEXT: u64 = MAX_JWK_SET_LEN as u64;
+    let peak = |set: &str, is_read: bool| {
+        assert!(set.len() <= MAX_JWK_SET_LEN, "{}", set.len());
+        let read = allocation_counter::measure(|| assert_eq!(JwkSet::from_json(set).is_ok(), is_read));
+        read.bytes_max
+    };
+    let full = |item: &str| [item].repeat((MAX_JWK_SET_LEN - 100) / (item.len() + 1)).join(",");
+    let names = |count: usize| (0..count).map(|at| format!(r#""{at}":0"#)).collect::<Vec<_>>().join(",");
+    for (what, keys) in [
+        ("members", format!("{{{}}}", full(r#""":0"#))),
+        ("members with names of their own", format!("{{{}}}", names(90_000))),
+        ("members that are strings with escapes", format!("{{{}}}", full(r#""\n":"\n""#))),
+        ("members that are arrays", format!("{{{}}}", full(r#""":[""]"#))),
+        ("many operations", format!(r#"{{"key_ops":[{}]}}"#, full(r#""""#))),
+        ("many operations in a list of lists", format!(r#"{{"key_ops":[[{}]]}}"#, full(r#""""#))),
+        ("an operation that is one long text", format!(r#"{{"key_ops":["\n{}"]}}"#, "x".repeat(1_000_000))),
+        ("one long number", format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#, "A".repeat(1_000_000))),
+        ("a hundred large keys", vec![format!("{{{}}}", names(300)); 100].join(",")),
+    ] {
+        let bytes = peak(&format!(r#"{{"keys":[{keys}]}}"#), true);
+        assert!(bytes < 4 * TEXT, "{what}: {bytes} bytes");
+    }
+    // Of the document itself all names are looked at, for one that occurs twice.
+    let bytes = peak(&format!(r#"{{"keys":[],{}}}"#, full(r#""":0"#)), false);
+    assert!(bytes < 10 * TEXT, "{bytes} bytes");
 }
 
 #[test]

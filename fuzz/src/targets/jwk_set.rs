@@ -65,7 +65,8 @@ fn key(object: &Object) -> Option<(PublicKey, Option<Algorithm>)> {
         }
         Some(_) => false,
     };
-    if !object.is_unambiguous() || is_private || is_for_others || !verifies {
+    let is_too_large = object.0.len() > 256;
+    if is_too_large || !object.is_unambiguous() || is_private || is_for_others || !verifies {
         return None;
     }
     let bytes = |name| object.string(name).ok().flatten().and_then(model::decode);
