@@ -6,6 +6,7 @@ use http::{
     header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH},
 };
 use reqwest::{Client, ClientBuilder, Response, redirect, retry};
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use crate::{
@@ -19,6 +20,9 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 /// As long as the shortest time between two fetches of a URL.
 const MAX_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Documents that are parsed at once: each takes a processor, and a few times its length in memory.
+const PARSED_AT_ONCE: usize = 2;
+
 const ACCEPTED_TYPES: &str = "application/jwk-set+json, application/json;q=0.9, */*;q=0.5";
 
 const USER_AGENT: &str = concat!("ajwt-jwks/", env!("CARGO_PKG_VERSION"));
@@ -29,6 +33,7 @@ const USER_AGENT: &str = concat!("ajwt-jwks/", env!("CARGO_PKG_VERSION"));
 /// No redirects, proxies, cookies, decompression or retries; each fetch has a connection of its own.
 /// One deadline covers name, connection, TLS, headers and body; the body has at most 1 MiB. Of the
 /// first four addresses of a family each is waited for in its part of the deadline, and then the next is tried.
+/// Of all documents that it and its clones have fetched two are parsed at once; the others' deadlines go on meanwhile.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,6 +52,7 @@ pub struct JwksClient {
     policy: Arc<AddressPolicy>,
     deadline: Duration,
     allow_http: bool,
+    turns: Arc<Semaphore>,
 }
 
 /// What an endpoint answered.
@@ -142,9 +148,7 @@ impl JwksClient {
         match response.status() {
             StatusCode::OK => {
                 let body = read(response).await?;
-                // A set of a hundred long keys takes its time.
-                let set = tokio::task::spawn_blocking(move || JwkSet::from_json(body));
-                let set = set.await.map_err(|_| FetchError::Panic)??;
+                let set = self.in_turn(move || JwkSet::from_json(body)).await??;
                 Ok(JwksResponse { set: Some(set), validators, fresh_for })
             }
             StatusCode::NOT_MODIFIED if known.is_empty() => Err(FetchError::NotModified),
@@ -153,6 +157,21 @@ impl JwksClient {
             }
             other => Err(FetchError::Status { found: other.as_u16() }),
         }
+    }
+
+    /// Parses a document, once no more than one other is under way: a set of a hundred long keys takes its time.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        parse: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, FetchError> {
+        // An error says that the semaphore is closed, which nobody does.
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
+        let parsed = tokio::task::spawn_blocking(move || {
+            // Who fetches may be past the deadline, and the turn is not over before this is.
+            let _turn = turn;
+            parse()
+        });
+        parsed.await.map_err(|_| FetchError::Panic)
     }
 }
 
@@ -294,7 +313,8 @@ impl JwksClientBuilder {
             .tls_version_min(reqwest::tls::Version::TLS_1_2)
             .tls_certs_merge(self.root_certificates);
         let client = builder.build().map_err(|error| ClientError::Tls { source: error.into() })?;
-        Ok(JwksClient { client, policy, deadline: self.deadline, allow_http: self.allow_http })
+        let turns = Arc::new(Semaphore::new(PARSED_AT_ONCE));
+        Ok(JwksClient { client, policy, deadline: self.deadline, allow_http: self.allow_http, turns })
     }
 }
 
@@ -326,4 +346,68 @@ fn bare(builder: ClientBuilder) -> ClientBuilder {
         .pool_max_idle_per_host(0)
         .user_agent(USER_AGENT)
         .default_headers(HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(ACCEPTED_TYPES))]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        sync::oneshot,
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// Answers everybody with an empty set.
+    async fn serve() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}";
+                    let _ = stream.read(&mut [0; 1024]).await;
+                    let _ = stream.write_all(answer).await;
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_documents_are_parsed_at_once_though_they_are_given_up() {
+        let policy = AddressPolicy::public().allow_network("127.0.0.0/8").expect("a network");
+        let client = JwksClient::builder().address_policy(policy).insecure_allow_http();
+        let client = client.deadline(MAX_DEADLINE).build().expect("a client");
+        let (url, known) = (serve().await, Validators::default());
+        client.fetch(&url, &known).await.expect("a set");
+
+        let mut under_way = Vec::new();
+        for _ in 0..PARSED_AT_ONCE {
+            let (begins, has_begun) = oneshot::channel();
+            let (end, ends) = mpsc::channel::<()>();
+            let parse = move || {
+                let _ = begins.send(());
+                let _ = ends.recv();
+            };
+            let parsing = tokio::spawn({
+                let client = client.clone();
+                async move { client.in_turn(parse).await }
+            });
+            timeout(MAX_DEADLINE, has_begun).await.expect("it has a turn").expect("it runs");
+            parsing.abort();
+            let _ = parsing.await;
+            under_way.push(end);
+        }
+        assert_eq!(under_way.len(), 2);
+        let hasty = JwksClient { deadline: Duration::from_millis(700), ..client.clone() };
+        let fetched = hasty.fetch(&url, &known).await;
+        assert!(matches!(fetched, Err(FetchError::Timeout { .. })), "{fetched:?}");
+        // One of them ends.
+        under_way.pop();
+        client.fetch(&url, &known).await.expect("a set");
+    }
 }
