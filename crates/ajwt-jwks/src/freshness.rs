@@ -19,7 +19,10 @@ impl Validators {
     /// Those of an answer. Ones of more than 1 KiB are left out.
     pub(crate) fn of_response(headers: &HeaderMap) -> Self {
         let validator = |name: HeaderName| {
-            headers.get(name).filter(|value| !value.is_empty() && value.len() <= MAX_VALIDATOR_LEN).cloned()
+            let value = headers.get(name).map(HeaderValue::as_bytes)?;
+            let is_kept = !value.is_empty() && value.len() <= MAX_VALIDATOR_LEN;
+            // Copied: a clone is a part of what was read from the connection, and would keep all of the head.
+            is_kept.then(|| HeaderValue::from_bytes(value).ok()).flatten()
         };
         Self { etag: validator(ETAG), last_modified: validator(LAST_MODIFIED) }
     }
@@ -72,6 +75,8 @@ fn seconds(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -114,6 +119,20 @@ mod tests {
         several.append(CACHE_CONTROL, HeaderValue::from_static("max-age=7"));
         several.append(CACHE_CONTROL, HeaderValue::from_bytes(b"\xff").expect("bytes"));
         assert_eq!(fresh_for(&several), Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn what_is_kept_of_an_answer_keeps_no_more_of_it() {
+        let head = Bytes::from(vec![b'x'; 400_000]);
+        let mut headers = HeaderMap::new();
+        for (name, part) in [(ETAG, 0..10), (LAST_MODIFIED, 10..20)] {
+            headers.insert(name, HeaderValue::from_maybe_shared(head.slice(part)).expect("a value"));
+        }
+        assert!(!head.is_unique());
+        let validators = Validators::of_response(&headers);
+        drop(headers);
+        assert!(head.is_unique());
+        assert_eq!(validators.to_headers().len(), 2);
     }
 
     #[test]
