@@ -25,15 +25,20 @@ pub struct AddressPolicy {
 
 impl AddressPolicy {
     /// Public addresses only: not private, loopback, link-local, shared (CGNAT), multicast, reserved
-    /// or documentation ones, no address of a translation or tunnel that may hide one of these (NAT64,
-    /// 6to4, Teredo), and not Azure's metadata address, which looks public.
+    /// or documentation ones, no address of a tunnel or translation that may hide one of these (6to4,
+    /// Teredo, NAT64 by `64:ff9b:1::/48`), and not Azure's metadata address, which looks public. One of
+    /// `64:ff9b::/96`, as DNS64 makes them for hosts that have IPv6 only, is public where the IPv4 address
+    /// in it is.
+    ///
+    /// A NAT64 by a prefix of your own cannot be told from public addresses: see that it leads to no IPv4
+    /// address that is private.
     #[must_use]
     pub fn public() -> Self {
         Self::default()
     }
 
     /// The addresses of this network too, as in `10.96.0.0/12` or `fd00::/8`. An IPv4 address written
-    /// in IPv6 (`::ffff:10.96.0.1`) counts as the IPv4 address.
+    /// in IPv6 (`::ffff:10.96.0.1`) counts as the IPv4 address; one for NAT64 (`64:ff9b::10.96.0.1`) does not.
     ///
     /// **Any trusted URL then reaches any port there**: its host's DNS may lead to each of these addresses, and the
     /// policy knows no ports. What arrives are not only requests for key sets over TLS: the first message of TLS
@@ -64,11 +69,18 @@ fn shortened(text: &str) -> Box<str> {
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !NOT_PUBLIC_V4.iter().any(|network| network.contains(&address)),
+        IpAddr::V6(address) if NAT64.contains(&address) => is_public(IpAddr::V4(last_32_bits(address))),
         IpAddr::V6(address) => {
             GLOBAL_UNICAST.contains(&address)
                 && !NOT_PUBLIC_V6.iter().any(|network| network.contains(&address))
         }
     }
+}
+
+/// Where an address for NAT64 leads (RFC 6052 section 2.2).
+const fn last_32_bits(address: Ipv6Addr) -> Ipv4Addr {
+    let [.., a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b, c, d)
 }
 
 /// IANA's registry of special-purpose addresses (RFC 6890), with multicast and what is reserved.
@@ -93,8 +105,12 @@ const NOT_PUBLIC_V4: [Ipv4Net; 17] = [
     v4([255, 255, 255, 255], 32),
 ];
 
+/// The well-known prefix of NAT64 (RFC 6052 section 2.1). It must not be used for private IPv4 addresses, which not all
+/// translators see to; that for local use (RFC 8215) may.
+const NAT64: Ipv6Net = v6([0x64, 0xff9b], 96);
+
 /// All that is handed out today. Loopback, unique local, link-local, multicast, IPv4-compatible and
-/// NAT64 addresses lie outside.
+/// NAT64 addresses lie outside, with either prefix.
 const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0], 3);
 
 /// Special purposes within it: protocol assignments (Teredo and others), documentation, 6to4.
@@ -150,8 +166,14 @@ mod tests {
             "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
             "::ffff:169.254.169.254",
+            "64:ff9b::",
             "64:ff9b::7f00:1",
-            "64:ff9b::808:808",
+            "64:ff9b::a60:1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::168.63.129.16",
+            "64:ff9b::255.255.255.255",
+            "64:ff9b::1:808:808",
+            "64:ff9b:1::808:808",
             "64:ff9b:1::1",
             "100::1",
             "2001::1",
@@ -185,6 +207,8 @@ mod tests {
             "198.17.255.255",
             "223.255.255.255",
             "::ffff:8.8.8.8",
+            "64:ff9b::808:808",
+            "64:ff9b::168.63.129.15",
             "2001:200::1",
             "2606:4700:4700::1111",
             "2a00:1450::1",

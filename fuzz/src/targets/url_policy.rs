@@ -72,11 +72,15 @@ fn look_up(url: &str, addresses: Vec<IpAddr>) {
 }
 
 fn address(script: &mut Script<'_>) -> IpAddr {
-    match script.byte() % 4 {
+    match script.byte() % 5 {
         0 => Ipv4Addr::from(script.array::<4>()).into(),
         1 => Ipv4Addr::from(script.array::<4>()).to_ipv6_mapped().into(),
         2 => Ipv4Addr::from(script.array::<4>()).to_ipv6_compatible().into(),
-        _ => Ipv6Addr::from(script.array::<16>()).into(),
+        3 => Ipv6Addr::from(script.array::<16>()).into(),
+        _ => {
+            let [a, b, c, d] = script.array::<4>();
+            Ipv6Addr::from([0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]).into()
+        }
     }
 }
 
@@ -154,6 +158,10 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
+    // What NAT64 translates.
+    if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() {
+        return is_public_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    }
     let special = address.is_unspecified()
         || address.is_loopback()
         || address.is_multicast()
