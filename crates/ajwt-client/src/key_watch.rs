@@ -88,8 +88,8 @@ impl KeyWatch {
     /// its last tokens are on their way. A key that is put back there while it is published has not to wait
     /// again; one that comes later is announced anew. For callers whose servers read their JWKS: 10 minutes
     /// where ajwt publishes it, 40 where anything else does, or puts another `Cache-Control` in its place
-    /// (caches then look every 30 at worst). Default: zero, for servers that know the key before it is put
-    /// here.
+    /// (caches then look every 30 at worst), and where several instances publish one URL longer by what a
+    /// roll-out takes. Default: zero, for servers that know the key before it is put here.
     ///
     /// The age counts from when the file was last written or, on Unix, moved, renamed or otherwise changed.
     /// Elsewhere a file that is moved here keeps its age, and so does anywhere one that a symbolic link is turned
