@@ -9,6 +9,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{BuildError, ClientBuilder};
 
+/// Unless told otherwise.
+pub(crate) const MAX_ANSWER_LEN: usize = 64 * 1024 * 1024;
+
 /// A client for programs without async: what [`ClientBuilder`] builds, on a runtime and a thread of its
 /// own.
 ///
@@ -30,11 +33,19 @@ use crate::{BuildError, ClientBuilder};
 /// ```
 pub struct BlockingClient {
     client: ClientWithMiddleware,
+    max_answer_len: usize,
     /// There until it is dropped.
     runtime: Option<Runtime>,
 }
 
 impl ClientBuilder {
+    /// How many bytes the body of an answer may have, for a client of [`build_blocking`](Self::build_blocking), which
+    /// reads it whole: [`BlockingError::TooLong`] where it has more. Default: 64 MiB.
+    pub fn max_answer_len(mut self, max: usize) -> Self {
+        self.max_answer_len = max;
+        self
+    }
+
     /// The client, for programs without async.
     ///
     /// # Errors
@@ -48,7 +59,8 @@ impl ClientBuilder {
         let mut runtime = Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).thread_name("ajwt-client").enable_all().build();
         let runtime = runtime.map_err(BuildError::Runtime)?;
-        Ok(BlockingClient { client: self.build()?, runtime: Some(runtime) })
+        let max_answer_len = self.max_answer_len;
+        Ok(BlockingClient { client: self.build()?, max_answer_len, runtime: Some(runtime) })
     }
 }
 
@@ -80,11 +92,17 @@ impl BlockingClient {
                 }
                 Error::Reqwest(source) => failed(source),
             })?;
-            let mut answer = Response::new(Bytes::new());
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(failed)? {
+                if chunk.len() > self.max_answer_len.saturating_sub(body.len()) {
+                    return Err(BlockingError::TooLong { max: self.max_answer_len });
+                }
+                body.extend_from_slice(&chunk);
+            }
+            let mut answer = Response::new(Bytes::from(body));
             *answer.status_mut() = response.status();
             *answer.version_mut() = response.version();
             *answer.headers_mut() = std::mem::take(response.headers_mut());
-            *answer.body_mut() = response.bytes().await.map_err(failed)?;
             Ok(answer)
         })
     }
@@ -114,6 +132,14 @@ pub enum BlockingError {
     /// reqwest's error.
     #[error("the request failed")]
     Request(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The body of the answer is too long. What the request asked for may be carried out all the same.
+    #[error(
+        "the answer has more than {max} bytes; ask for less, or allow more by ClientBuilder::max_answer_len"
+    )]
+    TooLong {
+        /// Bytes allowed.
+        max: usize,
+    },
     /// It was sent on a thread of a runtime: in async code, where blocking would hold other tasks up, or in
     /// `spawn_blocking`.
     #[error(

@@ -43,6 +43,8 @@ pub struct ClientBuilder {
     transport: reqwest::ClientBuilder,
     retries: usize,
     outermost: Vec<Arc<dyn Middleware>>,
+    #[cfg(feature = "blocking")]
+    pub(crate) max_answer_len: usize,
 }
 
 impl ClientBuilder {
@@ -53,7 +55,14 @@ impl ClientBuilder {
         // Where any other crate of the application switches on native-tls, reqwest prefers that.
         #[cfg(feature = "rustls")]
         let transport = transport.tls_backend_rustls();
-        Self { signer, transport, retries: RETRIES, outermost: Vec::new() }
+        Self {
+            signer,
+            transport,
+            retries: RETRIES,
+            outermost: Vec::new(),
+            #[cfg(feature = "blocking")]
+            max_answer_len: crate::blocking::MAX_ANSWER_LEN,
+        }
     }
 
     /// Changes how reqwest connects: timeouts, certificates, a proxy, the pool, the TLS library. Redirects and its

@@ -3,12 +3,14 @@
 #[path = "support/server.rs"]
 mod server;
 
-use std::{env, process::Command, thread, time::Duration};
+use std::{convert::Infallible, env, process::Command, thread, time::Duration};
 
 use ajwt_client::{
     BlockingClient, BlockingError, BuildError, ClientBuilder, OriginError, OriginSigner, RequestSigner,
     SigningError,
 };
+use axum::{Router, body::Body, routing::any};
+use futures_util::stream;
 use http::{Method, StatusCode};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -54,6 +56,35 @@ fn a_script_calls() {
     });
 }
 
+#[test]
+fn an_answer_that_is_too_long_is_given_up() {
+    let runtime = Runtime::new().expect("a runtime");
+    let endless = || stream::repeat_with(|| Ok::<_, Infallible>(vec![b'x'; 1 << 16]));
+    let app = Router::new()
+        .route("/endless", any(move || async move { Body::from_stream(endless()) }))
+        .route("/thousand", any(|| async { vec![b'x'; 1000] }));
+    let origin = runtime.block_on(serve(app));
+    let builder = || {
+        let signer = OriginSigner::new(signer(ed25519()), [&origin]).expect("an origin");
+        ClientBuilder::new(signer)
+    };
+    let [endless, thousand] = ["endless", "thousand"].map(|path| format!("{origin}/{path}"));
+    for (builder, url, due) in [
+        (builder(), &endless, Err(64 * 1024 * 1024)),
+        (builder().max_answer_len(1000), &endless, Err(1000)),
+        (builder().max_answer_len(999), &thousand, Err(999)),
+        (builder().max_answer_len(1000), &thousand, Ok(1000)),
+    ] {
+        let client = builder.build_blocking().expect("a client");
+        let found = match client.send(client.get(url)) {
+            Ok(response) => Ok(response.body().len()),
+            Err(BlockingError::TooLong { max }) => Err(max),
+            Err(error) => panic!("{error:?}"),
+        };
+        assert_eq!(found, due, "{url}");
+    }
+}
+
 /// A server that closes an idle connection costs no request, also none that may not be repeated.
 #[test]
 fn a_script_that_pauses_calls_again() {
@@ -74,7 +105,7 @@ fn a_script_that_pauses_calls_again() {
 const IDLE: Duration = Duration::from_millis(100);
 
 /// Closes a connection that has been there for a moment, and has promised to keep it.
-async fn serve_for_a_moment(app: axum::Router) -> String {
+async fn serve_for_a_moment(app: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let origin = server::origin(listener.local_addr().expect("an address"));
     tokio::spawn(async move {
@@ -108,7 +139,7 @@ fn a_proxy_in_the_environment_sees_no_token() {
         assert_eq!(client.send(client.get(&origin)).expect("an answer").status(), StatusCode::OK);
         return;
     }
-    let proxy = runtime.block_on(serve(seen.layer(axum::Router::new())));
+    let proxy = runtime.block_on(serve(seen.layer(Router::new())));
     let child = Command::new(env::current_exe().expect("this program"))
         .args(["--exact", "a_proxy_in_the_environment_sees_no_token"])
         .env(CHILD, "1")
