@@ -1,4 +1,7 @@
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use http::Uri;
 use thiserror::Error;
@@ -50,6 +53,9 @@ impl Origin {
         let uri: Uri = text.parse().map_err(|_| malformed())?;
         let has_more = uri.path() != "/" || uri.query().is_some() || text.contains(['@', '#']);
         let target = Target::of_uri(&uri).filter(|_| !has_more).ok_or_else(malformed)?;
+        if !is_found_in_urls(target.host) {
+            return Err(malformed());
+        }
         let is_https = target.scheme.eq_ignore_ascii_case("https");
         if !is_https && !target.scheme.eq_ignore_ascii_case("http") {
             return Err(malformed());
@@ -66,7 +72,7 @@ impl Origin {
     pub(crate) fn is(&self, target: &Target<'_>) -> bool {
         let (scheme, default_port) = if self.is_https { ("https", 443) } else { ("http", 80) };
         scheme.eq_ignore_ascii_case(target.scheme)
-            && self.host.eq_ignore_ascii_case(target.host)
+            && is_same_host(&self.host, target.host)
             && self.port == target.port.unwrap_or(default_port)
     }
 
@@ -82,6 +88,35 @@ impl fmt::Display for Origin {
         let scheme = if self.is_https { "https" } else { "http" };
         Target { scheme, host: &self.host, port: Some(self.port) }.fmt(f)
     }
+}
+
+/// Without regard to case or, of an IPv6 address, to spelling: reqwest has one of each, which need not be the one that
+/// was configured, and other clients have all.
+fn is_same_host(one: &str, other: &str) -> bool {
+    match (ipv6(one), ipv6(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.eq_ignore_ascii_case(other),
+    }
+}
+
+/// The address in brackets.
+fn ipv6(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+/// Whether a URL may have the host as it is spelled. One that ends in a number is an IPv4 address, which URLs have in
+/// full, whatever was written (`127.1`, `0x7f.1`, `127.0.0.1.`): no request would go to it.
+fn is_found_in_urls(host: &str) -> bool {
+    if host.starts_with('[') {
+        return ipv6(host).is_some();
+    }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_number = match last.strip_prefix("0x").or_else(|| last.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|digit| digit.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|digit| digit.is_ascii_digit()),
+    };
+    !is_number || host.parse::<Ipv4Addr>().is_ok()
 }
 
 impl<'a> Target<'a> {
@@ -123,7 +158,9 @@ pub enum OriginError {
     #[error("no origin is configured; name the services that tokens may go to, as in https://orders.example")]
     NoOrigins,
     /// What was configured is not an origin.
-    #[error("{found:?} is no origin: write https://host or https://host:port, without a path")]
+    #[error(
+        "{found:?} is no origin: write https://host or https://host:port, without a path, and an IPv4 address in full"
+    )]
     Malformed {
         /// What was configured; of `user:password@host` what begins with the `@`, of `host?query` what ends with the
         /// `?`, or `#`; nothing where an `@` follows one of these.
@@ -190,6 +227,43 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_address_is_the_same_in_each_spelling() {
+        for spellings in [
+            ["https://[2001:db8::1]", "https://[2001:DB8:0:0::1]", "https://[2001:0db8::0.0.0.1]"],
+            ["https://[::ffff:102:304]", "https://[::FFFF:1.2.3.4]", "https://[0:0:0:0:0:ffff:102:304]:443"],
+        ] {
+            for origin in spellings {
+                for uri in spellings {
+                    assert!(goes(origin, uri), "{uri} is not at {origin}");
+                    // As reqwest has it.
+                    #[cfg(feature = "middleware")]
+                    {
+                        let url = reqwest::Url::parse(uri).expect("a URL");
+                        let target = Target::of_url(&url).expect("a target");
+                        assert!(
+                            Origin::parse(origin).expect("an origin").is(&target),
+                            "{url} is not at {origin}"
+                        );
+                    }
+                }
+                for uri in ["https://[2001:db8::2]", "https://[::1]", "https://2001.db8", "https://1.2.3.4"] {
+                    assert!(!goes(origin, uri), "{uri} is at {origin}");
+                }
+            }
+        }
+        assert!(!goes("https://[2001:db8::1]", "https://[2001:db8::1]:8443"));
+    }
+
+    #[test]
+    fn names_with_numbers_are_names() {
+        for origin in
+            ["https://1.2.3.4", "https://3scale", "https://1.example", "https://a.0xg", "https://a.1b."]
+        {
+            assert!(goes(origin, origin), "{origin}");
+        }
+    }
+
+    #[test]
     fn plain_http_is_for_this_host_only() {
         for origin in [
             "http://localhost",
@@ -206,8 +280,6 @@ mod tests {
             "http://10.0.0.1",
             "http://[::]",
             "http://0.0.0.0",
-            "http://127.1",
-            "http://2130706433",
             "http://[::ffff:7f00:1]",
             "http://127.0.0.1.example",
         ] {
@@ -236,6 +308,14 @@ mod tests {
             "https://a.example:x",
             "https://a.example:65536",
             "https://b\u{fc}cher.example",
+            "http://127.1",
+            "http://127.0.0.1.",
+            "http://0177.0.0.1",
+            "http://2130706433",
+            "http://0x7F000001",
+            "https://a.example.0x",
+            "https://[2001:db8::1::]",
+            "https://[a]",
         ] {
             for parse in [Origin::parse, Origin::parse_with_http] {
                 assert!(matches!(parse(text), Err(OriginError::Malformed { .. })), "{text}");
