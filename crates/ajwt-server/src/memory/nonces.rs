@@ -47,7 +47,7 @@ pub struct MemoryNonceBackend {
     started: Duration,
     start_rule: StartRule,
     capacity: u64,
-    live: AtomicU64,
+    live: Live,
     hash_key: [u8; 16],
     shards: Box<[Lane]>,
 }
@@ -80,7 +80,7 @@ impl MemoryNonceBackend {
             clock,
             start_rule: StartRule::DatedBeforeStart,
             capacity,
-            live: AtomicU64::new(0),
+            live: Live(AtomicU64::new(0)),
             hash_key,
             shards: std::iter::repeat_with(Lane::default).take(shards).collect(),
         }
@@ -96,7 +96,7 @@ impl MemoryNonceBackend {
     /// Live nonces, give or take those that expired and were not dropped yet.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.live.load(Ordering::Relaxed)
+        self.live.0.load(Ordering::Relaxed)
     }
 
     /// Whether no nonce is live.
@@ -127,7 +127,7 @@ impl MemoryNonceBackend {
         if is_new {
             Ok(NonceOutcome::Fresh)
         } else {
-            self.live.fetch_sub(1, Ordering::Relaxed);
+            self.live.0.fetch_sub(1, Ordering::Relaxed);
             Ok(NonceOutcome::Replayed)
         }
     }
@@ -154,13 +154,13 @@ impl MemoryNonceBackend {
     /// Takes a place for one more entry, if there is one.
     fn reserve(&self) -> bool {
         let one_more = |live| (live < self.capacity).then_some(live + 1);
-        self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+        self.live.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     fn sweep(&self, shard: &mut Shard, now: Duration) {
         let dropped = shard.sweep(now);
         if dropped > 0 {
-            self.live.fetch_sub(dropped, Ordering::Relaxed);
+            self.live.0.fetch_sub(dropped, Ordering::Relaxed);
         }
     }
 
@@ -201,10 +201,14 @@ impl fmt::Debug for MemoryNonceBackend {
             .field("since", &self.since)
             .field("start_rule", &self.start_rule)
             .field("capacity", &self.capacity)
-            .field("live", &self.live)
+            .field("live", &self.live.0)
             .finish_non_exhaustive()
     }
 }
+
+/// How many entries are live, on cache lines of its own: each claim writes it, and only reads what would lie beside it.
+#[repr(align(128))]
+struct Live(AtomicU64);
 
 /// A shard behind its lock, padded to cache lines of its own.
 #[derive(Default)]
