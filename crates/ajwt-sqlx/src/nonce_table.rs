@@ -50,7 +50,8 @@ const UNKNOWN: i64 = i64::MIN;
 /// The statements of one database. One row of the table, the mark, says since when it is whole.
 #[async_trait]
 pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
-    /// Adds a nonce while the mark stands as it was read, in one statement, and commits it.
+    /// Adds a nonce in one statement, and commits it. It is added only while the mark stands as it was read, or may be
+    /// there afterwards all the same, for a token that is refused.
     async fn add(&self, key: &[u8; 32], expires_at: i64, since: i64) -> Result<Added, sqlx::Error>;
 
     /// Since when the table is whole, in milliseconds; `None` if the mark is gone.
@@ -70,7 +71,7 @@ pub(crate) trait NonceTable: Debug + Send + Sync + 'static {
 /// What became of a nonce that was to be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
-    /// It was not there, and now it is.
+    /// It was not there, and now it is; and the mark stands.
     Yes,
     /// It was there.
     #[cfg(feature = "mysql")]

@@ -359,9 +359,11 @@ async fn many_users_cost_no_more_than_few_and_statements_search() {
     for index in ["ajwt_user_username_key", "ajwt_public_key_live", "ajwt_jwks_endpoint_trust_user"] {
         assert!(found.iter().any(|step| step.contains(index)), "{found:#?}");
     }
-    let bind = |explain: Explain| explain.bind([1_u8; 32].as_slice()).bind(1_i64).bind(0_i64);
-    let consumed = plan(include_str!("../src/postgres/nonce.rs"), "CONSUME", bind).await;
-    assert!(consumed.iter().any(|step| step.contains("ajwt_nonce_pkey")), "{consumed:#?}");
+    let bind = |explain: Explain| explain.bind([1_u8; 32].as_slice()).bind(1_i64);
+    plan(include_str!("../src/postgres/nonce.rs"), "CONSUME", bind).await;
+    // As its function does.
+    let since = plan(include_str!("../src/postgres/nonce.rs"), "SINCE", |explain| explain).await;
+    assert!(since.iter().any(|step| step.contains("ajwt_nonce_pkey")), "{since:#?}");
 }
 
 /// As while the database is dumped: the rows that were removed stay until that has ended, and each removal would read

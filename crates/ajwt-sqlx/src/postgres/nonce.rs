@@ -8,22 +8,16 @@ use crate::{
     pool::{self, Connections, Lease, drop_broken, is_broken},
 };
 
-/// Adds a nonce, if the statement commits it by itself; says whether it does. With a time: the nonce was
-/// not there, and the table is whole since then, which is read after any wait for another transaction: one
-/// that empties the table is not missed, if the isolation level lets the statement see it.
+/// Adds a nonce. A row: it was not there, and now it is. The row says since when the table is whole, read after any wait
+/// for another transaction: one that empties the table is not missed, if the isolation level lets the function see it.
 ///
-/// A statement that is a message of its own (the simple query protocol) has the time of its transaction,
-/// unless that began with an earlier one, which others may yet roll back.
+/// It also says whether the statement commits it by itself: one that is a message of its own (the simple query protocol)
+/// has the time of its transaction, unless that began with an earlier one, which others may yet roll back. No plan is
+/// kept of such a message: each word of it is paid for by each nonce.
 const CONSUME: &str = "
-WITH added AS (
-    INSERT INTO ajwt_nonce (key, expires_at)
-    SELECT $1, $2 WHERE EXISTS (SELECT 1 FROM ajwt_nonce WHERE key = '\\x00' AND expires_at = $3)
-        AND statement_timestamp() = transaction_timestamp()
-    ON CONFLICT DO NOTHING
-    RETURNING ajwt_nonce_since() AS since)
-SELECT statement_timestamp() = transaction_timestamp(),
-    current_setting('transaction_isolation') = 'read committed',
-    (SELECT since FROM added)";
+INSERT INTO ajwt_nonce (key, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING
+RETURNING ajwt_nonce_since(), statement_timestamp() = transaction_timestamp(),
+    current_setting('transaction_isolation') = 'read committed'";
 const IN_TRANSACTION: &str = "the connection came from the pool within a transaction, and is closed";
 const NOT_READ_COMMITTED: &str =
     "nonces need the isolation level READ COMMITTED: set default_transaction_isolation in the pool";
@@ -61,31 +55,30 @@ impl NonceTable for Connections<Postgres> {
             hex
         });
         // The simple query protocol has no parameters.
-        let sql = CONSUME
-            .replace("$1", &format!("decode('{hex}', 'hex')"))
-            .replace("$2", &expires_at.to_string())
-            .replace("$3", &since.to_string());
+        let sql =
+            CONSUME.replace("$1", &format!("decode('{hex}', 'hex')")).replace("$2", &expires_at.to_string());
         let add = async move |connection: &mut PgConnection| {
-            let row = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-            let (commits, is_isolated): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+            let row = connection.fetch_optional(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+            let Some(row) = row else { return Ok(None) };
+            let since: Option<i64> = row.try_get(0)?;
+            let (commits, is_isolated): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
             if !commits {
                 return Err(sqlx::Error::Protocol(IN_TRANSACTION.to_owned()));
             }
-            Ok((row.try_get(2)?, is_isolated))
+            if !is_isolated {
+                return Err(sqlx::Error::Configuration(NOT_READ_COMMITTED.into()));
+            }
+            Ok(Some(since))
         };
         let added = Lease::of(&self.pool).await?.run(add);
         // That it was there is told without a commit.
-        let is_answer = |(since, _): &(Option<i64>, bool)| since.is_some();
-        let added = self.commits.run(pool::source(&self.pool), is_answer, added).await;
+        let added = self.commits.run(pool::source(&self.pool), Option::is_some, added).await;
         if is_broken(&added) {
             // Not tried again: it would meet its own row.
             drop_broken(&self.pool).await;
         }
-        match added? {
-            (Some(_), false) => Err(sqlx::Error::Configuration(NOT_READ_COMMITTED.into())),
-            (Some(now_since), true) if now_since == since => Ok(Added::Yes),
-            _ => Ok(Added::WasThereOrEmptied),
-        }
+        let is_whole = added? == Some(Some(since));
+        Ok(if is_whole { Added::Yes } else { Added::WasThereOrEmptied })
     }
 
     async fn since(&self) -> Result<Option<i64>, sqlx::Error> {
