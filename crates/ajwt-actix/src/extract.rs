@@ -15,10 +15,12 @@ use crate::response;
 
 /// The authenticated caller, as an argument of a handler.
 ///
-/// `Authenticated` answers an anonymous request with 401; `Option<Authenticated>` is `None` there,
-/// which only happens under [`AuthMiddleware::optional`](crate::AuthMiddleware::optional). It
-/// authenticates nothing by itself: without an [`AuthMiddleware`](crate::AuthMiddleware) of the
-/// same user type around its route the answer is 500, and the log says which is missing. actix-web
+/// `Authenticated` answers an anonymous request with 401; `Option<Authenticated>` is `None` there. There are anonymous
+/// requests only under [`AuthMiddleware::optional`](crate::AuthMiddleware::optional), which bring no token, and under
+/// [`bad_credentials_are_anonymous`](crate::AuthMiddleware::bad_credentials_are_anonymous),
+/// which may bring a bad one. It authenticates nothing by itself: without an
+/// [`AuthMiddleware`](crate::AuthMiddleware) of the same user type around its route the answer is 500, and the log says
+/// which is missing. actix-web
 /// makes that `None` of an `Option`, so everybody is anonymous there.
 /// `Result<Authenticated, AuthenticatedRejection>` tells the two apart.
 #[derive(Debug)]

@@ -61,22 +61,25 @@ impl<U: KeyedUser> AuthMiddleware<U> {
     /// The `AuthMiddleware<U>` in the `app_data` of the app, or of a scope within, with its
     /// options. Where there is none, each request is answered with 500 and the log says so.
     ///
-    /// **What a module gives to `ServiceConfig::app_data` is the whole app's, and takes the place of what was given
-    /// before**: give the options of one module to its scope, `web::scope(..).app_data(..)`.
+    /// **What a module gives to `ServiceConfig::app_data` is that of the whole app, or scope, whose `configure` it is
+    /// given to, and takes the place of what was given there before**: give the options of one module to its scope,
+    /// `web::scope(..).app_data(..)`.
     #[must_use]
     pub const fn from_app_data() -> AppDataAuthMiddleware<U> {
         AppDataAuthMiddleware(PhantomData)
     }
 
     /// Lets requests without a token through as anonymous: `Option<Authenticated>` is `None`
-    /// there. A bad token is still answered with 401.
+    /// there. A bad token is still answered with 401. Of this and
+    /// [`bad_credentials_are_anonymous`](Self::bad_credentials_are_anonymous) the last one counts.
     #[must_use]
     pub fn optional(self) -> Self {
         Self(self.0.optional())
     }
 
     /// Lets requests with a bad token through as anonymous too, as the Python library's middleware
-    /// does. A store that is down is still answered with 503.
+    /// does. A store that is down is still answered with 503. Of this and [`optional`](Self::optional) the last one
+    /// counts.
     #[must_use]
     pub fn bad_credentials_are_anonymous(self) -> Self {
         Self(self.0.bad_credentials_are_anonymous())

@@ -203,6 +203,16 @@ async fn the_middleware_can_be_given_as_app_data() {
     };
     assert_eq!(get_text(scoped(), "/s/optional", &[]).await, ok("hello, stranger"));
     assert_eq!(get_text(scoped(), "/s/required", &[]).await, problem);
+    // What a module gives is that of the scope which it is given to, and of nothing else.
+    let gives = |config: &mut web::ServiceConfig| {
+        config.app_data(middleware.clone()).configure(module);
+    };
+    let lenient = || {
+        let app = App::new().app_data(middleware.clone().optional());
+        app.service(web::scope("/given").configure(gives)).configure(module)
+    };
+    assert_eq!(get_text(lenient(), "/given/m/optional", &[]).await, problem);
+    assert_eq!(get_text(lenient(), "/m/optional", &[]).await, ok("hello, stranger"));
 }
 
 /// Which of the two is nearer cannot be told: nobody passes, rather than those whom the other one lets through.

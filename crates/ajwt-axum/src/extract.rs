@@ -12,10 +12,10 @@ use crate::response;
 
 /// The authenticated caller, as an argument of a handler.
 ///
-/// `Authenticated` answers an anonymous request with 401; `Option<Authenticated>` is `None` there,
-/// which only happens under [`AuthLayer::optional`](crate::AuthLayer::optional). Without an
-/// [`AuthLayer`](crate::AuthLayer) of the same user type both answer 500 and log which layer is
-/// missing.
+/// `Authenticated` answers an anonymous request with 401; `Option<Authenticated>` is `None` there. There are anonymous
+/// requests only under [`AuthLayer::optional`](crate::AuthLayer::optional), which bring no token, and under
+/// [`bad_credentials_are_anonymous`](crate::AuthLayer::bad_credentials_are_anonymous), which may bring a bad one.
+/// Without an [`AuthLayer`](crate::AuthLayer) of the same user type both answer 500 and log which layer is missing.
 #[derive(Debug)]
 pub struct Authenticated<U = User>(Arc<Authentication<U>>);
 

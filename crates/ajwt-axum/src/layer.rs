@@ -56,14 +56,16 @@ impl<U: KeyedUser> AuthLayer<U> {
     }
 
     /// Lets requests without a token through as anonymous: `Option<Authenticated>` is `None`
-    /// there. A bad token is still answered with 401.
+    /// there. A bad token is still answered with 401. Of this and
+    /// [`bad_credentials_are_anonymous`](Self::bad_credentials_are_anonymous) the last one counts.
     #[must_use]
     pub fn optional(self) -> Self {
         Self(self.0.optional())
     }
 
     /// Lets requests with a bad token through as anonymous too, as the Python library's middleware
-    /// does. A store that is down is still answered with 503.
+    /// does. A store that is down is still answered with 503. Of this and [`optional`](Self::optional) the last one
+    /// counts.
     #[must_use]
     pub fn bad_credentials_are_anonymous(self) -> Self {
         Self(self.0.bad_credentials_are_anonymous())

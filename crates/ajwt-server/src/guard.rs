@@ -69,14 +69,16 @@ impl<U: KeyedUser> Guard<U> {
         }))
     }
 
-    /// Lets requests without a token through as anonymous. A bad token is still answered with 401.
+    /// Lets requests without a token through as anonymous. A bad token is still answered with 401. Of this and
+    /// [`bad_credentials_are_anonymous`](Self::bad_credentials_are_anonymous) the last one counts.
     #[must_use]
     pub fn optional(self) -> Self {
         self.with(|settings| settings.anonymous = Anonymous::WithoutCredentials)
     }
 
     /// Lets requests with a bad token through as anonymous too, as the Python library's middleware
-    /// does. A store that is down is still answered with 503.
+    /// does. A store that is down is still answered with 503. Of this and [`optional`](Self::optional) the last one
+    /// counts.
     #[must_use]
     pub fn bad_credentials_are_anonymous(self) -> Self {
         self.with(|settings| settings.anonymous = Anonymous::WithoutGoodCredentials)
@@ -99,20 +101,24 @@ impl<U: KeyedUser> Guard<U> {
         self,
         body: impl Fn(RejectionSummary) -> RejectionBody + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.body = Arc::new(body))
+        self.with(|settings| {
+            settings.body = Arc::new(body);
+            settings.write_answers();
+        })
     }
 
     /// Lets the bodies of rejections say why. **Strangers then learn which users exist**, and what
     /// to try next: for development, and for services that nobody but their callers can reach.
     #[must_use]
     pub fn insecure_show_reasons(self) -> Self {
-        self.with(|settings| settings.shows_reasons = true)
+        self.with(|settings| {
+            settings.shows_reasons = true;
+            settings.write_answers();
+        })
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings<U>)) -> Self {
-        let settings = Arc::make_mut(&mut self.0);
-        change(settings);
-        settings.answers = Answers::new(&settings.authenticator, &*settings.body, settings.shows_reasons);
+        change(Arc::make_mut(&mut self.0));
         self
     }
 
@@ -132,7 +138,7 @@ impl<U: KeyedUser> Guard<U> {
         earlier: Option<Checked<U>>,
     ) -> Result<Checked<U>, Answer> {
         let settings = &*self.0;
-        let another_has_accepted = match earlier.filter(|earlier| earlier.caller.is_some()) {
+        let another_has_accepted = match earlier.filter(|earlier| earlier.caller.is_ok()) {
             Some(earlier) if earlier.guard.0.authenticator.is_clone_of(&settings.authenticator) => {
                 return Ok(earlier);
             }
@@ -146,8 +152,8 @@ impl<U: KeyedUser> Guard<U> {
             settings.authenticator.tell_of_guard_within_another();
         }
         let caller = match authenticated {
-            Ok(authentication) => Some(Arc::new(authentication)),
-            Err(rejection) if self.is_anonymous(rejection.kind()) => None,
+            Ok(authentication) => Ok(Arc::new(authentication)),
+            Err(rejection) if self.is_anonymous(rejection.kind()) => Err(rejection.reason()),
             Err(rejection) => return Err(self.answer(rejection.reason(), format)),
         };
         Ok(Checked { guard: self.clone(), format, caller })
@@ -169,6 +175,12 @@ impl<U: KeyedUser> Guard<U> {
             AnswerFormat::Http => self.0.answers.to(reason).clone(),
             AnswerFormat::Grpc => Answer::to_grpc_rejection(reason.kind()),
         }
+    }
+}
+
+impl<U: KeyedUser> Settings<U> {
+    fn write_answers(&mut self) {
+        self.answers = Answers::new(&self.authenticator, &*self.body, self.shows_reasons);
     }
 }
 
@@ -229,20 +241,26 @@ impl Answers {
 pub struct Checked<U = User> {
     guard: Guard<U>,
     format: AnswerFormat,
-    caller: Option<Arc<Authentication<U>>>,
+    /// Or why it is anonymous.
+    caller: Result<Arc<Authentication<U>>, Reason>,
 }
 
 impl<U: KeyedUser> Checked<U> {
     /// Who called; `None` is an anonymous caller.
     #[must_use]
     pub const fn caller(&self) -> Option<&Arc<Authentication<U>>> {
-        self.caller.as_ref()
+        match &self.caller {
+            Ok(caller) => Some(caller),
+            Err(_) => None,
+        }
     }
 
-    /// What to answer an anonymous caller of a handler that needs one: what the guard would have.
+    /// What to answer an anonymous caller of a handler that needs one: what the guard would have, if it let nobody pass
+    /// as anonymous.
     #[must_use]
     pub fn refusal(&self) -> Answer {
-        self.guard.answer(Reason::NoCredentials, self.format)
+        let reason = self.caller.as_ref().err().copied().unwrap_or(Reason::NoCredentials);
+        self.guard.answer(reason, self.format)
     }
 }
 

@@ -49,8 +49,15 @@ async fn each_mode_lets_through_what_it_says() {
         let checked = check(guard, &[&signer.authorization()]).await.expect("checked");
         assert_eq!(checked.caller().expect("a caller").user().username(), "guido");
     }
-    for (guard, absent, bad) in [(&required, false, false), (&optional, true, false), (&lenient, true, true)]
-    {
+    let optional_at_last = lenient.clone().optional();
+    let lenient_at_last = optional.clone().bad_credentials_are_anonymous();
+    for (guard, absent, bad) in [
+        (&required, false, false),
+        (&optional, true, false),
+        (&lenient, true, true),
+        (&optional_at_last, true, false),
+        (&lenient_at_last, true, true),
+    ] {
         for (authorization, passes) in
             [(&[][..], absent), (&["Bearer x"], absent), (&["JWT x"], bad), (&["JWT x", "JWT x"], bad)]
         {
@@ -93,6 +100,18 @@ async fn a_handler_that_needs_a_caller_refuses_as_the_guard_does() {
     assert_eq!(anonymous.refusal(), refused(&guard, &[]).await);
     let anonymous = guard.clone().optional().check([], AnswerFormat::Grpc, None).await.expect("anonymous");
     assert_eq!(header(&anonymous.refusal(), "grpc-status"), Some("16"));
+    // Whoever has reasons shown is told the one of this request.
+    let guard = guard.insecure_show_reasons();
+    let lenient = guard.clone().bad_credentials_are_anonymous();
+    let replayed = signer.authorization();
+    check(&guard, &[&replayed]).await.expect("checked");
+    for (authorization, reason) in
+        [(&[][..], "no_credentials"), (&["JWT x"], "malformed_token"), (&[&*replayed], "replayed")]
+    {
+        let anonymous = check(&lenient, authorization).await.expect("anonymous");
+        assert!(anonymous.refusal().body.contains(reason), "{:?}", anonymous.refusal());
+        assert_eq!(anonymous.refusal(), refused(&guard, authorization).await);
+    }
 }
 
 #[tokio::test]
@@ -126,6 +145,8 @@ async fn a_body_of_the_applications_own_is_the_same_for_all_refusals() {
         let call = calls.fetch_add(1, Ordering::SeqCst);
         RejectionBody::json(format!("[{call},{},\"{}\"]", rejection.status(), rejection.title()))
     });
+    // Other options have no body written anew.
+    let guard = guard.http_answers_only();
     let mut answers = Vec::new();
     for authorization in bad(&signer) {
         let authorization: Vec<_> = authorization.iter().map(String::as_str).collect();
