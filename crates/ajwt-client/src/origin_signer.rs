@@ -184,10 +184,13 @@ impl OriginSigner {
         }
         // A clone may have asked for it, and this one not.
         let offset_ms = if self.follows_clocks { known.dating().offset_ms } else { 0 };
-        let (date, started) = (clock::now(), clock::instant());
-        let dated = Timestamp::from_millis(date.as_millis().saturating_add(offset_ms));
-        headers.insert(AUTHORIZATION, self.signer.authorization_async_at(dated).await?);
-        Ok(Some(Attempt { known: Arc::clone(known), date, started, offset_ms }))
+        let (now, asked) = (clock::now(), clock::instant());
+        let ahead = Timestamp::from_millis(now.as_millis().saturating_add(offset_ms));
+        let (value, dated) = self.signer.authorization_in_turn(ahead).await?;
+        headers.insert(AUTHORIZATION, value);
+        // What a token waited before it was dated says nothing of the clocks.
+        let date = now.saturating_add(dated.saturating_duration_since(asked));
+        Ok(Some(Attempt { known: Arc::clone(known), date, dated, offset_ms }))
     }
 
     /// Whether another attempt may follow one that was dated wrongly.
@@ -213,7 +216,7 @@ impl OriginSigner {
             known.doubt(attempt);
             return None;
         };
-        let received = attempt.date.saturating_add(attempt.started.elapsed());
+        let received = attempt.date.saturating_add(attempt.dated.elapsed());
         let Distance { offset_ms, error_ms } = attempt.measure(date, received);
         let is_beyond = |allowed: Duration| u128::from(error_ms) > allowed.as_millis();
         if !is_beyond(self.tolerance / 2) {
@@ -240,9 +243,9 @@ impl OriginSigner {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     known: Arc<Known>,
-    /// Our clock when it was signed.
+    /// Our clock when its token was dated.
     date: Timestamp,
-    started: Instant,
+    dated: Instant,
     /// What its token was dated ahead of our clock.
     offset_ms: i64,
 }

@@ -111,17 +111,27 @@ impl RequestSigner {
     /// # Errors
     /// [`SigningError`].
     pub async fn authorization_async_at(&self, now: Timestamp) -> Result<HeaderValue, SigningError> {
-        let key = self.keys.signing_key(clock::now());
+        self.authorization_in_turn(now).await.map(|(value, _)| value)
+    }
+
+    /// As [`authorization_async_at`](Self::authorization_async_at), and when the token was dated.
+    pub(crate) async fn authorization_in_turn(
+        &self,
+        now: Timestamp,
+    ) -> Result<(HeaderValue, Instant), SigningError> {
+        let (key, asked) = (self.keys.signing_key(clock::now()), clock::instant());
         if !key.is_slow() || Handle::try_current().is_err() {
-            return self.sign(&key, now, clock::instant());
+            return self.sign(&key, now, asked).map(|value| (value, asked));
         }
-        let (signer, asked) = (self.clone(), clock::instant());
+        let signer = self.clone();
         let turn = key.turn().await;
         // Dated when its turn comes: behind many others a token would be old before it is sent.
         let sign = move || {
-            let signed = signer.sign(&key, now.saturating_add(asked.elapsed()), asked);
+            let dated = clock::instant();
+            let now = now.saturating_add(dated.saturating_duration_since(asked));
+            let signed = signer.sign(&key, now, asked);
             drop(turn);
-            signed
+            signed.map(|value| (value, dated))
         };
         let mut signing = Signing(task::spawn_blocking(sign));
         match (&mut signing.0).await {
@@ -161,7 +171,7 @@ impl fmt::Debug for RequestSigner {
 
 /// A signature on a blocking thread, or in the queue for one. When nobody waits for it any more it leaves the
 /// queue: else those of callers that gave up would delay the others, until these give up as well.
-struct Signing(JoinHandle<Result<HeaderValue, SigningError>>);
+struct Signing(JoinHandle<Result<(HeaderValue, Instant), SigningError>>);
 
 impl Drop for Signing {
     fn drop(&mut self) {

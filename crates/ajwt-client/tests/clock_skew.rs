@@ -9,11 +9,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, SystemTime},
 };
 
 use ajwt_axum::{AuthLayer, Authenticated};
-use ajwt_client::{ClientBuilder, ClockSkewError, OriginSigner, RequestSigner};
+use ajwt_client::{ClientBuilder, ClockSkewError, OriginSigner, RequestSigner, SigningKey};
 use ajwt_core::UntrustedToken;
 use ajwt_server::{Clock as _, InsecureNoReplayProtection};
 use ajwt_test_servers::tls::Authority;
@@ -28,6 +29,7 @@ use axum::{
 use reqwest::Certificate;
 use reqwest_middleware::{ClientWithMiddleware, Error};
 use server::{Seen, SkewedClock, ed25519, serve, service, signer, with_nonces};
+use tokio::time::sleep;
 
 /// A server whose clock is this many seconds ahead of ours (or, negative, behind).
 fn skewed(signer: &RequestSigner, ahead: i64, seen: &Seen) -> Router {
@@ -114,6 +116,44 @@ async fn a_refusal_by_a_server_with_another_clock_says_so_once() {
         // Nobody asked for a correction.
         assert!(dated_ahead(&signer, &seen).iter().all(|ahead| is_about(*ahead, 0)));
     }
+}
+
+/// A token is dated when the turn of its signature comes: what it waited for that hides no clock that is apart.
+#[tokio::test]
+async fn clocks_are_compared_from_when_a_token_is_dated() {
+    /// Signatures of a remote key that may be under way.
+    const AT_ONCE: usize = 16;
+    let (under_way, is_free) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, free) = (Arc::clone(&under_way), Arc::clone(&is_free));
+    let key = ed25519();
+    let public = key.public_key().clone();
+    let key = SigningKey::remote(public, move |algorithm, message| {
+        count.fetch_add(1, Ordering::SeqCst);
+        while !free.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(key.sign(algorithm, message)?)
+    });
+    let signer = RequestSigner::new("guido", key).expect("a signer");
+    for _ in 0..AT_ONCE {
+        let signer = signer.clone();
+        tokio::spawn(async move { signer.authorization_async().await });
+    }
+    while under_way.load(Ordering::SeqCst) < AT_ONCE {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let refusing = Router::new().fallback(|| async { StatusCode::UNAUTHORIZED });
+    // Beyond half of the tolerance by 4 s: that much of waiting would hide it.
+    let origin = serve(dated(refusing, Arc::new(SkewedClock((-14).into())))).await;
+    let client = client(OriginSigner::new(signer, [&origin]).expect("an origin"), None);
+    let free = async {
+        sleep(Duration::from_secs(4)).await;
+        is_free.store(true, Ordering::SeqCst);
+    };
+    let (answer, ()) = tokio::join!(client.get(&origin).send(), free);
+    let error = skew(answer);
+    // Nearer than half of the wait: neither end of the time in which the server answered counts it in.
+    assert!((-15_500..=-12_500).contains(&error.offset_ms()), "{error}");
 }
 
 #[tokio::test]
