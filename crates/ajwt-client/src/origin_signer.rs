@@ -232,7 +232,7 @@ impl OriginSigner {
             is_corrected,
             is_out_of_window: is_beyond(self.tolerance),
         };
-        if known.may_warn() {
+        if known.may_warn(clock::instant()) {
             tracing::warn!(origin = %known.origin, offset_ms, is_corrected, "{error}");
         }
         Some(error)
@@ -323,8 +323,7 @@ impl Known {
     }
 
     /// Once a minute.
-    fn may_warn(&self) -> bool {
-        let now = clock::instant();
+    fn may_warn(&self, now: Instant) -> bool {
         let mut dating = self.dating();
         let is_due = dating.warned.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
         if is_due {
@@ -392,5 +391,39 @@ impl fmt::Display for Offset {
         let tenths = self.0.unsigned_abs() / 100;
         let direction = if self.0 < 0 { "behind" } else { "ahead of" };
         write!(f, "{}.{} s {direction}", tenths / 10, tenths % 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_clock() {
+        let told = |offset_ms, is_corrected| {
+            let origin = "https://orders.example".into();
+            let tolerance = DEFAULT_TOLERANCE;
+            ClockSkewError { origin, offset_ms, tolerance, is_corrected, is_out_of_window: false }.to_string()
+        };
+        assert_eq!(
+            told(12_345, false),
+            "https://orders.example refused a request, and its clock is 12.3 s ahead of this host's, of 20 s that are \
+             tolerated: synchronise both by NTP"
+        );
+        assert_eq!(
+            told(-10_950, true),
+            "https://orders.example refused a request, and its clock is 10.9 s behind this host's, of 20 s that are \
+             tolerated: synchronise both by NTP; tokens to it are now dated by its clock"
+        );
+    }
+
+    #[test]
+    fn it_is_told_again_after_a_minute() {
+        let origin = Origin::parse("https://orders.example").expect("an origin");
+        let known = Known { origin, dating: Mutex::default() };
+        let start = clock::instant();
+        let told =
+            [0, 1, 59, 60, 61, 119, 120].map(|second| known.may_warn(start + Duration::from_secs(second)));
+        assert_eq!(told, [true, false, false, true, false, false, true]);
     }
 }

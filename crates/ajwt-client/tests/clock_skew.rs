@@ -101,21 +101,32 @@ fn is_about(found: i64, due: i64) -> bool {
 async fn a_refusal_by_a_server_with_another_clock_says_so_once() {
     let log = Log::default();
     let _listening = log.listen(Level::INFO);
-    for (ahead, direction) in [(90, "ahead of"), (-90, "behind"), (3600, "ahead of")] {
-        let (signer, seen) = (signer(ed25519()), Seen::default());
-        let origin = serve(skewed(&signer, ahead, &seen)).await;
-        let client = client(OriginSigner::new(signer.clone(), [&origin]).expect("an origin"), None);
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let clocks = [(90, "ahead of"), (-90, "behind"), (3600, "ahead of")];
+    let mut origins = Vec::new();
+    for (ahead, _) in clocks {
+        origins.push(serve(skewed(&signer, ahead, &seen)).await);
+    }
+    // Of each origin of one signer.
+    let client = client(OriginSigner::new(signer.clone(), &origins).expect("origins"), None);
+    for (origin, (ahead, direction)) in origins.iter().zip(clocks) {
+        let mut errors = Vec::new();
         for _ in 0..3 {
-            let error = skew(client.get(&origin).send().await);
+            let error = skew(client.get(origin).send().await);
             assert_eq!((error.origin(), error.is_corrected()), (origin.as_str(), false));
             assert!(is_about(error.offset_ms() / 1000, ahead), "{error}");
             let text = error.to_string();
-            assert!(text.contains(&origin) && text.contains(direction) && text.contains("NTP"), "{text}");
+            assert!(text.contains(origin) && text.contains(direction) && text.contains("NTP"), "{text}");
+            errors.push(error);
         }
-        assert_eq!(log.count("WARN", &origin), 1, "{}", log.text());
-        // Nobody asked for a correction.
-        assert!(dated_ahead(&signer, &seen).iter().all(|ahead| is_about(*ahead, 0)));
+        assert_eq!(log.count("WARN", origin), 1, "{}", log.text());
+        // It tells the first one, and what was measured.
+        let (text, measured) = (errors[0].to_string(), format!("offset_ms={} ", errors[0].offset_ms()));
+        let is_told = |line: &String| line.contains(&text) && line.contains(&measured);
+        assert!(log.lines("WARN").iter().any(is_told), "{measured}: {}", log.text());
     }
+    // Nobody asked for a correction.
+    assert!(dated_ahead(&signer, &seen).iter().all(|ahead| is_about(*ahead, 0)));
 }
 
 /// A token is dated when the turn of its signature comes: what it waited for that hides no clock that is apart.
