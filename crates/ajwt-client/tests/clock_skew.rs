@@ -129,6 +129,29 @@ async fn a_refusal_by_a_server_with_another_clock_says_so_once() {
     assert!(dated_ahead(&signer, &seen).iter().all(|ahead| is_about(*ahead, 0)));
 }
 
+#[tokio::test]
+async fn each_origin_has_an_offset_of_its_own() {
+    let signer = signer(ed25519());
+    let authority = Authority::new("localhost");
+    let (ahead, right) = (Seen::default(), Seen::default());
+    let origins = [
+        authority.serve(skewed(&signer, 90, &ahead)).await,
+        authority.serve(skewed(&signer, 0, &right)).await,
+    ];
+    let certificate = Certificate::from_pem(authority.root_pem().as_bytes()).expect("a certificate");
+    let corrected = OriginSigner::new(signer.clone(), &origins).expect("origins").with_clock_correction();
+    let client = client(corrected, Some(certificate));
+    for origin in origins.iter().chain(&origins) {
+        let response = client.get(origin).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    for (seen, due) in [(&ahead, &[0, 90, 90][..]), (&right, &[0, 0])] {
+        let dated = dated_ahead(&signer, seen);
+        let is_due = dated.iter().zip(due).all(|(dated, due)| is_about(*dated, *due));
+        assert!(dated.len() == due.len() && is_due, "{dated:?} instead of {due:?}");
+    }
+}
+
 /// A token is dated when the turn of its signature comes: what it waited for that hides no clock that is apart.
 #[tokio::test]
 async fn clocks_are_compared_from_when_a_token_is_dated() {
