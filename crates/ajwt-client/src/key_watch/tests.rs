@@ -80,6 +80,14 @@ fn signing(keys: &KeyRing, now: Timestamp) -> PublicKey {
     keys.signing_key(now).public_key().clone()
 }
 
+/// Unless told otherwise, and never without a pause.
+#[test]
+fn files_are_read_every_five_seconds() {
+    let watch = KeyWatch::new(KeyFile::new("current.key"));
+    assert_eq!(watch.every, 5 * SECOND);
+    assert_eq!(watch.every(Duration::ZERO).every, Duration::from_millis(10));
+}
+
 #[test]
 fn a_key_is_published_before_it_signs() {
     let folder = Folder::new();
