@@ -174,6 +174,7 @@ mod tests {
     use std::{
         os::unix::net::UnixListener,
         path::Path,
+        process::Command,
         sync::{
             Arc, Mutex,
             atomic::{AtomicUsize, Ordering},
@@ -198,6 +199,32 @@ mod tests {
         let identity = Identity { blob, comment: Vec::new() };
         let key = AgentKey::new(&SshAgent::at(socket), identity).expect("a key");
         RequestSigner::new("guido", key).expect("a signer")
+    }
+
+    /// Runs itself again with other environments, for a process cannot change its own safely.
+    #[test]
+    fn the_environment_names_the_agent() {
+        const CHILD: &str = "AJWT_TEST_CHILD";
+        if let Some(due) = env::var_os(CHILD) {
+            let agent = SshAgent::from_env();
+            if due.is_empty() {
+                assert!(matches!(agent, Err(AgentError::NoSocket)), "{agent:?}");
+            } else {
+                assert_eq!(agent.expect("an agent"), SshAgent::at(due));
+            }
+            return;
+        }
+        for socket in [Some("/run/agent/socket"), Some(""), None] {
+            let child = Command::new(env::current_exe().expect("this program"))
+                .args(["--exact", "ssh_agent::tests::the_environment_names_the_agent"])
+                .env(CHILD, socket.unwrap_or_default())
+                .env_remove("SSH_AUTH_SOCK")
+                .envs(socket.map(|socket| ("SSH_AUTH_SOCK", socket)))
+                .output()
+                .expect("it runs");
+            let told = String::from_utf8_lossy(&child.stdout);
+            assert!(child.status.success() && told.contains("1 passed"), "{socket:?}: {told}");
+        }
     }
 
     #[test]
