@@ -484,33 +484,39 @@ async fn a_refused_stream_is_sent_again_with_a_token_of_its_own_or_not_at_all() 
     }
 }
 
-/// Redirects to another origin.
-fn redirecting(to: String) -> Router {
-    Router::new().fallback(any(move || async move { Redirect::temporary(&to) }))
-}
-
 #[tokio::test]
 async fn a_redirect_to_another_origin_carries_no_token() {
-    let (here, elsewhere) = (Seen::default(), Seen::default());
-    let to = serve(elsewhere.layer(Router::new().fallback(any(|| async {})))).await;
-    let from = serve(here.layer(redirecting(format!("{to}/x")))).await;
+    for status in [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::SEE_OTHER,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ] {
+        let (here, elsewhere) = (Seen::default(), Seen::default());
+        let to = serve(elsewhere.layer(Router::new().fallback(any(|| async {})))).await;
+        let to = format!("{to}/x");
+        let redirect = [(LOCATION, to.clone())];
+        let app = Router::new().fallback(any(move || async move { (status, redirect) }));
+        let from = serve(here.layer(app)).await;
 
-    // The client of this crate does not go there, whatever the transport is told.
-    let signed = || OriginSigner::new(signer(ed25519()), [&from]).expect("an origin");
-    let follow = reqwest::redirect::Policy::default;
-    let client = ClientBuilder::new(signed()).transport(|reqwest| reqwest.redirect(follow()));
-    let response = client.build().expect("a client").get(&from).send().await.expect("an answer");
-    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
-    assert_eq!(response.headers()[LOCATION], format!("{to}/x"));
-    assert_eq!((tokens(&here).len(), elsewhere.all().len()), (1, 0));
+        // The client of this crate does not go there, whatever the transport is told.
+        let signed = || OriginSigner::new(signer(ed25519()), [&from]).expect("an origin");
+        let follow = reqwest::redirect::Policy::default;
+        let client = ClientBuilder::new(signed()).transport(|reqwest| reqwest.redirect(follow()));
+        let response = client.build().expect("a client").get(&from).send().await.expect("an answer");
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()[LOCATION], to);
+        assert_eq!((tokens(&here).len(), elsewhere.all().len()), (1, 0), "{status}");
 
-    // reqwest itself goes, beneath the middleware, and takes the token off.
-    let reqwest = reqwest::Client::builder().no_proxy().redirect(follow()).build().expect("a client");
-    let client =
-        reqwest_middleware::ClientBuilder::new(reqwest).with(SigningMiddleware::new(signed())).build();
-    let response = client.get(&from).send().await.expect("an answer");
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!((tokens(&here).len(), elsewhere.all()), (2, vec![None]));
+        // reqwest itself goes, beneath the middleware, and takes the token off.
+        let reqwest = reqwest::Client::builder().no_proxy().redirect(follow()).build().expect("a client");
+        let client =
+            reqwest_middleware::ClientBuilder::new(reqwest).with(SigningMiddleware::new(signed())).build();
+        let response = client.get(&from).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK, "{status}");
+        assert_eq!((tokens(&here).len(), elsewhere.all()), (2, vec![None]), "{status}");
+    }
 }
 
 /// Without TLS, reqwest would send the proxy the request itself, token and all, in the place of CONNECT.
