@@ -251,6 +251,7 @@ async fn idempotent_requests_are_sent_again_on_502_503_and_504_and_others_are_no
         (Method::GET, &[502, 503, 504][..], 200, 4),
         (Method::PUT, &[503], 200, 2),
         (Method::DELETE, &[503], 200, 2),
+        (Method::QUERY, &[503], 200, 2),
         (Method::GET, &[503, 503, 503, 503], 503, 4),
         (Method::GET, &[500], 500, 1),
         (Method::GET, &[429], 429, 1),
