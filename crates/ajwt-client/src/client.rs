@@ -66,7 +66,8 @@ impl ClientBuilder {
     }
 
     /// Changes how reqwest connects: timeouts, certificates, a proxy, the pool, the TLS library. Redirects and its
-    /// own retries stay off whatever is set here.
+    /// own retries stay off whatever is set here. An `Authorization` of `default_headers` gives way to the token: reqwest
+    /// adds those where a request has none, which is once it is signed.
     ///
     /// A proxy reads the tokens of plain http. It reads those of https too where reqwest has no TLS at all,
     /// that is, where neither the feature `rustls` of this crate (a default one) nor a TLS feature of reqwest

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use axum::{
     Router,
     http::{
-        Method, Response, StatusCode,
+        HeaderMap, HeaderValue, Method, Response, StatusCode,
         header::{AUTHORIZATION, LOCATION},
     },
     response::{IntoResponse as _, Redirect},
@@ -192,6 +192,18 @@ async fn an_authorization_that_is_there_is_left_alone() {
     client.get(&origin).bearer_auth("abc").send().await.expect("an answer");
     client.get(origin.replace("://", "://u:p@")).send().await.expect("an answer");
     assert_eq!(seen.all(), [Some("Bearer abc".to_owned()), Some("Basic dTpw".to_owned())]);
+}
+
+/// reqwest adds its own where there is none, which is beneath the signing.
+#[tokio::test]
+async fn an_authorization_of_the_transport_gives_way_to_the_token() {
+    let seen = Seen::default();
+    let origin = serve(seen.layer(Router::new().fallback(any(|| async {})))).await;
+    let signer = OriginSigner::new(signer(ed25519()), [&origin]).expect("an origin");
+    let basic = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Basic dTpw"))]);
+    let client = ClientBuilder::new(signer).transport(|reqwest| reqwest.default_headers(basic));
+    client.build().expect("a client").get(&origin).send().await.expect("an answer");
+    assert_eq!(tokens(&seen).len(), 1);
 }
 
 /// Reads a request's head.
