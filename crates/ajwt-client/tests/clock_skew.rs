@@ -16,7 +16,7 @@ use std::{
 use ajwt_axum::{AuthLayer, Authenticated};
 use ajwt_client::{ClientBuilder, ClockSkewError, OriginSigner, RequestSigner, SigningKey};
 use ajwt_core::UntrustedToken;
-use ajwt_server::{Clock as _, InsecureNoReplayProtection};
+use ajwt_server::InsecureNoReplayProtection;
 use ajwt_test_servers::tls::Authority;
 use ajwt_test_support::{Level, Log};
 use axum::{
@@ -26,9 +26,10 @@ use axum::{
     response::Response,
     routing::any,
 };
-use reqwest::Certificate;
+use futures_util::stream;
+use reqwest::{Body, Certificate};
 use reqwest_middleware::{ClientWithMiddleware, Error};
-use server::{Seen, SkewedClock, ed25519, serve, service, signer, with_nonces};
+use server::{Seen, SkewedClock, dated, ed25519, serve, service, signer, with_nonces};
 use tokio::time::sleep;
 
 /// A server whose clock is this many seconds ahead of ours (or, negative, behind).
@@ -41,18 +42,6 @@ fn on_clock(signer: &RequestSigner, clock: Arc<SkewedClock>, seen: &Seen) -> Rou
     let nonces = Arc::new(InsecureNoReplayProtection);
     let app = service(with_nonces(signer.public_key(), nonces, Arc::clone(&clock) as _));
     dated(seen.layer(app), clock)
-}
-
-/// Dates its answers by this clock.
-fn dated(app: Router, clock: Arc<SkewedClock>) -> Router {
-    app.layer(map_response(move |mut response: Response| {
-        let now = clock.now().to_system_time().expect("a time");
-        async move {
-            let date = HeaderValue::from_str(&httpdate::fmt_http_date(now));
-            response.headers_mut().insert(DATE, date.expect("a date"));
-            response
-        }
-    }))
 }
 
 /// Serves over TLS; returns the origin and the certificate of its authority.
@@ -234,6 +223,21 @@ async fn asked_for_it_corrects_over_https_and_keeps_the_offset() {
         assert_eq!(dated.len(), 4, "one attempt was dated wrongly: {dated:?}");
         assert!(is_about(dated[0], 0) && dated[1..].iter().all(|dated| is_about(*dated, ahead)), "{dated:?}");
     }
+}
+
+/// Its body is gone.
+#[tokio::test]
+async fn a_stream_is_not_sent_again_and_the_next_request_is_dated_by_the_servers_clock() {
+    let (signer, seen) = (signer(ed25519()), Seen::default());
+    let (origin, certificate) = serve_tls(skewed(&signer, 90, &seen)).await;
+    let corrected = OriginSigner::new(signer.clone(), [&origin]).expect("an origin").with_clock_correction();
+    let client = client(corrected, Some(certificate));
+    let parts = stream::iter([Ok::<_, std::io::Error>("one"), Ok("two")]);
+    let error = skew(client.put(&origin).body(Body::wrap_stream(parts)).send().await);
+    assert!(error.is_corrected() && error.is_out_of_window(), "{error:?}");
+    assert_eq!(client.get(&origin).send().await.expect("an answer").status(), StatusCode::OK);
+    let dated = dated_ahead(&signer, &seen);
+    assert!(dated.len() == 2 && is_about(dated[0], 0) && is_about(dated[1], 90), "{dated:?}");
 }
 
 #[tokio::test]

@@ -11,13 +11,14 @@ use std::{
 };
 
 use ajwt_client::{ClockSkewError, OriginError, OriginSigner, RequestSigner, SigningError, SigningLayer};
+use ajwt_server::InsecureNoReplayProtection;
 use axum::{Router, body::Body, http::Request, routing::any};
 use http::{Response, StatusCode, header::AUTHORIZATION};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use server::{Seen, SkewedClock, authenticator, ed25519, serve, service, signer, with_nonces};
+use server::{Seen, SkewedClock, authenticator, dated, ed25519, serve, service, signer, with_nonces};
 use tonic::{
     Code, Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -122,7 +123,7 @@ async fn each_attempt_within_a_retry_layer_has_a_token_of_its_own() {
 #[tokio::test]
 async fn clocks_apart_are_told() {
     let signer = signer(ed25519());
-    let nonces = Arc::new(ajwt_server::InsecureNoReplayProtection);
+    let nonces = Arc::new(InsecureNoReplayProtection);
     let clock = Arc::new(SkewedClock((-60).into()));
     // A server whose Date is right and whose authenticator's clock is not refuses for no reason that
     // is seen here.
@@ -150,6 +151,25 @@ async fn clocks_apart_are_told() {
             let error: &ClockSkewError = error.downcast_ref().expect("a ClockSkewError");
             assert!(error.origin() == "https://orders.example" && error.offset_ms() < 0, "{error}");
         }
+    }
+}
+
+/// The body of the one that was refused is gone.
+#[tokio::test]
+async fn the_request_after_a_refusal_is_dated_by_the_servers_clock() {
+    const ORIGIN: &str = "https://orders.example";
+    let (signer, clock) = (signer(ed25519()), Arc::new(SkewedClock(90.into())));
+    let nonces = Arc::new(InsecureNoReplayProtection);
+    let app = service(with_nonces(signer.public_key(), nonces, Arc::clone(&clock) as _));
+    let corrected = OriginSigner::new(signer, [ORIGIN]).expect("an origin").with_clock_correction();
+    // Over TLS as far as the layer can tell.
+    let client = SigningLayer::new(corrected).layer(dated(app, clock));
+    let error = client.clone().oneshot(request(ORIGIN)).await.expect_err("refused");
+    let error: &ClockSkewError = error.downcast_ref().expect("a ClockSkewError");
+    assert!(error.is_corrected(), "{error}");
+    for _ in 0..2 {
+        let response = client.clone().oneshot(request(ORIGIN)).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
     }
 }
 

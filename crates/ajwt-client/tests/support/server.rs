@@ -20,8 +20,12 @@ use ajwt_server::{
 use axum::{
     Router,
     extract::Request,
-    http::header::AUTHORIZATION,
-    middleware::{Next, from_fn},
+    http::{
+        HeaderValue,
+        header::{AUTHORIZATION, DATE},
+    },
+    middleware::{Next, from_fn, map_response},
+    response::Response,
     routing::any,
 };
 use hyper_util::{
@@ -75,6 +79,18 @@ impl Clock for SkewedClock {
 pub(crate) fn service(authenticator: Authenticator) -> Router {
     let hello = |caller: Authenticated| async move { format!("hello, {}", caller.user().username()) };
     Router::new().fallback(any(hello)).layer(AuthLayer::new(authenticator))
+}
+
+/// Dates its answers by this clock.
+pub(crate) fn dated(app: Router, clock: Arc<SkewedClock>) -> Router {
+    app.layer(map_response(move |mut response: Response| {
+        let now = clock.now().to_system_time().expect("a time");
+        async move {
+            let date = HeaderValue::from_str(&httpdate::fmt_http_date(now));
+            response.headers_mut().insert(DATE, date.expect("a date"));
+            response
+        }
+    }))
 }
 
 /// Serves until the test ends; returns the origin.
