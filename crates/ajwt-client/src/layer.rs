@@ -19,7 +19,7 @@ use crate::{OriginSigner, origin::Target};
 /// [`SigningError`](crate::SigningError). A 401 of a server whose clock is apart from ours, or its
 /// `UNAUTHENTICATED` in gRPC, is a [`ClockSkewError`](crate::ClockSkewError); with clock correction
 /// the next request is dated by that clock, for this one's body is gone. Both are found by
-/// `downcast_ref`.
+/// `downcast_ref`; tonic makes a `Status` of either, `Unknown`, whose `source` it is.
 ///
 /// The origin that is checked is the one that the request's URI states, and not where the channel within leads:
 /// tonic's puts the scheme and authority of its `Endpoint` in their place once the request is signed. A token for

@@ -6,6 +6,7 @@ mod server;
 use std::{
     collections::HashSet,
     convert::Infallible,
+    error::Error as _,
     future::{Ready, ready},
     sync::{Arc, Mutex},
 };
@@ -239,6 +240,20 @@ async fn calls_of_tonic_are_signed() {
     let stranger = self::signer(ed25519());
     let status = call(channel.clone(), layer(&stranger, &origin), Some(&origin)).await;
     assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+
+    // Nothing was signed; clocks are apart.
     let status = call(channel, layer(&signer, &origin), None).await;
     assert!(format!("{status:?}").contains("with_origin"), "{status:?}");
+    assert_eq!(status.code(), Code::Unknown, "{status:?}");
+    let error: Option<&SigningError> = status.source().and_then(|source| source.downcast_ref());
+    assert!(matches!(error, Some(SigningError::Origin(OriginError::Relative))), "{status:?}");
+    let clock = Arc::new(SkewedClock(60.into()));
+    let nonces = Arc::new(InsecureNoReplayProtection);
+    let app = service(with_nonces(signer.public_key(), nonces, Arc::clone(&clock) as _));
+    let origin = server::serve_http2(dated(app, clock)).await;
+    let channel = Channel::from_shared(origin.clone()).expect("a URI").connect().await.expect("a connection");
+    let status = call(channel, layer(&signer, &origin), Some(&origin)).await;
+    assert_eq!(status.code(), Code::Unknown, "{status:?}");
+    let error: Option<&ClockSkewError> = status.source().and_then(|source| source.downcast_ref());
+    assert_eq!(error.map(ClockSkewError::origin), Some(origin.as_str()), "{status:?}");
 }
