@@ -398,6 +398,29 @@ impl fmt::Display for Offset {
 mod tests {
     use super::*;
 
+    fn known() -> Arc<Known> {
+        let origin = Origin::parse("https://orders.example").expect("an origin");
+        Arc::new(Known { origin, dating: Mutex::default() })
+    }
+
+    #[test]
+    fn a_clock_is_measured_by_what_the_date_allows() {
+        // A token of the tenth second, which was answered by the twelfth.
+        let (signed, received) = (Timestamp::from_secs(10), Timestamp::from_secs(12));
+        for (date, ahead_ms, due) in [
+            (20, 0, (9_500, 8_000)),
+            (20, 9_000, (9_500, 0)),
+            (20, 12_000, (9_500, 1_000)),
+            (10, 0, (-500, 0)),
+            (0, 0, (-10_500, 9_000)),
+        ] {
+            let attempt =
+                Attempt { known: known(), date: signed, dated: clock::instant(), offset_ms: ahead_ms };
+            let found = attempt.measure(Timestamp::from_secs(date), received);
+            assert_eq!((found.offset_ms, found.error_ms), due, "{date} {ahead_ms}");
+        }
+    }
+
     #[test]
     fn what_is_told_of_a_clock() {
         let told = |offset_ms, is_corrected| {
@@ -419,9 +442,7 @@ mod tests {
 
     #[test]
     fn it_is_told_again_after_a_minute() {
-        let origin = Origin::parse("https://orders.example").expect("an origin");
-        let known = Known { origin, dating: Mutex::default() };
-        let start = clock::instant();
+        let (known, start) = (known(), clock::instant());
         let told =
             [0, 1, 59, 60, 61, 119, 120].map(|second| known.may_warn(start + Duration::from_secs(second)));
         assert_eq!(told, [true, false, false, true, false, false, true]);
