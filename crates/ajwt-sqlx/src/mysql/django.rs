@@ -29,9 +29,11 @@ SELECT EXISTS (
         AND table_name IN ('asymmetric_jwt_auth_publickey', 'asymmetric_jwt_auth_jwksendpointtrust')
         AND NOT (referenced_table_schema = database() AND referenced_table_name = 'auth_user'))";
 
+/// The texts of three tables in one column: each may have a collation of its own, of which the server chooses none, so
+/// that one is named.
 const FIND_USER: &str = "
-SELECT 'user' AS kind, 0 AS id, {name} AS text, {active} AS active, NULL AS not_before, NULL AS expires_at,
-    NULL AS revision
+SELECT 'user' AS kind, 0 AS id, CONVERT({name} USING utf8mb4) COLLATE utf8mb4_bin AS text, {active} AS active,
+    NULL AS not_before, NULL AS expires_at, NULL AS revision
 FROM {users} WHERE {is_named}
 UNION ALL
 (SELECT 'key', id, LEFT(`key`, 16385), NULL, NULL, NULL, NULL FROM asymmetric_jwt_auth_publickey

@@ -210,11 +210,17 @@ impl Store for MySqlRepository {
     }
 
     fn case_blind() -> Vec<Vec<&'static str>> {
-        // By default, and in narrower character sets, which cannot hold every name.
+        // By default; in narrower character sets, which cannot hold every name; and where a table has another collation
+        // than the rest, as one that was made under another default of the database.
         vec![
             vec![],
             vec!["ALTER TABLE auth_user CONVERT TO CHARACTER SET utf8mb3"],
             vec!["ALTER TABLE auth_user CONVERT TO CHARACTER SET latin1"],
+            vec!["ALTER TABLE auth_user CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_520_ci"],
+            vec![
+                "ALTER TABLE asymmetric_jwt_auth_jwksendpointtrust
+                CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_520_ci",
+            ],
         ]
     }
 }
