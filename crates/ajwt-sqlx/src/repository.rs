@@ -31,6 +31,7 @@ macro_rules! repository {
                 failure::failed,
                 rows,
                 schema::{self, Schema},
+                user_rows,
             };
 
             impl $Repository {
@@ -96,16 +97,20 @@ macro_rules! repository {
                     rows.iter().map(rows::audit_record).collect::<Result<_, _>>().map_err(failed)
                 }
 
+                /// Refuses a name that nobody has, and one that several have, as authentication does: a change would
+                /// be made to any one of them, or to all.
                 async fn check_user(
                     &self,
                     connection: &mut $Connection,
                     sql: &SqlStr,
                     username: &Username,
                 ) -> Result<(), AdminError> {
-                    let found = self.of_user(sql, username).fetch_optional(connection).await;
-                    match $found(found).map_err(failed("reading a user"))? {
-                        Some(_) => Ok(()),
-                        None => Err(AdminError::unknown_user(username)),
+                    let failed = failed("reading a user");
+                    let found = self.of_user(sql, username).fetch_all(connection).await;
+                    match $found(found).map_err(&failed)?.len() {
+                        0 => Err(AdminError::unknown_user(username)),
+                        1 => Ok(()),
+                        _ => Err(failed(user_rows::ambiguous()).into()),
                     }
                 }
 

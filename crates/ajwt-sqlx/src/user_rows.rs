@@ -5,8 +5,12 @@ use ajwt_server::{Found, KeySource, StoredKey, TrustedUrl, User};
 
 use crate::key_cache::KeyCache;
 
-const AMBIGUOUS: &str =
-    "several users have this name, and a key may be any one's: make the column of names unique";
+/// The error of a name that several rows have.
+pub(crate) fn ambiguous() -> sqlx::Error {
+    const WHAT: &str =
+        "several users have this name, and a key may be any one's: make the column of names unique";
+    sqlx::Error::Decode(WHAT.into())
+}
 
 /// A row of the statement that finds a user: the user itself, one of its keys, or one of its trusts.
 pub(crate) struct UserRow<'r> {
@@ -33,7 +37,7 @@ pub(crate) fn found<'r>(
         match row.kind {
             "user" => {
                 if user.is_some() {
-                    return Err(sqlx::Error::Decode(AMBIGUOUS.into()));
+                    return Err(ambiguous());
                 }
                 // A state that cannot be read is not an active one.
                 let name = str::from_utf8(row.text).map_err(|error| sqlx::Error::Decode(error.into()))?;

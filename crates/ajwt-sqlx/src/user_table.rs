@@ -57,8 +57,8 @@ impl UserTable {
     }
 
     /// With names in this column: of texts, unique, and with an index. Whatever its collation, names
-    /// are compared byte for byte; a name that two rows have authenticates nobody, and a row without a name is no
-    /// user.
+    /// are compared byte for byte; a name that two rows have authenticates nobody, and
+    /// [`KeyAdmin`](ajwt_server::KeyAdmin) fails for it; a row without a name is no user.
     #[must_use]
     pub fn with_name(mut self, column: impl Into<String>) -> Self {
         self.name = column.into();

@@ -80,6 +80,11 @@ pub(crate) async fn add_account<S: Application>(store: &S, email: &str) {
     store.execute(&format!("INSERT INTO {accounts} ({column}) VALUES ('{email}')")).await;
 }
 
+/// An error and what it comes of.
+fn told(error: &(dyn Error + 'static)) -> Vec<String> {
+    iter::successors(Some(error), |error| (**error).source()).map(ToString::to_string).collect()
+}
+
 /// The store, with what only the application can do done by it.
 #[derive(Debug)]
 struct Whole<S>(S);
@@ -216,6 +221,22 @@ pub(crate) async fn a_name_of_two_rows_authenticates_nobody<S: Application>() {
     assert!(store.find_by_username("guido", Freshness::Current).await.is_err());
     let authenticator = store::authenticator(&store);
     assert_eq!(authenticate(&authenticator, &sign("guido", &key)).await, Err(Reason::StoreUnavailable));
+
+    // Nor is one of them chosen to be administered.
+    let another = NewKey::of_key(store::key().public_key().clone());
+    for (what, result) in [
+        ("add_key", store.add_key(&name("guido"), &another).await.map(drop)),
+        ("set_user_active", store.set_user_active(&name("guido"), false).await),
+        ("keys", store.keys(&name("guido")).await.map(drop)),
+    ] {
+        let error = result.expect_err(what);
+        assert!(matches!(error, AdminError::Repository(_)), "{what}: {error:?}");
+        let told = told(&error);
+        assert!(told.iter().any(|told| told.contains("several users have this name")), "{what}: {told:?}");
+    }
+    assert_eq!(store.number("SELECT count(*) FROM ajwt_public_key").await, 1);
+    let users = store.users().await.expect("listed");
+    assert_eq!(users, [UserRecord::new("guido", true), UserRecord::new("guido", true)]);
 }
 
 pub(crate) async fn a_row_without_a_name_is_no_user<S: Application>() {
@@ -247,8 +268,7 @@ pub(crate) async fn a_column_that_is_not_there_is_told<S: Application>() {
     {
         let store = store.clone().with_schema(Schema::with_users(users));
         let error = store.find_by_username("guido", Freshness::Current).await.expect_err("no such column");
-        let errors = iter::successors(Some(&error as &dyn Error), |error| (**error).source());
-        let told: Vec<String> = errors.map(ToString::to_string).collect();
+        let told = told(&error);
         assert!(told.iter().any(|told| told.contains("misspelt")), "{told:?}");
     }
 }
