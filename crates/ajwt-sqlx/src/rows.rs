@@ -1,5 +1,7 @@
 //! What the rows of the statements hold, whatever the database.
 
+use std::borrow::Cow;
+
 use ajwt_core::Timestamp;
 use ajwt_server::{KeyRecord, TrustRecord, UserRecord};
 
@@ -39,9 +41,9 @@ pub(crate) fn user_record<R: Columns>(row: &R) -> Result<UserRecord, sqlx::Error
 
 pub(crate) fn key_record<R: Columns>(row: &R) -> Result<KeyRecord, sqlx::Error> {
     let created_at = Timestamp::from_millis(row.integer(4)?);
-    let mut record = KeyRecord::of_text(row.integer(0)?, row.text(1)?, created_at);
-    record.fingerprint = row.text(2)?.to_owned();
-    record.comment = row.text(3)?.to_owned();
+    let mut record = KeyRecord::of_text(row.integer(0)?, shown(row, 1)?, created_at);
+    record.fingerprint = shown(row, 2)?.into_owned();
+    record.comment = shown(row, 3)?.into_owned();
     record.not_before = time(row, 5)?;
     record.expires_at = time(row, 6)?;
     record.revoked_at = time(row, 7)?;
@@ -50,7 +52,7 @@ pub(crate) fn key_record<R: Columns>(row: &R) -> Result<KeyRecord, sqlx::Error> 
 }
 
 pub(crate) fn trust_record<R: Columns>(row: &R) -> Result<TrustRecord, sqlx::Error> {
-    Ok(TrustRecord::new(row.integer(0)?, row.text(1)?, time(row, 2)?))
+    Ok(TrustRecord::new(row.integer(0)?, shown(row, 1)?, time(row, 2)?))
 }
 
 pub(crate) fn audit_record<R: Columns>(row: &R) -> Result<AuditRecord, sqlx::Error> {
@@ -62,6 +64,12 @@ pub(crate) fn audit_record<R: Columns>(row: &R) -> Result<AuditRecord, sqlx::Err
         username: row.text(4)?.to_owned(),
         detail: row.text(5)?.to_owned(),
     })
+}
+
+/// A text as it is shown to an administrator. SQLite lets plain SQL store bytes that are none; such a row must not
+/// hide the others, and is removed by its id.
+fn shown<R: Columns>(row: &R, column: usize) -> Result<Cow<'_, str>, sqlx::Error> {
+    Ok(String::from_utf8_lossy(row.bytes(column)?))
 }
 
 fn time<R: Columns>(row: &R, column: usize) -> Result<Option<Timestamp>, sqlx::Error> {

@@ -282,7 +282,8 @@ async fn a_row_that_is_no_text_is_skipped() {
     let log = Log::default();
     let _listening = log.listen(Level::WARN);
     for sql in [
-        "INSERT INTO ajwt_public_key (user_id, key, fingerprint, created_at) VALUES (1, CAST(x'FF' AS TEXT), 'x', 0)",
+        "INSERT INTO ajwt_public_key (user_id, key, fingerprint, comment, created_at)
+        VALUES (1, CAST(x'FF' AS TEXT), CAST(x'FF' AS TEXT), CAST(x'FF' AS TEXT), 0)",
         "INSERT INTO ajwt_jwks_endpoint_trust (user_id, jwks_url, created_at) VALUES (1, CAST(x'FF' AS TEXT), 0)",
     ] {
         store.execute(sql).await;
@@ -293,6 +294,18 @@ async fn a_row_that_is_no_text_is_skipped() {
     }
     let log = log.text();
     assert_eq!(log.matches("is skipped").count(), 2, "each is told once: {log}");
+
+    // It is listed with the others, and keeps none from being added or itself from being removed.
+    let guido = name("guido");
+    let keys = store.keys(&guido).await.expect("listed");
+    assert_eq!((keys.len(), &*keys[0].text, &*keys[0].comment), (2, "\u{fffd}", "\u{fffd}"));
+    let trusts = store.trusts(&guido).await.expect("listed");
+    assert_eq!((trusts.len(), &*trusts[0].url), (1, "\u{fffd}"));
+    let another = NewKey::of_key(store::key().public_key().clone());
+    store.add_key(&guido, &another).await.expect("added");
+    store.add_trust(&guido, "https://a.example/jwks.json").await.expect("added");
+    store.remove_key(&guido, keys[0].id).await.expect("removed");
+    store.remove_trust(&guido, trusts[0].id).await.expect("removed");
 }
 
 #[tokio::test]
