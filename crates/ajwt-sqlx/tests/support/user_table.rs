@@ -32,6 +32,10 @@ pub(crate) trait Application: Store {
     /// SQL that counts what the tables hold, for plans.
     const ANALYZE: &'static str;
 
+    /// The type of a column that refers to ids of this one.
+    fn referring(id_type: &str) -> &str {
+        id_type
+    }
     /// Runs several statements.
     async fn run(&self, sql: &str);
     /// The steps by which a statement finds the user `user777`.
@@ -68,7 +72,7 @@ pub(crate) async fn database<S: Application>((id_type, new_id): (&str, &str)) ->
     let migration = S::KEYS_AND_TRUSTS.replace("REFERENCES accounts (id)", &reference);
     assert_eq!(migration.matches(&reference).count(), 2);
     assert_eq!(migration.matches(S::USER_ID).count(), 2);
-    store.run(&migration.replace(S::USER_ID, &format!("user_id {id_type} NOT NULL"))).await;
+    store.run(&migration.replace(S::USER_ID, &format!("user_id {} NOT NULL", S::referring(id_type)))).await;
     let store = store.with_schema(Schema::with_users(self::accounts()));
     store::set_up(&store).await;
     (database, store)

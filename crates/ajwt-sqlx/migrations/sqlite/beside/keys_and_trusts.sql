@@ -1,6 +1,9 @@
 -- To be copied into a migration of the application's own, where the users are the application's. Put in,
 -- twice each: the type of your users' ids for that of user_id, and your table and its id for accounts (id).
 -- The rest must stay. Times are milliseconds since the Unix epoch.
+--
+-- The type is INTEGER, TEXT or BLOB, whichever the ids are, for the tables are STRICT. With ids that are declared as
+-- BIGINT goes INTEGER, with VARCHAR(36) TEXT; for UUID, BINARY(16) and the like see docs/database.md.
 
 CREATE TABLE ajwt_public_key (
     -- AUTOINCREMENT: an id is never used again, so a late note of use cannot meet another key.
