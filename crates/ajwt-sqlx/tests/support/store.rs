@@ -90,6 +90,8 @@ pub(crate) trait Store:
         Store::migrate(self).await
     }
     async fn close(&self);
+    /// Whether the pool asks each connection that it hands out whether it is there.
+    fn pings(&self) -> bool;
     fn nonces(&self, clock: Arc<dyn Clock>) -> Self::Nonces;
     async fn initialise(nonces: &Self::Nonces) -> bool;
     async fn check(nonces: &Self::Nonces) -> Result<(), RepositoryError>;
@@ -112,6 +114,10 @@ macro_rules! methods_of_any_repository {
 
         async fn close(&self) {
             self.pool().close().await;
+        }
+
+        fn pings(&self) -> bool {
+            self.pool().options().get_test_before_acquire()
         }
 
         fn nonces(&self, clock: std::sync::Arc<dyn ajwt_server::Clock>) -> Self::Nonces {
