@@ -389,18 +389,11 @@ async fn a_full_disk_loses_nothing() {
     }
 }
 
-/// Counted by a trigger, so that no write goes unseen.
 #[tokio::test]
 async fn ten_thousand_requests_write_a_last_use_a_handful_of_times() {
     let (_folder, store) = store::database::<SqliteRepository>().await;
     let key = store::add_guido(&store).await;
-    store.execute("CREATE TABLE writes (n INTEGER)").await;
-    store
-        .execute(
-            "CREATE TRIGGER counted AFTER UPDATE ON ajwt_public_key
-            BEGIN INSERT INTO writes VALUES (1); END",
-        )
-        .await;
+    store::count_writes(&store).await;
     let cache = CachedUserRepository::over(Arc::new(store.clone()), UserCacheOptions::default());
     let nonces = Arc::new(MemoryNonceBackend::new(1 << 20));
     let usage = Arc::new(store.batched_usage());

@@ -17,6 +17,8 @@ impl Store for MySqlRepository {
     const HASH_OF_N: &'static str = "unhex(sha2(n, 256))";
     const TABLES: &'static str =
         "SELECT table_name FROM information_schema.tables WHERE table_schema = database()";
+    const COUNT_WRITES: &'static [&'static str] = &["
+        CREATE TRIGGER counted AFTER UPDATE ON ajwt_public_key FOR EACH ROW INSERT INTO writes VALUES (1)"];
 
     methods_of_any_repository!();
 

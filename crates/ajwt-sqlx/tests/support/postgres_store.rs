@@ -17,6 +17,11 @@ impl Store for PostgresRepository {
     const HASH_OF_N: &'static str = "sha256(concat(n)::BYTEA)";
     const TABLES: &'static str = "
         SELECT tablename::TEXT FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+    const COUNT_WRITES: &'static [&'static str] = &[
+        "CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN INSERT INTO writes VALUES (1); RETURN NEW; END'",
+        "CREATE TRIGGER counted AFTER UPDATE ON ajwt_public_key FOR EACH ROW EXECUTE FUNCTION counted()",
+    ];
 
     methods_of_any_repository!();
 

@@ -19,6 +19,8 @@ impl Store for SqliteRepository {
     const HASH_OF_N: &'static str = "randomblob(32)";
     const TABLES: &'static str =
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    const COUNT_WRITES: &'static [&'static str] = &["
+        CREATE TRIGGER counted AFTER UPDATE ON ajwt_public_key BEGIN INSERT INTO writes VALUES (1); END"];
 
     methods_of_any_repository!();
 

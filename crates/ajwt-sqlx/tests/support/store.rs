@@ -69,6 +69,8 @@ pub(crate) trait Store:
     const HASH_OF_N: &'static str;
     /// SQL that lists the tables.
     const TABLES: &'static str;
+    /// SQL that makes a trigger, which adds a row to the table `writes` for each row of keys that is updated.
+    const COUNT_WRITES: &'static [&'static str];
 
     /// A new database, without tables, which nobody has opened.
     async fn create_empty() -> Self::Database;
@@ -262,6 +264,14 @@ pub(crate) async fn none_is_left<S: Store>(store: &S, count: &str) {
 pub(crate) fn authenticator<S: Store>(store: &S) -> Authenticator {
     let nonces = store.nonces(Arc::new(SystemClock::new()));
     Authenticator::builder(Arc::new(store.clone()), Arc::new(nonces)).build().expect("built")
+}
+
+/// Has each write to a row of keys counted in the table `writes`, where none goes unseen.
+pub(crate) async fn count_writes<S: Store>(store: &S) {
+    store.execute("CREATE TABLE writes (n INTEGER)").await;
+    for sql in S::COUNT_WRITES {
+        store.execute(sql).await;
+    }
 }
 
 /// Adds the user `guido` with a key.
@@ -477,6 +487,7 @@ pub(crate) async fn a_row_that_is_too_long_is_skipped_and_not_read_whole<S: Stor
 
 pub(crate) async fn one_batch_writes_each_key_once<S: Store>() {
     let (_database, store, _, _) = service::<S>().await;
+    count_writes(&store).await;
     let usage = store.batched_usage();
     let id = store.number("SELECT id FROM ajwt_public_key").await;
     for at in 0..10_000 {
@@ -485,6 +496,7 @@ pub(crate) async fn one_batch_writes_each_key_once<S: Store>() {
     usage.flush().await;
     let used = store.keys(&name("guido")).await.expect("listed")[0].last_used_on;
     assert_eq!(used, Some(Timestamp::from_millis(9_999)));
+    assert_eq!(store.number("SELECT count(*) FROM writes").await, 1);
 }
 
 /// The tests of one store, by name.
