@@ -231,8 +231,8 @@ fn fingerprint(record: &KeyRecord) -> Option<String> {
     Some(key.fingerprint().as_str().to_owned())
 }
 
-/// Tells by what rows a key goes on working that has ended. That they could not be read, as where another user's name
-/// is no text, is no reason to leave a key as it is.
+/// Tells by what rows a key goes on working that has ended. That they could not be read is no reason to leave a key as
+/// it is.
 async fn note_where_it_is_too(
     admin: &dyn KeyAdmin,
     user: &Username,

@@ -280,6 +280,31 @@ fn a_squeezed_block_beside_a_whole_one() {
     assert_eq!(PublicKey::from_text(told), PublicKey::from_text(public));
 }
 
+/// As web servers have them, a key and its certificate in one file.
+#[test]
+fn a_block_beside_the_key_is_told_from_a_second_key() {
+    let public = include_str!("fixtures/rsa.spki.public");
+    let private = PrivateKey::generate_ed25519().expect("a key").to_pem().expect("a text");
+    let (certificate, parameters) = (pem("CERTIFICATE", &[0x30, 0]), pem("DH PARAMETERS", &[0x30, 0]));
+    let refused = |text: &str| PrivateKey::from_pem(text, None).map(|_| ()).expect_err("refused");
+    let is_beside = |error: &KeyError| error.to_string().contains("another block stands beside the key");
+    for other in [&certificate, &parameters, &format!("{certificate}{certificate}")] {
+        for text in [format!("{}{other}", *private), format!("{other}{}", *private)] {
+            assert!(is_beside(&refused(&text)), "{text}");
+            assert_eq!(PublicKey::from_text(&text), Err(KeyError::PrivateKey), "{other}");
+            assert_eq!(PublicKey::from_pem(&text), Err(KeyError::PrivateKey), "{other}");
+        }
+        let text = format!("{public}{other}");
+        assert!(is_beside(&PublicKey::from_text(&text).expect_err("refused")), "{text}");
+    }
+    let both = format!("{}{public}", *private);
+    assert_eq!(refused(&both), KeyError::SeveralKeys { count: 2 });
+    assert_eq!(refused(&format!("{both}{certificate}")), KeyError::SeveralKeys { count: 2 });
+    assert_eq!(PublicKey::from_text(&both), Err(KeyError::PrivateKey));
+    let chain = format!("{certificate}{certificate}");
+    assert!(matches!(PublicKey::from_text(&chain), Err(KeyError::Certificate { .. })));
+}
+
 /// Nor does anybody say that a key is meant and not the one beside it in another format.
 #[test]
 fn a_line_of_openssh_beside_a_block() {

@@ -112,7 +112,9 @@ impl<U: KeyedUser> Authenticator<U> {
     }
 
     /// Writes what is not written yet and ends background work. Call it once, after the server has
-    /// answered its last request. Stores that hang delay it by twice the store timeout, no more.
+    /// answered its last request. Stores that hang delay it by twice the store timeout, no more. What looks for changes
+    /// of users ends only when the last clone of the repository is dropped, and with it the last of this authenticator:
+    /// until then it has a connection to the database.
     pub async fn close(&self) {
         let flushing = self.inner.usage.flush();
         if tokio::time::timeout(self.inner.store_timeout, flushing).await.is_err() {

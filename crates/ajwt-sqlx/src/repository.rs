@@ -219,8 +219,8 @@ macro_rules! repository {
                     let failed = failed("listing users");
                     let list = sqlx::query(self.sql.list_users.clone());
                     let rows = list.fetch_all(&self.pool).await.map_err(&failed)?;
-                    let records: Result<Vec<_>, _> = rows.iter().map(rows::user_record).collect();
-                    let mut records = records.map_err(failed)?;
+                    let records = rows.iter().filter_map(|row| rows::user_record(row).transpose());
+                    let mut records: Vec<_> = records.collect::<Result<_, _>>().map_err(failed)?;
                     // Not by the database, whose collation need not be that of bytes.
                     records.sort();
                     Ok(records)

@@ -33,10 +33,12 @@ pub(crate) fn user_row<R: Columns>(row: &R) -> Result<UserRow<'_>, sqlx::Error> 
     })
 }
 
-pub(crate) fn user_record<R: Columns>(row: &R) -> Result<UserRecord, sqlx::Error> {
+/// `None`: it has a name that is no text, as a client of another encoding stores it. No token can claim that, and what
+/// would be shown in its place is another user's.
+pub(crate) fn user_record<R: Columns>(row: &R) -> Result<Option<UserRecord>, sqlx::Error> {
+    let Ok(name) = str::from_utf8(row.bytes(0)?) else { return Ok(None) };
     // As in a request: a state that is not known is not an active one.
-    let active = row.flag(1)? == Some(true);
-    Ok(UserRecord::new(row.text(0)?, active))
+    Ok(Some(UserRecord::new(name, row.flag(1)? == Some(true))))
 }
 
 pub(crate) fn key_record<R: Columns>(row: &R) -> Result<KeyRecord, sqlx::Error> {

@@ -266,6 +266,16 @@ async fn collations_of_server_and_connection_do_not_matter() {
     assert!(store.find_by_username("GUIDO", Freshness::Current).await.expect("read").is_none());
 }
 
+/// As a client whose texts are in Latin-1 stores it: names are bytes here.
+#[tokio::test]
+async fn a_name_that_is_no_text_hides_no_user() {
+    let (_database, store) = database::<MySqlRepository>().await;
+    add_guido(&store).await;
+    store.execute("INSERT INTO ajwt_user (username, active, created_at) VALUES (x'7A6FEB', 1, 0)").await;
+    let users = store.users().await.expect("listed");
+    assert_eq!(users.iter().map(|user| &*user.username).collect::<Vec<_>>(), ["guido"]);
+}
+
 #[tokio::test]
 async fn many_users_cost_no_more_than_few_and_statements_search() {
     let (_database, store) = scale::many_users_cost_no_more_than_few::<MySqlRepository>().await;

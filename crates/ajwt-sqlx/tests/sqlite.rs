@@ -306,6 +306,15 @@ async fn a_row_that_is_no_text_is_skipped() {
     store.add_trust(&guido, "https://a.example/jwks.json").await.expect("added");
     store.remove_key(&guido, keys[0].id).await.expect("removed");
     store.remove_trust(&guido, trusts[0].id).await.expect("removed");
+
+    // A name that is no text is nobody's, and hides no user.
+    store
+        .execute(
+            "INSERT INTO ajwt_user (username, active, created_at) VALUES (CAST(x'7A6FEB' AS TEXT), 1, 0)",
+        )
+        .await;
+    let users = store.users().await.expect("listed");
+    assert_eq!(users.iter().map(|user| &*user.username).collect::<Vec<_>>(), ["guido"]);
 }
 
 #[tokio::test]

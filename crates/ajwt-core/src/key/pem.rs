@@ -11,6 +11,8 @@ const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
 const OWN_LINES: &str = "the BEGIN and END lines must each stand on a line of their own";
+const OTHER_BLOCKS: &str =
+    "another block stands beside the key, such as a certificate: store the key's on its own";
 
 /// A PEM block, its base64 decoded.
 pub(super) struct Block {
@@ -46,9 +48,25 @@ pub(super) fn single_block(text: &[u8], due: Half) -> Result<Block, KeyError> {
         .partition(|block| matches!(block.label, "EC PARAMETERS" | "DSA PARAMETERS"));
     match (keys.pop(), keys.len(), parameters.first()) {
         (Some(only), 0, _) => decode(only),
-        (Some(_), others, _) => Err(KeyError::SeveralKeys { count: others.saturating_add(1) }),
+        (Some(last), _, _) => {
+            keys.push(last);
+            Err(refuse_several(&keys, due))
+        }
         (None, _, Some(parameters)) => Err(refuse_label(parameters.label)),
         (None, _, None) => Err(KeyError::Pem(OWN_LINES)),
+    }
+}
+
+fn refuse_several(blocks: &[RawBlock<'_>], due: Half) -> KeyError {
+    let labels = || blocks.iter().map(|block| block.label);
+    // Whatever stands beside it, a private key stays what it is.
+    if due == Half::Public && labels().any(|label| label.ends_with("PRIVATE KEY")) {
+        return KeyError::PrivateKey;
+    }
+    match (labels().filter(|label| label.ends_with("KEY")).count(), blocks) {
+        (0, [first, ..]) => refuse_label(first.label),
+        (0 | 1, _) => KeyError::Pem(OTHER_BLOCKS),
+        (count, _) => KeyError::SeveralKeys { count },
     }
 }
 

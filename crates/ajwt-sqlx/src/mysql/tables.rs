@@ -49,7 +49,7 @@ const LOCK_USER: &str = "SELECT 1 FROM {users} WHERE {is_named} FOR UPDATE";
 pub(super) const ADD_USER: &str = "INSERT INTO ajwt_user (username, active, created_at) VALUES (?, TRUE, ?)";
 const LIST_USERS: &str = "
 SELECT CAST(CONVERT({name} USING utf8mb4) AS BINARY), HEX({active}) = HEX({active} + 0) AND {active} <> 0
-FROM {users} WHERE {name} IS NOT NULL";
+FROM {users} WHERE CONVERT({name} USING utf8mb4) IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = ? WHERE {is_named}";
 /// Not left to the cascade, which fires no triggers.
 pub(super) const REMOVE_USER: [&str; 3] = [
