@@ -1,7 +1,7 @@
 use std::{collections::HashSet, path::PathBuf};
 
 use ajwt_core::{PublicKey, Timestamp, Username};
-use ajwt_server::{AdminError, Clock as _, KeyAdmin, KeyRecord, NewKey, SystemClock};
+use ajwt_server::{AdminError, Clock as _, KeyAdmin, KeyRecord, MAX_KEYS, NewKey, SystemClock};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
@@ -180,15 +180,25 @@ impl Key {
 }
 
 /// Adds the keys that the user does not have. A key that it has is no error, so that a file can be
-/// imported again when it has grown, or when the database went away in the middle.
+/// imported again when it has grown, or when the database went away in the middle. More than count are an error before
+/// the first is added.
 async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Result<Vec<KeyRecord>, Failure> {
     let known = admin.keys(user).await?;
+    let counting = known.iter().filter(|record| record.revoked_at.is_none()).count();
     let revoked: HashSet<String> = known
         .iter()
         .filter(|record| record.revoked_at.is_some())
         .map(|record| record.fingerprint.clone())
         .collect();
     let mut known: HashSet<String> = known.into_iter().map(|record| record.fingerprint).collect();
+    let fingerprints = || keys.iter().map(|key| key.key().fingerprint().as_str());
+    let new = fingerprints().filter(|key| !known.contains(*key)).collect::<HashSet<_>>().len();
+    if new > 0 && counting.saturating_add(new) > MAX_KEYS {
+        return Err(Failure::new(format!(
+            "no key was added: {new} of the file are new, the user has {counting} that are not revoked, and at most \
+             {MAX_KEYS} of a user count; revoke or remove keys (ajwt key list), or shorten the file"
+        )));
+    }
     let mut added = Vec::new();
     // Nothing shows where there is no terminal.
     let progress = ProgressBar::new(u64::try_from(keys.len()).unwrap_or(u64::MAX));
@@ -208,10 +218,11 @@ async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Resul
         }
     }
     progress.finish_and_clear();
-    for key in keys.iter().map(|key| key.key().fingerprint().as_str()).filter(|key| revoked.contains(*key)) {
+    for key in fingerprints().filter(|key| revoked.contains(*key)) {
         output::note(&format!("the key {key} is revoked, and stays so"));
     }
-    output::note(&format!("added {} of {} keys; the user has the others already", added.len(), keys.len()));
+    let others = if added.len() < keys.len() { "; the user has the others already" } else { "" };
+    output::note(&format!("added {} of {} keys{others}", added.len(), keys.len()));
     Ok(added)
 }
 

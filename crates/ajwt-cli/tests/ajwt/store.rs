@@ -1,5 +1,7 @@
 //! Users, keys, trusts and the audit, in a database of SQLite.
 
+use ajwt_core::PrivateKey;
+use ajwt_server::MAX_KEYS;
 use serde_json::Value;
 
 use crate::support::{Folder, Gateway};
@@ -212,6 +214,35 @@ fn authorized_keys_are_imported_all_or_none() {
         folder.bad(&format!("key import nobody --authorized-keys keys {DATABASE}")),
         "there is no user \"nobody\""
     );
+}
+
+#[test]
+fn an_import_of_more_keys_than_count_adds_none() {
+    let folder = Folder::with_database();
+    let lines: Vec<String> = (0..MAX_KEYS)
+        .map(|_| PrivateKey::generate_ed25519().expect("a key").public_key().to_openssh("") + "\n")
+        .collect();
+    let count = || json(&folder.good(&format!("key list billing --json {DATABASE}"))).len();
+    let import = format!("key import billing --authorized-keys keys {DATABASE}");
+
+    // Twice in the file, and once in the record, which has a key of its own.
+    folder.write("keys", [lines.concat(), lines.concat()].concat());
+    let told = |new: usize, counting: usize| {
+        format!(
+            "no key was added: {new} of the file are new, the user has {counting} that are not revoked, and at most 32 \
+             of a user count; revoke or remove keys (ajwt key list), or shorten the file"
+        )
+    };
+    assert_eq!(folder.bad(&import), told(MAX_KEYS, 1));
+    assert_eq!(count(), 1);
+    folder.good(&format!("key revoke billing 1 {DATABASE}"));
+    let ran = folder.ajwt(&import.split(' ').collect::<Vec<_>>());
+    let due = "ajwt: added 32 of 64 keys; the user has the others already\n";
+    assert_eq!((ran.code, ran.err.as_str(), count()), (Some(0), due, MAX_KEYS + 1), "{}", ran.out);
+    // Nothing of it is new.
+    assert_eq!(json(&folder.good(&format!("{import} --json"))).len(), 0);
+    folder.write("keys", PrivateKey::generate_ed25519().expect("a key").public_key().to_openssh(""));
+    assert_eq!(folder.bad(&import), told(1, MAX_KEYS));
 }
 
 #[test]

@@ -381,7 +381,7 @@ fn an_import_shows_how_far_it_is() {
     let import = "key import billing --authorized-keys keys --database-url sqlite://ajwt.db";
     let (status, shown) = Terminal::start(&folder, import).end();
     assert!(status.success(), "{shown}");
-    assert!(shown.contains(" 1/30") && shown.contains("ajwt: added 30 of 30 keys"), "{shown:?}");
+    assert!(shown.contains(" 1/30") && shown.contains("ajwt: added 30 of 30 keys\r\n"), "{shown:?}");
 
     // They are there by now, and gone through all the same.
     let (code, told) = without_a_terminal(&folder, import);
