@@ -27,6 +27,12 @@ impl TokenRules {
     pub(crate) fn validation(&self) -> Result<Validation, Failure> {
         let mut validation = Validation::default().with_tolerance(Duration::from_secs(self.tolerance))?;
         for audience in &self.audience {
+            // As after the comma of `orders, invoices`. No token names it, and nobody would be told why.
+            if audience.trim() != audience {
+                return Err(Failure::new(format!(
+                    "the audience {audience:?} begins or ends with a space: write a list as in orders,invoices"
+                )));
+            }
             validation = validation.with_audience(audience.as_str())?;
         }
         Ok(if self.allow_missing_audience { validation.allow_missing_audience() } else { validation })

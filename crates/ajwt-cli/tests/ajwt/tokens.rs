@@ -153,6 +153,25 @@ fn no_audience_is_told_from_another_one() {
     }
 }
 
+/// No token would be for it.
+#[test]
+fn an_audience_with_a_space_around_it_is_refused() {
+    let folder = Folder::new();
+    for (audiences, wrong) in [
+        ("orders, invoices", " invoices"),
+        ("orders ,invoices", "orders "),
+        ("orders,\u{a0}invoices", "\u{a0}invoices"),
+    ] {
+        let told = format!(
+            "ajwt: the audience {wrong:?} begins or ends with a space: write a list as in orders,invoices\n"
+        );
+        let ran = folder.ajwt(&["explain", "nonsense", "--audience", audiences]);
+        assert_eq!((ran.code, ran.err), (Some(1), told), "{audiences:?}");
+    }
+    let ran = folder.ajwt(&["explain", "nonsense", "--audience", "of orders,invoices"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(3), ""));
+}
+
 /// The gateway takes a list from the same variable.
 #[test]
 fn a_token_is_for_one_service() {

@@ -152,6 +152,7 @@ fn a_configuration_that_is_wrong_is_told() {
     let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
     assert!(ran.code == Some(2) && ran.err.contains("'long' for '--tolerance <SECONDS>'"), "{ran:?}");
 
+    folder.write("spaced.toml", "audience = \"orders, invoices\"");
     folder.write("empty.json", "{\"keys\":[]}");
     folder.write("unusable.json", "{\"keys\":[{\"kty\":\"EC\"}]}");
     // Where it cannot listen, so that it ends in any case.
@@ -174,6 +175,10 @@ fn a_configuration_that_is_wrong_is_told() {
         ),
         ("--nonce memory", "no users: give --database-url or --keys, or set AJWT_DATABASE_URL or AJWT_KEYS"),
         ("--database-url sqlite://ajwt.db", "no nonce store: give --nonce or set AJWT_NONCE"),
+        (
+            &format!("{SQL} --listen 192.0.2.1:1 --config spaced.toml"),
+            "the audience \" invoices\" begins or ends with a space: write a list as in orders,invoices",
+        ),
         (&format!("{SQL} --tolerance 0"), "a tolerance of 0ns is not usable; 1s to 3600s are"),
         (
             &format!("{SQL} --refusal-quantum 1001"),
