@@ -157,9 +157,10 @@ impl NonceOptions {
                 Ok(Arc::new(self.memory(start_rule)))
             }
             (Store::Sql, Some(database)) => database.nonces(start_rule).await,
-            (Store::Sql, None) => {
-                Err(Failure::new("--nonce sql needs a database: give --database-url, or another --nonce"))
-            }
+            (Store::Sql, None) => Err(Failure::new(
+                "--nonce sql needs a database, and --keys has none: give --nonce memory or redis://HOST, or \
+                 --database-url in place of --keys",
+            )),
             (Store::Redis(url), _) => {
                 let builder = match server_skew {
                     Some(server_skew) => self.redis().server_skew(server_skew),

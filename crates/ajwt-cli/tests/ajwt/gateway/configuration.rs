@@ -160,7 +160,11 @@ fn a_configuration_that_is_wrong_is_told() {
     for (words, told) in [
         ("--config nothing", "nothing cannot be read: No such file or directory (os error 2)"),
         ("--keys nothing --nonce memory", "the folder of keys nothing cannot be read"),
-        ("--keys . --nonce sql", "--nonce sql needs a database: give --database-url, or another --nonce"),
+        (
+            "--keys . --nonce sql",
+            "--nonce sql needs a database, and --keys has none: give --nonce memory or redis://HOST, or \
+             --database-url in place of --keys",
+        ),
         (
             &format!("{SQL} --memory-capacity 5"),
             "--memory-capacity and --memory-strict-start are for --nonce memory",
