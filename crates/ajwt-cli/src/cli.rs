@@ -84,12 +84,9 @@ pub(crate) fn parse() -> Result<Command, Failure> {
     }
     let mut matches = parsed.unwrap_or_else(|error| error.exit());
     if let Some((gateway::COMMAND, given)) = matches.subcommand()
-        && let Some(configured) = gateway::configured_arguments(given, &command())?
+        && let Some(configured) = gateway::with_configuration(given, &arguments, command())?
     {
-        // After the name of the program and that of the command.
-        let (names, rest) = arguments.split_at_checked(2).unwrap_or((&arguments, &[]));
-        matches =
-            command().get_matches_from(names.iter().cloned().chain(configured).chain(rest.iter().cloned()));
+        matches = configured;
     }
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Ok(cli.command)

@@ -18,7 +18,7 @@ use clap::Args;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 use tracing_subscriber::filter::LevelFilter;
 
-pub(crate) use self::configuration::configured_arguments;
+pub(crate) use self::configuration::with_configuration;
 use self::{connections::Room, metrics::ObservedNonces, stop::Stop};
 use crate::{
     database::{Database, DatabaseOptions},

@@ -12,12 +12,13 @@ use crate::{failure::Failure, input, output};
 /// Bytes that the file may have.
 const MAX_LEN: usize = 1024 * 1024;
 
-/// The file's options as arguments, but for those that the command line or the environment give.
-/// `None`: no file is named.
-pub(crate) fn configured_arguments(
+/// What is given by these arguments, and by the file's options where neither the arguments nor the environment have
+/// them. `None`: no file is named.
+pub(crate) fn with_configuration(
     given: &ArgMatches,
-    cli: &clap::Command,
-) -> Result<Option<Vec<OsString>>, Failure> {
+    arguments: &[OsString],
+    cli: clap::Command,
+) -> Result<Option<ArgMatches>, Failure> {
     let Some(path) = given.get_one::<PathBuf>("config") else { return Ok(None) };
     let wrong = |problem: String| Failure::new(format!("the configuration {}: {problem}", path.display()));
     let text = input::read(path, MAX_LEN)?;
@@ -36,7 +37,7 @@ pub(crate) fn configured_arguments(
     }
 
     let options = cli.find_subcommand(COMMAND);
-    let mut arguments = Vec::new();
+    let mut configured = Vec::new();
     for (name, value) in &table {
         let option = options.and_then(|options| {
             options.get_arguments().find(|option| option.get_long() == Some(name) && name != "config")
@@ -55,10 +56,16 @@ pub(crate) fn configured_arguments(
                 return Err(wrong(format!("{name} is empty: give it a value, or leave it out")));
             }
             let takes_value = option.get_action().takes_values();
-            arguments.extend(values.into_iter().filter_map(|value| argument(name, &value, takes_value)));
+            for value in values {
+                configured.extend(argument(name, &value, takes_value).map_err(wrong)?);
+            }
         }
     }
-    Ok(Some(arguments))
+    // After the name of the program and that of the command.
+    let (names, rest) = arguments.split_at_checked(2).unwrap_or((arguments, &[]));
+    // Without the file they were good.
+    let matches = cli.try_get_matches_from(names.iter().chain(&configured).chain(rest));
+    matches.map(Some).map_err(|error| wrong(clap_problem(&error)))
 }
 
 /// Where it is wrong and why. Not the line itself, which may hold a password.
@@ -68,14 +75,21 @@ fn toml_problem(error: &toml::de::Error, text: &str) -> String {
     format!("line {line} is no TOML: {}", error.message())
 }
 
-fn argument(name: &str, value: &str, takes_value: bool) -> Option<OsString> {
+/// What is wrong, in one line, without what is said of command lines: how they are written, and where help is.
+fn clap_problem(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let problem = text.split("\n\n").next().unwrap_or_default();
+    let problem = problem.strip_prefix("error: ").unwrap_or(problem);
+    problem.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+fn argument(name: &str, value: &str, takes_value: bool) -> Result<Option<OsString>, String> {
     match (takes_value, value) {
-        (true, value) => Some(format!("--{name}={value}").into()),
-        (false, "true") => Some(format!("--{name}").into()),
+        (true, value) => Ok(Some(format!("--{name}={value}").into())),
+        (false, "true") => Ok(Some(format!("--{name}").into())),
         // What is not given is false already.
-        (false, "false") => None,
-        // Refused when it is read as an argument, which says what is due.
-        (false, value) => Some(format!("--{name}={value}").into()),
+        (false, "false") => Ok(None),
+        (false, _) => Err(format!("{name}: true or false is due")),
     }
 }
 

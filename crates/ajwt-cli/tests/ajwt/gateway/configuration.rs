@@ -141,6 +141,17 @@ fn a_configuration_that_is_wrong_is_told() {
         ),
         ("nonce = sec\"ret\"secret", "the configuration a.toml: line 1 is no TOML: "),
         ("database-url = 'secret\nnonce = 1", "the configuration a.toml: line 1 is no TOML: "),
+        ("redis-cluster = 1", "the configuration a.toml: redis-cluster: true or false is due"),
+        ("redis-cluster = \"secret\"", "the configuration a.toml: redis-cluster: true or false is due"),
+        (
+            "tolerance = \"long\"",
+            "the configuration a.toml: invalid value 'long' for '--tolerance <SECONDS>': ",
+        ),
+        ("tolerance = -1", "the configuration a.toml: invalid value '-1' for '--tolerance <SECONDS>': "),
+        (
+            "schema = \"rails\"",
+            "the configuration a.toml: invalid value 'rails' for '--schema <SCHEMA>' [possible values: ajwt, django]",
+        ),
     ] {
         folder.write("a.toml", text);
         let found = folder.bad("gateway --config a.toml");
@@ -148,8 +159,7 @@ fn a_configuration_that_is_wrong_is_told() {
         // The rest of a line is not told: it may be a password.
         assert!(!found.contains("secret"), "{found}");
     }
-    folder.write("a.toml", "tolerance = \"long\"");
-    let ran = folder.ajwt(&["gateway", "--config", "a.toml"]);
+    let ran = folder.ajwt(&["gateway", "--config", "a.toml", "--tolerance", "long"]);
     assert!(ran.code == Some(2) && ran.err.contains("'long' for '--tolerance <SECONDS>'"), "{ran:?}");
 
     folder.write("spaced.toml", "audience = \"orders, invoices\"");
