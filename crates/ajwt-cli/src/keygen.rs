@@ -7,12 +7,12 @@ use std::{
 };
 
 use ajwt_core::{PrivateKey, RsaKeySize};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, error::ErrorKind};
 use indicatif::ProgressBar;
 use tempfile::{Builder, NamedTempFile};
 use zeroize::Zeroizing;
 
-use crate::{failure::Failure, output, private_key::Access};
+use crate::{cli, failure::Failure, input, output, private_key::Access};
 
 /// Makes a new key.
 #[derive(Args)]
@@ -20,9 +20,9 @@ pub(crate) struct Keygen {
     /// The type of key
     #[arg(long = "type", value_enum, default_value = "ed25519")]
     key_type: KeyType,
-    /// The size of an RSA key
-    #[arg(long, value_parser = bits, default_value = "3072")]
-    bits: RsaKeySize,
+    /// The size of an RSA key. 3072 by default
+    #[arg(long, value_parser = bits)]
+    bits: Option<RsaKeySize>,
     /// The format of the private key's file
     #[arg(long, value_enum, default_value = "pkcs8")]
     format: Format,
@@ -58,6 +58,9 @@ fn bits(text: &str) -> Result<RsaKeySize, String> {
 
 impl Keygen {
     pub(crate) fn run(&self) -> Result<(), Failure> {
+        if let Some(wrong) = self.wrong() {
+            cli::command().error(ErrorKind::ArgumentConflict, wrong).exit();
+        }
         let files = self.output.as_deref().map(Files::new).transpose()?;
         let passphrase = self.access.of_new_key(files.is_some())?;
         let key = self.generate()?;
@@ -77,6 +80,15 @@ impl Keygen {
         output::line(key.public_key().fingerprint().as_str())
     }
 
+    /// What clap itself cannot be told to refuse.
+    fn wrong(&self) -> Option<&'static str> {
+        if self.bits.is_some() && matches!(self.key_type, KeyType::Ed25519) {
+            return Some("--bits is for --type rsa: give that, too, or leave out --bits");
+        }
+        let is_standard = self.output.as_deref().is_some_and(input::is_standard);
+        is_standard.then_some("--output names a file, and - is none: leave it out to print both keys")
+    }
+
     fn generate(&self) -> Result<PrivateKey, Failure> {
         match self.key_type {
             KeyType::Ed25519 => Ok(PrivateKey::generate_ed25519()?),
@@ -84,7 +96,7 @@ impl Keygen {
                 // It takes up to a minute. Nothing shows where there is no terminal.
                 let spinner = ProgressBar::new_spinner().with_message("looking for two large primes");
                 spinner.enable_steady_tick(Duration::from_millis(100));
-                let key = PrivateKey::generate_rsa(self.bits);
+                let key = PrivateKey::generate_rsa(self.bits.unwrap_or(RsaKeySize::Bits3072));
                 spinner.finish_and_clear();
                 Ok(key?)
             }
