@@ -3,8 +3,8 @@ mod url;
 use std::{error::Error as _, sync::Arc};
 
 use ajwt_server::{
-    BatchedUsage, CachedUserRepository, KeyAdmin, NonceBackend, RepositoryError, StartRule, TrustedUrls,
-    User, UserCacheOptions, UserRepository,
+    AdminError, BatchedUsage, CachedUserRepository, KeyAdmin, NonceBackend, RepositoryError, StartRule,
+    TrustedUrls, User, UserCacheOptions, UserRepository,
 };
 use ajwt_sqlx::{
     AuditRecord, ConnectError, MigrationError, MissingTables, MySqlNonceBackend, MySqlRepository,
@@ -95,14 +95,14 @@ macro_rules! each_nonces {
 
 impl AdminOptions {
     /// Works on the database, and closes it whatever becomes of the work.
-    pub(crate) async fn with<T, E: Into<Failure>>(
+    pub(crate) async fn with<T, E: IntoFailure>(
         &self,
         work: impl AsyncFnOnce(&dyn KeyAdmin) -> Result<T, E>,
     ) -> Result<T, Failure> {
         let database = self.open().await?;
         let worked = work(database.admin()).await;
         database.close().await;
-        worked.map_err(Into::into)
+        worked.map_err(E::into_failure)
     }
 
     async fn open(&self) -> Result<Database, Failure> {
@@ -114,6 +114,28 @@ impl AdminOptions {
             Some(actor) => database.with_actor(&actor),
             None => database,
         })
+    }
+}
+
+/// Why work on a database was not done, with what to do in this program's words.
+pub(crate) trait IntoFailure {
+    fn into_failure(self) -> Failure;
+}
+
+impl IntoFailure for AdminError {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::UnknownUser { .. } => {
+                Failure::new(format!("{self}; ajwt user list shows who there is, ajwt user add adds one"))
+            }
+            error => error.into(),
+        }
+    }
+}
+
+impl IntoFailure for Failure {
+    fn into_failure(self) -> Failure {
+        self
     }
 }
 

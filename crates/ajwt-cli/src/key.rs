@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 
 use self::show::Show;
 use crate::{
-    database::AdminOptions,
+    database::{AdminOptions, IntoFailure as _},
     failure::Failure,
     input,
     output::{self, Format, Row},
@@ -183,7 +183,7 @@ impl Key {
 /// imported again when it has grown, or when the database went away in the middle. More than count are an error before
 /// the first is added.
 async fn import(admin: &dyn KeyAdmin, user: &Username, keys: &[NewKey]) -> Result<Vec<KeyRecord>, Failure> {
-    let known = admin.keys(user).await?;
+    let known = admin.keys(user).await.map_err(AdminError::into_failure)?;
     let counting = known.iter().filter(|record| record.revoked_at.is_none()).count();
     let revoked: HashSet<String> = known
         .iter()

@@ -4,7 +4,7 @@ use ajwt_server::{AdminError, KeyAdmin, TrustRecord};
 use clap::{Args, Subcommand};
 
 use crate::{
-    database::AdminOptions,
+    database::{AdminOptions, IntoFailure as _},
     failure::Failure,
     jwks::JwksOptions,
     output::{self, Format, Row},
@@ -85,7 +85,7 @@ impl Trust {
 }
 
 async fn remove(store: &dyn KeyAdmin, user: &Username, url: &str) -> Result<(), Failure> {
-    let trusts = store.trusts(user).await?;
+    let trusts = store.trusts(user).await.map_err(AdminError::into_failure)?;
     let Some(trust) = trusts.iter().find(|trust| trust.url == url) else {
         return Err(Failure::new(format!(
             "the URL is not trusted for that user; ajwt trust list {} shows those that are",

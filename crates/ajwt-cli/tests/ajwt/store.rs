@@ -27,7 +27,13 @@ fn users() {
     folder.good(&format!("user remove billing {DATABASE}"));
     assert!(!list().contains("billing"));
 
-    assert_eq!(folder.bad(&format!("user disable billing {DATABASE}")), "there is no user \"billing\"");
+    for words in ["user disable", "user remove", "key list", "trust list"] {
+        assert_eq!(
+            folder.bad(&format!("{words} billing {DATABASE}")),
+            "there is no user \"billing\"; ajwt user list shows who there is, ajwt user add adds one",
+            "{words}"
+        );
+    }
     folder.good(&format!("user add billing {DATABASE}"));
     assert_eq!(folder.bad(&format!("user add billing {DATABASE}")), "there is a user \"billing\" already");
 }
@@ -77,7 +83,7 @@ fn a_key_that_cannot_be_added_is_told() {
     folder.write("text", "hello");
     folder.write("cert", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     for (words, told) in [
-        ("nobody billing.key.pub", "there is no user \"nobody\""),
+        ("nobody billing.key.pub", "there is no user \"nobody\"; ajwt user list shows"),
         ("billing nothing", "nothing cannot be read: No such file or directory (os error 2)"),
         ("billing text", "text holds no usable public key: no key found"),
         (
@@ -212,7 +218,7 @@ fn authorized_keys_are_imported_all_or_none() {
     assert_eq!(ran.err.matches("is revoked").count(), 1, "{ran:?}");
     assert_eq!(
         folder.bad(&format!("key import nobody --authorized-keys keys {DATABASE}")),
-        "there is no user \"nobody\""
+        "there is no user \"nobody\"; ajwt user list shows who there is, ajwt user add adds one"
     );
 }
 
@@ -254,7 +260,8 @@ fn trusted_urls() {
     for (words, told) in [
         ("add --no-fetch billing https://a.example/jwks.json", "the URL is trusted for the user already"),
         ("add billing ftp://a.example/", "\"ftp://a.example/\" is not usable as the URL of a key set"),
-        ("add --no-fetch nobody https://a.example/", "there is no user \"nobody\""),
+        ("add --no-fetch nobody https://a.example/", "there is no user \"nobody\"; ajwt user list shows"),
+        ("remove nobody https://a.example/", "there is no user \"nobody\"; ajwt user list shows"),
         (
             "remove billing https://b.example/",
             "the URL is not trusted for that user; ajwt trust list billing",
