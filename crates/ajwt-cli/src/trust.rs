@@ -1,5 +1,5 @@
 use ajwt_core::{Jwk, Username};
-use ajwt_jwks::Validators;
+use ajwt_jwks::{FetchError, Validators};
 use ajwt_server::{AdminError, KeyAdmin, TrustRecord};
 use clap::{Args, Subcommand};
 
@@ -98,9 +98,7 @@ async fn remove(store: &dyn KeyAdmin, user: &Username, url: &str) -> Result<(), 
 
 /// The keys of a set as rows.
 async fn fetch(url: &str, jwks: &JwksOptions) -> Result<Vec<Row>, Failure> {
-    let response = jwks.client()?.fetch(url, &Validators::default()).await;
-    let response = response
-        .map_err(Failure::of("the URL was not added, for its key set cannot be fetched (--no-fetch)"))?;
+    let response = jwks.client()?.fetch(url, &Validators::default()).await.map_err(fetch_failure)?;
     let Some(set) = response.set.filter(|set| !set.keys().is_empty()) else {
         return Err(Failure::new(
             "the URL was not added, for its key set has no usable key; --no-fetch adds it all the same",
@@ -116,4 +114,20 @@ async fn fetch(url: &str, jwks: &JwksOptions) -> Result<Vec<Row>, Failure> {
         ]
     };
     Ok(set.keys().iter().map(row).collect())
+}
+
+/// Why a set cannot be fetched, and what to do, by options of this program.
+fn fetch_failure(error: FetchError) -> Failure {
+    const NOT_ADDED: &str = "the URL was not added, for its key set cannot be fetched (--no-fetch)";
+    match &error {
+        FetchError::Scheme { found } => Failure::new(format!(
+            "{NOT_ADDED}: it is at {found}://, which is for development: give --jwks-insecure-http, here and to the \
+             gateway, or a URL that begins with https://"
+        )),
+        FetchError::Address { host, address } => Failure::new(format!(
+            "{NOT_ADDED}: {host} is at {address}, which is not a public address: if it is one of yours, give its \
+             network by --jwks-allow-network, here and to the gateway"
+        )),
+        _ => Failure::of(NOT_ADDED)(error),
+    }
 }

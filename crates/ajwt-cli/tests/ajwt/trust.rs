@@ -29,8 +29,17 @@ async fn a_trusted_url_is_fetched_before_it_is_added_and_its_keys_count() {
     let (publisher, url) = partner(&folder);
     folder.good(&format!("user add partner {DATABASE}"));
     for (options, told) in [
-        ("", "the URL was not added, for its key set cannot be fetched (--no-fetch): "),
-        ("--jwks-insecure-http", "the URL was not added, for its key set cannot be fetched (--no-fetch): "),
+        (
+            "",
+            "the URL was not added, for its key set cannot be fetched (--no-fetch): it is at http://, which is for \
+             development: give --jwks-insecure-http, here and to the gateway, or a URL that begins with https://",
+        ),
+        (
+            "--jwks-insecure-http",
+            "the URL was not added, for its key set cannot be fetched (--no-fetch): 127.0.0.1 is at 127.0.0.1, which is \
+             not a public address: if it is one of yours, give its network by --jwks-allow-network, here and to the \
+             gateway",
+        ),
         ("--jwks-allow-network nonsense", "\"nonsense\" is no network"),
     ] {
         let found = folder.bad(format!("trust add partner {url} {DATABASE} {options}").trim_end());
