@@ -84,7 +84,10 @@ pub(crate) fn public_key(path: &Path) -> Result<NewKey, Failure> {
     let text = read(path, MAX_PUBLIC_KEY_LEN)?;
     let is_json = text.trim_ascii_start().starts_with(b"{");
     let key = if is_json {
-        PublicKey::from_jwk(&*text).map(NewKey::of_key).map_err(Failure::from)
+        PublicKey::from_jwk(&*text).map(NewKey::of_key).map_err(|error| match JwkSet::from_json(&*text) {
+            Ok(_) => Failure::new("this is a JWK Set where one key is due; ajwt key show takes its keys out"),
+            Err(_) => error.into(),
+        })
     } else {
         NewKey::from_text(&*text).map_err(|error: KeyError| Failure::from(error))
     };

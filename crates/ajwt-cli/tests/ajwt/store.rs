@@ -81,11 +81,18 @@ fn keys_of_a_user() {
 fn a_key_that_cannot_be_added_is_told() {
     let folder = Folder::with_database();
     folder.write("text", "hello");
+    folder.write("set", folder.good("key show billing.key --format jwks"));
+    folder.write("json", "{\"a\":1}");
     folder.write("cert", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     for (words, told) in [
         ("nobody billing.key.pub", "there is no user \"nobody\"; ajwt user list shows"),
         ("billing nothing", "nothing cannot be read: No such file or directory (os error 2)"),
         ("billing text", "text holds no usable public key: no key found"),
+        (
+            "billing set",
+            "set holds no usable public key: this is a JWK Set where one key is due; ajwt key show takes its keys out",
+        ),
+        ("billing json", "json holds no usable public key: member \"kty\" is missing"),
         (
             "billing cert",
             "cert holds no usable public key: this is an X.509 certificate, not a bare key; take the key out: openssl x509",
