@@ -67,6 +67,7 @@ async fn measured(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     // Each answer is right for one request, a refusal too.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // By what the proxy is told: why it was, the counters of decisions say.
     let outcome = match response.status() {
         StatusCode::OK => "accepted",
         StatusCode::UNAUTHORIZED => "refused",

@@ -170,12 +170,15 @@ async fn an_operator_sees_how_it_is() {
     let token = folder.authorization();
     gateway.status(&token).await;
     gateway.status(&token).await;
+    assert_eq!(gateway.get("/auth").await.status(), 401);
     let metrics = gateway.text("/metrics").await;
     for line in [
         "ajwt_authentications_total{outcome=\"accepted\",reason=\"accepted\"} 1",
         "ajwt_authentications_total{outcome=\"refused\",reason=\"replayed\"} 1",
+        "ajwt_authentications_total{outcome=\"no_credentials\",reason=\"no_credentials\"} 1",
         "ajwt_gateway_decision_seconds_count{outcome=\"accepted\"} 1",
-        "ajwt_gateway_decision_seconds_bucket{outcome=\"refused\",le=\"+Inf\"} 1",
+        // A request without a token among them.
+        "ajwt_gateway_decision_seconds_bucket{outcome=\"refused\",le=\"+Inf\"} 2",
         "ajwt_nonce_store_up 1",
         "# TYPE ajwt_nonce_store_seconds histogram",
     ] {
