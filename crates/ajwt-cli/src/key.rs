@@ -102,7 +102,11 @@ struct OfUser {
 struct Expiry(Option<Timestamp>);
 
 fn expiry(text: &str) -> Result<Expiry, String> {
-    if text == "never" { Ok(Expiry(None)) } else { time::parse(text).map(|time| Expiry(Some(time))) }
+    if text == "never" {
+        return Ok(Expiry(None));
+    }
+    let time = time::parse(text).map_err(|due| format!("{due}; never is possible, too"))?;
+    Ok(Expiry(Some(time)))
 }
 
 impl Key {

@@ -28,7 +28,14 @@ pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
     };
     let time = text.parse::<jiff::Timestamp>().ok().or_else(date);
     time.map(|time| Timestamp::from_millis(time.as_millisecond())).ok_or_else(|| {
-        "a time is a date, as in 2027-01-31, or a moment, as in 2027-01-31T12:00:00Z".to_owned()
+        // So that it is in the year 9999 in every zone.
+        let is_late = text.starts_with("9999-12-3");
+        let due = if is_late {
+            "the last day is 9999-12-30, until 22:00 in UTC"
+        } else {
+            "a time is a date, as in 2027-01-31, or a moment, as in 2027-01-31T12:00:00Z"
+        };
+        due.to_owned()
     })
 }
 
@@ -72,6 +79,12 @@ mod tests {
             "2027-1-31",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse("9999-12-30"), Ok(Timestamp::from_secs(253_402_128_000)));
+        assert!(parse("9999-12-30T22:00:00Z").is_ok());
+        for late in ["9999-12-31", "9999-12-31T00:00:00Z", "9999-12-30T22:00:01Z"] {
+            let told = "the last day is 9999-12-30, until 22:00 in UTC".to_owned();
+            assert_eq!(parse(late), Err(told), "{late}");
         }
         assert_eq!(parse_or_seconds("1800000000"), Ok(Timestamp::from_secs(1_800_000_000)));
         assert_eq!(parse_or_seconds("1970-01-02"), Ok(Timestamp::from_secs(86_400)));
