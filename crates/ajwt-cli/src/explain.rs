@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct Explain {
     /// The token, or the value of its Authorization header; - is standard input
     token: String,
-    /// A key, public or private, to check the signature with
+    /// A key to check the signature with: PEM or OpenSSH, public or private; a JWK or a JWK Set, public
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     #[command(flatten)]

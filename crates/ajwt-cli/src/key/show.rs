@@ -8,7 +8,7 @@ use crate::{failure::Failure, input, output, private_key::Access};
 /// Shows the public half of a key of any format
 #[derive(Args)]
 pub(super) struct Show {
-    /// The key: PEM, OpenSSH, a JWK or a JWK Set, public or private; - is standard input
+    /// The key: PEM or OpenSSH, public or private; a JWK or a JWK Set, public; - is standard input
     file: PathBuf,
     /// How to show it
     #[arg(long, value_enum, default_value = "pem")]

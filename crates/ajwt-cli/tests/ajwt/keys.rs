@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use ajwt_core::{PrivateKey, PublicKey};
+use serde_json::Value;
 
 use crate::support::{AJWT, Folder, project_file};
 
@@ -178,9 +179,15 @@ fn a_key_of_any_format_is_shown() {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../ajwt-core/tests/fixtures");
     let mut shown = BTreeMap::new();
     for fixture in fs::read_dir(fixtures).expect("fixtures") {
-        let name = fixture.expect("a fixture").file_name().into_string().expect("text");
-        let Some((key, _)) = name.split_once('.').filter(|_| !name.ends_with(".json")) else { continue };
-        folder.write(&name, project_file(&format!("crates/ajwt-core/tests/fixtures/{name}")));
+        let mut name = fixture.expect("a fixture").file_name().into_string().expect("text");
+        let mut text = project_file(&format!("crates/ajwt-core/tests/fixtures/{name}"));
+        if name == "python.json" {
+            // A JWK as the Python library writes it.
+            let python: Value = serde_json::from_str(&text).expect("JSON");
+            (name, text) = ("rsa.jwk.public".to_owned(), python["tokens"][0]["jwk"].to_string());
+        }
+        let (key, _) = name.split_once('.').expect("the key's name");
+        folder.write(&name, text);
         fs::set_permissions(folder.path(&name), fs::Permissions::from_mode(0o600)).expect("its mode");
         let pem = folder.good(&format!("key show {name} --passphrase-file passphrase"));
         let piped = ["key", "show", "-", "--passphrase-file", "passphrase"];
@@ -224,6 +231,7 @@ fn what_is_no_key_is_told() {
     fs::set_permissions(folder.path("a.key"), fs::Permissions::from_mode(0o640)).expect("its mode");
     folder.write("text", "hello\n");
     folder.write("json", "{\"kty\":\"EC\"}");
+    folder.write("private", "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AA\",\"d\":\"AA\"}");
     folder.write("large", "x".repeat(2_000_000));
     folder.write("empty", "{\"keys\":[]}");
     folder.write("unusable", "{\"keys\":[{\"kty\":\"EC\"},{\"kty\":\"oct\",\"k\":\"AA\"}]}");
@@ -238,6 +246,10 @@ fn what_is_no_key_is_told() {
         (
             "json",
             "json holds no usable key: keys with kty \"EC\" are not supported; RSA and OKP with Ed25519 are",
+        ),
+        (
+            "private",
+            "private holds no usable key: member \"d\" belongs to a private or symmetric key; publish the public half only",
         ),
         ("large", "large has more than 1048576 bytes"),
         ("empty", "empty holds no usable key: the key set is empty"),
