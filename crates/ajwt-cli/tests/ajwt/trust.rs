@@ -1,6 +1,13 @@
 //! Keys from trusted URLs: another gateway publishes them, or a server with TLS.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use axum::{Router, routing::any};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::{
     https::{authorities, complaint, on_system_with},
@@ -65,6 +72,36 @@ async fn a_trusted_url_is_fetched_before_it_is_added_and_its_keys_count() {
     assert_eq!(gateway.status(&token(&folder)).await, 200);
     folder.good(&format!("trust remove partner {url} {DATABASE}"));
     eventually("refusal", async || gateway.status(&token(&folder)).await == 401).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_is_fetched_once_when_it_is_added() {
+    let folder = Folder::with_database();
+    let set = folder.good("key show billing.key --format jwks");
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&fetches);
+    let app = Router::new().fallback(any(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(set.clone())
+    }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/jwks.json", listener.local_addr().expect("its address"));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let json_of = |words: &str| {
+        let text = folder.good(&format!("trust {words} --json {DATABASE}"));
+        serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+
+    let fingerprint = folder.good("key show billing.key --format fingerprint");
+    let fingerprint = fingerprint.trim_end();
+    let keys = json!([{"kid": fingerprint, "type": "Ed25519", "fingerprint": fingerprint}]);
+    assert_eq!(json_of(&format!("add billing {url} {LOCAL}")), keys);
+    assert_eq!(fetches.load(Ordering::SeqCst), 1);
+    assert_eq!(json_of("list billing"), json!([{"id": 1, "url": url, "last_used_on": null}]));
+    folder.good(&format!("trust remove billing {url} {DATABASE}"));
+    assert_eq!(json_of("list billing"), json!([]));
+    folder.good(&format!("trust add --no-fetch billing {url} {DATABASE}"));
+    assert_eq!(fetches.load(Ordering::SeqCst), 1, "it was not looked at");
 }
 
 /// After a start there is no last set to use: an alert on its age is to hear of it.
