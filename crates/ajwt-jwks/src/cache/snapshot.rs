@@ -6,7 +6,8 @@ use crate::FetchError;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SetSnapshot {
-    /// The URL without query and userinfo, cut to 200 characters.
+    /// The URL without query and userinfo, cut to 200 characters. Of one with an `@` behind its host, which may end a
+    /// password, the scheme alone.
     pub url: Box<str>,
     /// Usable keys.
     pub keys: usize,
