@@ -11,6 +11,7 @@ use url::{Host, Url};
 
 use crate::{
     AddressPolicy, ClientError, FetchError, HostResolver, SystemResolver, Validators,
+    error::shown,
     freshness::fresh_for,
     resolver::{CheckedResolver, Refused, Unresolved},
 };
@@ -196,7 +197,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
         return Err(TOO_LONG);
     }
     let mut body = Vec::new();
-    let broken = |error: reqwest::Error| FetchError::Http { source: error.without_url().into() };
+    let broken = |error: reqwest::Error| FetchError::Http { source: shown(&error.without_url()) };
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if chunk.len() > MAX_JWK_SET_LEN.saturating_sub(body.len()) {
             return Err(TOO_LONG);
@@ -216,8 +217,7 @@ fn not_sent(error: reqwest::Error, deadline: Duration) -> FetchError {
         return FetchError::Address { host: host.clone(), address: *address };
     }
     if let Some(Unresolved { host, cause }) = cause(&error) {
-        // The error belongs to the client's: its text is kept.
-        let source = cause.as_ref().map(|cause| cause.to_string().into());
+        let source = cause.as_ref().map(|cause| shown(cause));
         return FetchError::Resolve { host: host.clone(), source };
     }
     // The limit of connecting, which may be noticed before the one over all.
@@ -225,7 +225,7 @@ fn not_sent(error: reqwest::Error, deadline: Duration) -> FetchError {
         return FetchError::Timeout { deadline };
     }
     let is_connect = error.is_connect();
-    let source = error.without_url().into();
+    let source = shown(&error.without_url());
     if is_connect { FetchError::Connect { source } } else { FetchError::Http { source } }
 }
 

@@ -1,13 +1,17 @@
-use std::{error::Error, net::IpAddr, time::Duration};
+use std::{error::Error, iter, net::IpAddr, time::Duration};
 
 use ajwt_core::JwkSetError;
 use thiserror::Error;
+
+/// Characters that [`shown`] leaves of an error.
+const MAX_CHARS: usize = 300;
 
 type Source = Box<dyn Error + Send + Sync>;
 
 /// Why a key set was not fetched. The last good one stays in use, for as long as it is trusted.
 ///
-/// No text of these holds a URL, for its query or userinfo may be secret.
+/// No text of these holds a URL, for its query or userinfo may be secret. What kept it from being fetched is told as an
+/// escaped text of some 300 characters, for it may hold what the endpoint wrote, such as the names in its certificate.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FetchError {
@@ -122,6 +126,24 @@ impl FetchError {
     }
 }
 
+/// An error and its causes as a source that can be logged and shown, whatever an endpoint wrote into them.
+pub(crate) fn shown(error: &dyn Error) -> Source {
+    let causes = iter::successors(error.source(), |error| (**error).source());
+    let told = causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"));
+    let mut chars = told.chars();
+    let mut shown = String::new();
+    for c in chars.by_ref().take(MAX_CHARS) {
+        match c {
+            '"' | '\'' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    if chars.next().is_some() {
+        shown.push_str("..");
+    }
+    shown.into()
+}
+
 const fn redirect_hint(status: u16) -> &'static str {
     if matches!(status, 300..=399) {
         "; redirects are not followed, so trust the URL that they lead to"
@@ -170,6 +192,16 @@ mod tests {
     use ajwt_core::JwkSet;
 
     use super::*;
+
+    #[test]
+    fn what_an_endpoint_wrote_is_escaped_and_cut() {
+        let host = FetchError::Resolve { host: "a".into(), source: Some("b\n\u{1b}[2J\u{202e}".into()) };
+        let told = "the host a cannot be resolved; check its name and the DNS of this machine: ";
+        assert_eq!(shown(&host).to_string(), format!(r"{told}b\n\u{{1b}}[2J\u{{202e}}"));
+        let whole = "\u{e9}\"".repeat(MAX_CHARS / 2);
+        assert_eq!(shown(&*Source::from(whole.as_str())).to_string(), whole);
+        assert_eq!(shown(&*Source::from(format!("{whole}b"))).to_string(), format!("{whole}.."));
+    }
 
     #[test]
     fn every_label_is_listed() {

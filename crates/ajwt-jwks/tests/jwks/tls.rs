@@ -2,7 +2,9 @@
 
 use std::{env, io, net::IpAddr, process::Command, sync::Arc};
 
-use ajwt_jwks::{AddressPolicy, ClientError, HostResolver, JwksClient, JwksClientBuilder};
+use ajwt_jwks::{AddressPolicy, ClientError, HostResolver, JwksCache, JwksClient, JwksClientBuilder};
+use ajwt_server::{MemoryRepository, TrustedUrl, User};
+use ajwt_test_support::{Level, Log};
 use async_trait::async_trait;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use tokio_rustls::{
@@ -16,6 +18,7 @@ use tokio_rustls::{
 use crate::{
     PATIENT, fetch, key, keys, refused,
     server::{Server, Step, Transport, ok, set_of},
+    told,
 };
 
 const HOST: &str = "keys.example";
@@ -39,10 +42,19 @@ fn root() -> CertifiedIssuer<'static, KeyPair> {
 
 /// A server with a certificate for this host, valid until the first day of this year.
 async fn serve(root: &CertifiedIssuer<'_, KeyPair>, host: &str, until: i32, answer: Vec<u8>) -> Server {
+    serve_names(root, vec![host.to_owned()], until, answer).await
+}
+
+async fn serve_names(
+    root: &CertifiedIssuer<'_, KeyPair>,
+    names: Vec<String>,
+    until: i32,
+    answer: Vec<u8>,
+) -> Server {
     let key = KeyPair::generate().expect("a key");
-    let mut parameters = CertificateParams::new([host.to_owned()]).expect("parameters");
+    let mut parameters = CertificateParams::new(names).expect("parameters");
     // A subject like the issuer's would look self-signed.
-    parameters.distinguished_name.push(DnType::CommonName, host);
+    parameters.distinguished_name.push(DnType::CommonName, HOST);
     parameters.not_before = date_time_ymd(2020, 1, 1);
     parameters.not_after = date_time_ymd(until, 1, 1);
     let certificate = parameters.signed_by(&key, root).expect("a certificate");
@@ -95,6 +107,31 @@ async fn certificates_that_will_not_do_are_failures() {
     }
     let plain = Server::start_at("127.0.0.1:0", Transport::Hasty(ok(set_of(&key()))), |_| Vec::new()).await;
     refused(fetch(&trusting(&root), &url(&plain, HOST)).await, "a server without TLS", "connect");
+}
+
+#[tokio::test]
+async fn names_in_a_certificate_begin_no_line_of_the_log_and_do_not_fill_it() {
+    let root = root();
+    let mut names = vec!["a\n\u{1b}[2J1970-01-01T00:00:00Z ERROR ajwt: forged".to_owned()];
+    names.extend((0..100).map(|number| format!("{number}.{}.example", "x".repeat(190))));
+    let server = serve_names(&root, names, 2100, ok(set_of(&key()))).await;
+    let cache = JwksCache::builder(trusting(&root)).build();
+    let user = User::new("guido").with_jwks_urls(vec![TrustedUrl::new(1, url(&server, HOST))]);
+
+    let log = Log::default();
+    let listening = log.listen(Level::WARN);
+    cache.warm_up(&MemoryRepository::new([user])).await.expect("memory");
+    drop(listening);
+    let text = log.text();
+    let failures = log.lines("a key set was not fetched");
+    assert!(failures.len() == 1 && failures[0].len() < 700, "{text}");
+    assert!(failures[0].contains(r"a\n\u{1b}[2J1970"), "{text}");
+    assert_eq!(text.lines().count(), 2, "the other one is of all sets: {text}");
+    assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
+
+    let error = cache.snapshot().remove(0).last_error.expect("it failed");
+    let told = told(&*error);
+    assert!(told.len() < 500 && !told.contains(char::is_control), "{told:?}");
 }
 
 #[test]
