@@ -31,7 +31,11 @@ mod user;
 
 use std::process::ExitCode;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{cli::Command, failure::Failure};
 
@@ -66,6 +70,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         // It would tell of a line that cannot be written by a panic, and with the disk that the log is on
         // requests would go without an answer.
         .log_internal_errors(false)
+        .finish()
+        .with(log_filter(level))
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(command.run());
@@ -74,4 +80,31 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     // A thread that waits for a passphrase or a disk must not keep the program.
     runtime.shutdown_background();
     ended
+}
+
+/// All from a level on, but what the verifier of certificates writes: whole names that a server has chosen, with their
+/// line ends, and without the URL. Whoever asked has the error, and tells it.
+fn log_filter(level: LevelFilter) -> Targets {
+    Targets::new().with_default(level).with_target("rustls_platform_verifier", LevelFilter::OFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn all_is_logged_but_what_the_verifier_of_certificates_writes() {
+        let filter = log_filter(LevelFilter::INFO);
+        for (target, level, is_logged) in [
+            ("rustls_platform_verifier::verification::others", Level::ERROR, false),
+            ("rustls_platform_verifier", Level::ERROR, false),
+            ("ajwt_jwks::report", Level::INFO, true),
+            ("ajwt_jwks::report", Level::DEBUG, false),
+            ("rustls::client", Level::WARN, true),
+        ] {
+            assert_eq!(filter.would_enable(target, &level), is_logged, "{target} {level}");
+        }
+    }
 }

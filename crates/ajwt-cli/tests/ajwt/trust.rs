@@ -168,6 +168,7 @@ async fn key_sets_may_come_from_servers_with_an_authority_of_their_own() {
     eventually("acceptance of another user", billing).await;
     assert_eq!(without.status(&token(&folder)).await, 401);
     assert!(without.log().contains("invalid peer certificate"), "{}", without.log());
+    assert!(!without.log().contains("rustls_platform_verifier"), "{}", without.log());
     drop(without);
     let trusting = gateway(" --jwks-ca ca.pem");
     eventually("acceptance", async || trusting.status(&token(&folder)).await == 200).await;
