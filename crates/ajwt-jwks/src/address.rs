@@ -38,7 +38,8 @@ impl AddressPolicy {
     }
 
     /// The addresses of this network too, as in `10.96.0.0/12` or `fd00::/8`. An IPv4 address written
-    /// in IPv6 (`::ffff:10.96.0.1`) counts as the IPv4 address; one for NAT64 (`64:ff9b::10.96.0.1`) does not.
+    /// in IPv6 (`::ffff:10.96.0.1`) counts as the IPv4 address, also in a network (`::ffff:10.96.0.0/108`); one for
+    /// NAT64 (`64:ff9b::10.96.0.1`) does not.
     ///
     /// **Any trusted URL then reaches any port there**: its host's DNS may lead to each of these addresses, and the
     /// policy knows no ports. What arrives are not only requests for key sets over TLS: the first message of TLS
@@ -50,7 +51,7 @@ impl AddressPolicy {
     /// [`NetworkError`] if it is no network.
     pub fn allow_network(mut self, network: &str) -> Result<Self, NetworkError> {
         let parsed: IpNet = network.parse().map_err(|_| NetworkError { found: shortened(network) })?;
-        self.allowed.push(parsed.trunc());
+        self.allowed.push(canonical(parsed.trunc()));
         Ok(self)
     }
 
@@ -59,6 +60,15 @@ impl AddressPolicy {
     pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.allowed.iter().any(|network| network.contains(&address)) || is_public(address)
+    }
+}
+
+/// A network of IPv4 addresses written in IPv6 as that of the IPv4 addresses, which are what is looked for.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
+        (Some(address), Some(prefix)) => Ipv4Net::new(address, prefix).map_or(network, IpNet::V4),
+        _ => network,
     }
 }
 
@@ -222,10 +232,27 @@ mod tests {
     fn named_networks_are_allowed_and_nothing_beside_them() {
         let policy = AddressPolicy::public().allow_network("10.96.3.4/12").expect("a network");
         let policy = policy.allow_network("fd12::/16").expect("a network");
-        for allowed in ["10.96.0.1", "10.111.255.255", "::ffff:10.100.0.1", "fd12::1", "8.8.8.8"] {
+        let policy = policy.allow_network("::ffff:127.0.0.9/125").expect("a network");
+        for allowed in [
+            "10.96.0.1",
+            "10.111.255.255",
+            "::ffff:10.100.0.1",
+            "fd12::1",
+            "8.8.8.8",
+            "127.0.0.8",
+            "::ffff:127.0.0.15",
+        ] {
             assert!(policy.allows(address(allowed)), "{allowed}");
         }
-        for refused in ["10.95.255.255", "10.112.0.0", "127.0.0.1", "fd13::1", "64:ff9b::a60:1"] {
+        for refused in [
+            "10.95.255.255",
+            "10.112.0.0",
+            "127.0.0.7",
+            "127.0.0.16",
+            "fd13::1",
+            "64:ff9b::a60:1",
+            "::7f00:8",
+        ] {
             assert!(!policy.allows(address(refused)), "{refused}");
         }
         for no_network in ["", "10.0.0.0", "10.0.0.0/33", "localhost/8", "::/129"] {
