@@ -75,10 +75,13 @@ pub(crate) async fn changing(first: Vec<u8>) -> (Server, Arc<Mutex<Vec<u8>>>) {
 #[tokio::test]
 async fn a_set_is_asked_for_by_its_validators_and_304_renews_it() {
     let (one, two) = (key(), key());
-    let validators = "ETag: \"one\"\r\nLast-Modified: Tue, 24 Nov 2026 12:00:00 GMT\r\n";
-    let (server, answer) = changing(with_headers(validators, set_of(&one))).await;
+    let headers = "ETag: \"one\"\r\nLast-Modified: Tue, 24 Nov 2026 12:00:00 GMT\r\n\
+                   Cache-Control: max-age=900\r\nAge: 100\r\n";
+    let (server, answer) = changing(with_headers(headers, set_of(&one))).await;
     let cached = Cached::new(&server.url());
     cached.warm_up().await;
+    let next_refresh = cached.state().next_refresh.as_secs_f64();
+    assert!((720.0..=800.0).contains(&next_refresh), "{next_refresh}");
     let not_modified = "HTTP/1.1 304 Not Modified\r\ncache-control: max-age=600\r\n\r\n";
     let last_head = || server.heads().pop().expect("a request").to_ascii_lowercase();
     for _ in 0..2 {
@@ -91,7 +94,7 @@ async fn a_set_is_asked_for_by_its_validators_and_304_renews_it() {
         assert!(head.contains("if-modified-since: tue, 24 nov 2026 12:00:00 gmt\r\n"), "{head}");
         let next_refresh = cached.state().next_refresh.as_secs_f64();
         assert!((540.0..=600.0).contains(&next_refresh), "{next_refresh}");
-        *answer.lock().expect("a lock") = with_headers(validators, set_of(&one));
+        *answer.lock().expect("a lock") = with_headers(headers, set_of(&one));
         cached.refresh().await;
         assert!(cached.has(&one).await);
         assert!(!last_head().contains("if-"), "{}", last_head());
