@@ -13,7 +13,7 @@ use ajwt_server::{
 use ajwt_test_support::until;
 
 use crate::{
-    client, key,
+    client, fetch, key,
     server::{Server, Step, ok, set_of, with_headers},
 };
 
@@ -119,6 +119,23 @@ async fn a_set_is_asked_for_by_its_validators_and_304_renews_it() {
     cached.refresh().await;
     cached.refresh().await;
     assert!(!last_head().contains("if-"), "{}", last_head());
+}
+
+#[tokio::test]
+async fn a_304_leaves_the_validators_that_it_does_not_name() {
+    let (server, answer) = changing(with_headers("ETag: \"one\"\r\n", set_of(&key()))).await;
+    let client = client();
+    let mut known = fetch(&client, &server.url()).await.expect("a set").validators;
+    for (named, asked_by) in
+        [("", "\"one\""), ("", "\"one\""), ("ETag: \"two\"\r\n", "\"one\""), ("", "\"two\"")]
+    {
+        *answer.lock().expect("a lock") = format!("HTTP/1.1 304 Not Modified\r\n{named}\r\n").into();
+        let response = client.fetch(&server.url(), &known).await.expect("the same set");
+        assert!(response.set.is_none());
+        let head = server.heads().pop().expect("a request").to_ascii_lowercase();
+        assert!(head.contains(&format!("if-none-match: {asked_by}\r\n")), "{head}");
+        known = response.validators;
+    }
 }
 
 #[tokio::test]
