@@ -80,7 +80,8 @@ impl RedisNonceBackendBuilder {
     /// On your word that a restart or failover loses no write (`appendfsync always`; replicas that
     /// are waited for): `run_id`s are not compared, and a restart or failover costs no outage. If
     /// the word does not hold, **tokens used just before it become good again**. A server that
-    /// comes back empty is still noticed.
+    /// comes back empty is still noticed. All that share a prefix must give it, or none: the mark that is written under it
+    /// names no `run_id`, and who comes without it takes it for another server's, and begins anew: 503 for 25 s for all.
     pub fn trust_persistence(mut self) -> Self {
         self.trust_persistence = true;
         self
@@ -172,6 +173,10 @@ impl RedisNonceBackendBuilder {
     /// error of its tokens then.
     pub async fn connect_cluster(self, urls: &[&str]) -> Result<RedisNonceBackend, ConnectError> {
         let seeds = self.infos(urls)?;
+        if let Some(index) = seeds.iter().position(|seed| seed.redis_settings().db() != 0) {
+            let reason = "a cluster has no database but 0: leave its number out".to_owned();
+            return Err(ConnectError::Url { index, reason });
+        }
         let terms = self.terms(true)?;
         let cluster = Cluster::connect(seeds, self.demands(Mode::Cluster), Arc::clone(&terms)).await?;
         Ok(self.backend(terms, Servers::Cluster(cluster)))
@@ -180,8 +185,9 @@ impl RedisNonceBackendBuilder {
     /// Uses a connection of the application's: a `MultiplexedConnection` or a `ConnectionManager` to
     /// one server, shared with whatever else runs on it.
     ///
-    /// It must not repeat commands after a failure (these two do not; a cluster connection does) and
-    /// always lead to the same server. When it reconnects, that is not seen here: a restart or
+    /// It must not repeat commands after a failure (these two do not; a cluster connection does),
+    /// always lead to the same server, and not answer from memory of its own (the driver's `set_cache_config`): **where
+    /// it has kept the mark, used tokens work again in the moment in which a server is emptied.** When it reconnects, that is not seen here: a restart or
     /// failover is treated as under [`trust_persistence`](Self::trust_persistence), and only an
     /// emptied server is noticed. A `MultiplexedConnection` that broke stays broken.
     ///

@@ -1,4 +1,4 @@
-//! 8 processes of 64 tasks each use the same 20,000 nonces: each is accepted once.
+//! 8 processes of 64 tasks each use the same 100,000 nonces: each is accepted once.
 
 use std::{
     env,
@@ -16,7 +16,7 @@ use crate::{builder, cluster::Backends as _, told};
 
 const PROCESSES: usize = 8;
 const TASKS: usize = 64;
-const NONCES: usize = 20_000;
+const NONCES: usize = 100_000;
 
 /// In the processes that a test starts: where to write what was accepted.
 const WORKER: &str = "TEST_WORKER_FILE";
