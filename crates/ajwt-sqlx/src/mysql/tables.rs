@@ -47,9 +47,11 @@ const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 /// Nothing that was read in the transaction can change under it.
 const LOCK_USER: &str = "SELECT 1 FROM {users} WHERE {is_named} FOR UPDATE";
 pub(super) const ADD_USER: &str = "INSERT INTO ajwt_user (username, active, created_at) VALUES (?, TRUE, ?)";
+/// A name of bytes is told as it is: of what is no UTF-8 `CONVERT` makes question marks, and another name.
 const LIST_USERS: &str = "
-SELECT CAST(CONVERT({name} USING utf8mb4) AS BINARY), HEX({active}) = HEX({active} + 0) AND {active} <> 0
-FROM {users} WHERE CONVERT({name} USING utf8mb4) IS NOT NULL";
+SELECT IF(CHARSET({name}) = 'binary', CAST({name} AS BINARY), CAST(CONVERT({name} USING utf8mb4) AS BINARY)),
+    HEX({active}) = HEX({active} + 0) AND {active} <> 0
+FROM {users} WHERE {name} IS NOT NULL";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = ? WHERE {is_named}";
 /// Not left to the cascade, which fires no triggers.
 pub(super) const REMOVE_USER: [&str; 3] = [
