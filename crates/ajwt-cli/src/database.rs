@@ -125,9 +125,7 @@ pub(crate) trait IntoFailure {
 impl IntoFailure for AdminError {
     fn into_failure(self) -> Failure {
         match self {
-            Self::UnknownUser { .. } => {
-                Failure::new(format!("{self}; ajwt user list shows who there is, ajwt user add adds one"))
-            }
+            Self::UnknownUser { .. } => Failure::new(format!("{self}; ajwt user list shows who there is")),
             error => error.into(),
         }
     }

@@ -29,7 +29,7 @@ pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
     let time = text.parse::<jiff::Timestamp>().ok().or_else(date);
     time.map(|time| Timestamp::from_millis(time.as_millisecond())).ok_or_else(|| {
         // So that it is in the year 9999 in every zone.
-        let is_late = text.starts_with("9999-12-3");
+        let is_late = ["9999-12-31", "9999-12-30T2"].iter().any(|start| text.starts_with(start));
         let due = if is_late {
             "the last day is 9999-12-30, until 22:00 in UTC"
         } else {

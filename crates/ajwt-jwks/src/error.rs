@@ -130,14 +130,15 @@ impl FetchError {
 pub(crate) fn shown(error: &dyn Error) -> Source {
     let causes = iter::successors(error.source(), |error| (**error).source());
     let told = causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"));
-    let mut chars = told.chars();
-    let mut shown = String::new();
-    for c in chars.by_ref().take(MAX_CHARS) {
+    let mut escaped = String::new();
+    for c in told.chars() {
         match c {
-            '"' | '\'' => shown.push(c),
-            c => shown.extend(c.escape_debug()),
+            '"' | '\'' => escaped.push(c),
+            c => escaped.extend(c.escape_debug()),
         }
     }
+    let mut chars = escaped.chars();
+    let mut shown: String = chars.by_ref().take(MAX_CHARS).collect();
     if chars.next().is_some() {
         shown.push_str("..");
     }
@@ -201,6 +202,8 @@ mod tests {
         let whole = "\u{e9}\"".repeat(MAX_CHARS / 2);
         assert_eq!(shown(&*Source::from(whole.as_str())).to_string(), whole);
         assert_eq!(shown(&*Source::from(format!("{whole}b"))).to_string(), format!("{whole}.."));
+        let controls = shown(&*Source::from("\u{1b}".repeat(MAX_CHARS))).to_string();
+        assert_eq!(controls.len(), MAX_CHARS + "..".len());
     }
 
     #[test]

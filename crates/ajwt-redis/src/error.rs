@@ -185,7 +185,7 @@ impl RedisFault {
             "CLUSTERDOWN" => "the cluster does not serve this slot; look at CLUSTER INFO",
             "MISCONF" => "it cannot write its snapshot; look at its log",
             "NOREPLICAS" => "too few replicas are connected; look at the replication",
-            "ERR" => "look at the server, and whether it has the database whose number the URL ends with",
+            "ERR" => "look at the server, and at the number of a database in the URL, if it has one",
             _ => "look at the server",
         };
         // An error code is one short word; what is not may hold anything.

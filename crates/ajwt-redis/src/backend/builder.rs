@@ -173,10 +173,6 @@ impl RedisNonceBackendBuilder {
     /// error of its tokens then.
     pub async fn connect_cluster(self, urls: &[&str]) -> Result<RedisNonceBackend, ConnectError> {
         let seeds = self.infos(urls)?;
-        if let Some(index) = seeds.iter().position(|seed| seed.redis_settings().db() != 0) {
-            let reason = "a cluster has no database but 0: leave its number out".to_owned();
-            return Err(ConnectError::Url { index, reason });
-        }
         let terms = self.terms(true)?;
         let cluster = Cluster::connect(seeds, self.demands(Mode::Cluster), Arc::clone(&terms)).await?;
         Ok(self.backend(terms, Servers::Cluster(cluster)))

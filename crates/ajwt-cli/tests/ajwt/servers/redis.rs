@@ -85,8 +85,7 @@ fn a_server_that_must_not_be_used_is_told_with_the_option_that_helps() {
     let evicting = RedisServer::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     for (nonce, told) in [
         (format!("{} --redis-cluster", plain.url()), "leave out --redis-cluster"),
-        (format!("{}/1 --redis-cluster", plain.url()), "a cluster has no database but 0"),
-        (format!("{}/99", plain.url()), "whether it has the database whose number the URL ends with"),
+        (format!("{}/99", plain.url()), "at the number of a database in the URL"),
         (sentinel.url(), "name the Sentinels by --redis-sentinel"),
         (silent, "with --redis-trust-persistence"),
         (evicting.url(), "set maxmemory-policy noeviction, or give another --nonce"),
