@@ -55,6 +55,26 @@ impl Served for PostgresRepository {
     }
 }
 
+/// It would keep what it locks, the table of nonces too.
+#[tokio::test]
+async fn a_replay_leaves_no_connection_within_a_transaction() {
+    let (_database, store) = store::database::<PostgresRepository>().await;
+    let now = SystemClock::new().now();
+    let (tolerance, margin) = (Duration::from_secs(20), Duration::from_secs(60));
+    let used = testing::nonce_use("guido", now.as_secs(), "a", now, tolerance, margin);
+    let nonces = PostgresNonceBackend::new(store.pool().clone());
+    assert_eq!(nonces.consume(&used).await.expect("an answer"), NonceOutcome::Fresh);
+    let left = store.on_idle_connections("BEGIN").await;
+    let mut refused = 0;
+    for _ in 0..=left {
+        match nonces.consume(&used).await {
+            Ok(outcome) => assert_eq!(outcome, NonceOutcome::Replayed),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!((1..=left).contains(&refused), "{refused} of {left}");
+}
+
 /// Without its server it says at once that it cannot tell, then once a second, and hears of changes
 /// again when the server is back.
 #[tokio::test]

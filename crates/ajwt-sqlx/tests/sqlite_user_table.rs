@@ -51,6 +51,26 @@ async fn ids_of_a_type_that_is_a_number_to_sqlite_are_referred_to_by_a_generated
     assert_eq!(store.number("SELECT count(*) FROM ajwt_public_key").await, 0, "the cascade");
 }
 
+/// No token can claim bytes, and they would be listed as another user, whose name is the text of them.
+#[tokio::test]
+async fn a_name_that_is_bytes_is_no_user() {
+    let (_database, store) = SqliteRepository::create().await;
+    let application = "
+        CREATE TABLE accounts (id INTEGER PRIMARY KEY, email VARCHAR UNIQUE, enabled BOOLEAN);
+        INSERT INTO accounts (email, enabled) VALUES ('guido', TRUE), (x'677569646F', FALSE), (NULL, TRUE);";
+    for sql in [application, SqliteRepository::KEYS_AND_TRUSTS] {
+        store.run(sql).await;
+    }
+    let accounts = UserTable::new("accounts").with_id("id").with_name("email").with_active("enabled");
+    let store = store.with_schema(Schema::with_users(accounts));
+    store::set_up(&store).await;
+    let users = store.users().await.expect("listed");
+    assert_eq!(
+        users.iter().map(|user| (&*user.username, user.active)).collect::<Vec<_>>(),
+        [("guido", true)]
+    );
+}
+
 impl user_table::Application for SqliteRepository {
     const KEYS_AND_TRUSTS: &'static str = include_str!("../migrations/sqlite/beside/keys_and_trusts.sql");
     const USER_ID: &'static str = "user_id INTEGER NOT NULL";

@@ -18,6 +18,8 @@ const CONSUME: &str = "
 INSERT INTO ajwt_nonce (key, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING
 RETURNING ajwt_nonce_since(), statement_timestamp() = transaction_timestamp(),
     current_setting('transaction_isolation') = 'read committed'";
+/// The same of a nonce that was there, which has no row to say it.
+const COMMITS: &str = "SELECT statement_timestamp() = transaction_timestamp()";
 const IN_TRANSACTION: &str = "the connection came from the pool within a transaction, and is closed";
 const NOT_READ_COMMITTED: &str =
     "nonces need the isolation level READ COMMITTED: set default_transaction_isolation in the pool";
@@ -59,12 +61,13 @@ impl NonceTable for Connections<Postgres> {
             CONSUME.replace("$1", &format!("decode('{hex}', 'hex')")).replace("$2", &expires_at.to_string());
         let add = async move |connection: &mut PgConnection| {
             let row = connection.fetch_optional(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-            let Some(row) = row else { return Ok(None) };
+            let Some(row) = row else {
+                let row = connection.fetch_one(sqlx::raw_sql(COMMITS)).await?;
+                return alone(row.try_get(0)?).map(|()| None);
+            };
             let since: Option<i64> = row.try_get(0)?;
             let (commits, is_isolated): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
-            if !commits {
-                return Err(sqlx::Error::Protocol(IN_TRANSACTION.to_owned()));
-            }
+            alone(commits)?;
             if !is_isolated {
                 return Err(sqlx::Error::Configuration(NOT_READ_COMMITTED.into()));
             }
@@ -108,4 +111,9 @@ impl NonceTable for Connections<Postgres> {
         let removed = Lease::of(&self.pool).await?.run(remove);
         self.commits.run(pool::source(&self.pool), |removed| *removed > 0, removed).await
     }
+}
+
+/// A connection that others left within a transaction is closed, whatever was asked: it would keep what it locks.
+fn alone(commits: bool) -> Result<(), sqlx::Error> {
+    if commits { Ok(()) } else { Err(sqlx::Error::Protocol(IN_TRANSACTION.to_owned())) }
 }

@@ -46,7 +46,7 @@ const USER_EXISTS: &str = "SELECT 1 FROM {users} WHERE {is_named}";
 pub(super) const ADD_USER: &str = "
 INSERT INTO ajwt_user (username, active, created_at) VALUES (?1, 1, ?2)
 ON CONFLICT (username) DO NOTHING RETURNING id";
-const LIST_USERS: &str = "SELECT {name}, {active} FROM {users} WHERE {name} IS NOT NULL";
+const LIST_USERS: &str = "SELECT {name}, {active} FROM {users} WHERE typeof({name}) = 'text'";
 const SET_USER_ACTIVE: &str = "UPDATE {users} SET {active} = ?2 WHERE {is_named}";
 /// Not left to the cascade: a pool of the application's own may have foreign keys off.
 pub(super) const REMOVE_USER: [&str; 3] = [
